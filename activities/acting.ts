@@ -1,0 +1,81 @@
+import { HttpForbidden, HttpNotSent, HttpRefused, HttpUnavailable } from '../contracts/http-errors';
+import type { SettleResult } from '../contracts/ledger';
+import type { Refusal } from '../contracts/refusal';
+import { FenceUnconfirmed } from './fence-watch';
+import { isWrite, type GovernedCall } from './governed-call';
+
+/** The call's time is over. Thrown before a request, so nothing was sent by it. */
+export class DeadlinePassed extends Error {
+  override readonly name = 'DeadlinePassed';
+}
+
+/** An action answered out of its own result schema: asking again would answer the same. */
+export class ResultOutOfSchema extends Error {
+  override readonly name = 'ResultOutOfSchema';
+  constructor(action: string) {
+    super(`${action} answered out of its result schema`);
+  }
+}
+
+/** How a failed effect is settled, and whether the same call may be tried again. */
+export interface Reading {
+  readonly result: SettleResult | 'pending';
+  readonly refusal: Refusal;
+  readonly retryAfterMs?: number;
+}
+
+/**
+ * Reads a failure of an effect. `open`: surely nothing was applied, so the call may be claimed again. `failed`: final.
+ * `pending`: a write may have been applied and its system honours keys, so the same key may be sent again.
+ * `unknown`: it may have been applied and nothing more can be learned here.
+ */
+export function readFailure(error: unknown, call: GovernedCall, http: { mayHaveApplied: number; aborted: boolean }): Reading {
+  const applied = isWrite(call.callClass) && http.mayHaveApplied > 0;
+  const refusal = (kind: Refusal['kind'], rule: string, message: string, origin: Refusal['origin'] = 'provider'): Refusal => ({
+    kind,
+    origin,
+    rule,
+    rules: [rule],
+    message,
+  });
+
+  if (applied) {
+    const message = `it is not known whether ${call.action} was applied: ${plain(error)}`;
+    const again = call.remoteHonoursKeys && !(error instanceof ResultOutOfSchema);
+    return { result: again ? 'pending' : 'unknown', refusal: refusal('outcome_unknown', 'answer_lost', message) };
+  }
+  if (error instanceof HttpRefused) {
+    return { result: 'failed', refusal: refusal('failed', `http_${error.status}`, plain(error)) };
+  }
+  if (error instanceof HttpForbidden) {
+    return { result: 'failed', refusal: refusal('denied', 'egress', plain(error), 'policy') };
+  }
+  if (error instanceof ResultOutOfSchema) return { result: 'failed', refusal: refusal('failed', 'result_schema', plain(error)) };
+  if (error instanceof FenceUnconfirmed || error instanceof DeadlinePassed || isLeaseOver(error)) {
+    return { result: 'open', refusal: refusal('failed', 'not_sent', plain(error), 'platform') };
+  }
+  if (http.aborted) {
+    return { result: 'open', refusal: refusal('failed', 'aborted', 'the call was aborted before it was done', 'platform') };
+  }
+  if (error instanceof HttpNotSent || error instanceof HttpUnavailable) {
+    return {
+      result: 'open',
+      refusal: refusal('provider_degraded', 'unavailable', plain(error)),
+      ...(error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs }),
+    };
+  }
+  return { result: 'failed', refusal: refusal('failed', 'action_error', plain(error), 'platform') };
+}
+
+/** A lease that ended before the request it was for; the class itself is the broker's. */
+const isLeaseOver = (error: unknown): boolean => error instanceof Error && error.name === 'LeaseOver';
+
+/**
+ * What may be said of an error: the messages of our own classes; of any other its name alone, for its message may hold
+ * payload or a secret.
+ */
+function plain(error: unknown): string {
+  const ours = [HttpRefused, HttpForbidden, HttpNotSent, HttpUnavailable, FenceUnconfirmed, DeadlinePassed, ResultOutOfSchema];
+  if (error instanceof Error && ours.some((type) => error instanceof type)) return error.message;
+  return `the action threw ${error instanceof Error ? error.name : typeof error}`;
+}

@@ -1,0 +1,98 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { Context } from '@temporalio/activity';
+import type { Client } from '@temporalio/client';
+import { WorkflowNotFoundError } from '@temporalio/client';
+import type { RunRow, Storage, TenantStore } from '../contracts/ports';
+import { SIGNALS, type ControlActivities, type ControlState } from '../contracts/workflow-io';
+import { inBatches } from './batches';
+import { callingControl } from './call-context';
+import { failure } from './failure';
+
+const POLL_MS = 50;
+const PAGE = 200;
+/** Signals and terminations under way at once: a kill of many runs must not swamp the server that others use too. */
+const AT_ONCE = 16;
+
+/** What the control workflow of a tenant does outside: the fence first, then the clean-up (promise O1). */
+export function createControl(parts: { storage: Storage; client: Client; drainGraceMs: number }): ControlActivities {
+  const { storage, client, drainGraceMs } = parts;
+
+  const stateOf = async (store: TenantStore): Promise<ControlState> => {
+    const state = await store.control();
+    if (!state) throw failure('PlatformBusy', `tenant ${store.scope.tenantId} has no ledger; create it with \`bulkhead tenant create\``);
+    return state;
+  };
+
+  return {
+    async loadControl() {
+      return await stateOf(storage.tenant(callingControl()));
+    },
+
+    async applyControl({ commands }) {
+      const store = storage.tenant(callingControl());
+      // Kills first. A release that came before a kill was sent by somebody who had not seen it, so it is void.
+      const lastKill = commands.findLastIndex(({ op }) => op === 'kill');
+      const inOrder = commands.filter(({ op }, index) => op === 'kill' || index > lastKill).sort((a, b) => Number(a.op !== 'kill') - Number(b.op !== 'kill'));
+      let state = await stateOf(store);
+      for (const { op, reason, actor } of inOrder) {
+        state = op === 'kill' ? await store.kill({ reason, actor }) : await store.release({ reason, actor });
+        if (op === 'kill') await store.revokeLeases();
+      }
+      return state;
+    },
+
+    async awaitContained({ fenceEpoch }) {
+      const store = storage.tenant(callingControl());
+      for (;;) {
+        Context.current().cancellationSignal.throwIfAborted();
+        const left = await store.claimedCalls({ beforeEpoch: fenceEpoch });
+        Context.current().heartbeat({ left });
+        if (left === 0) return await store.markContained(fenceEpoch);
+        await delay(POLL_MS);
+      }
+    },
+
+    async drainRuns({ fenceEpoch }) {
+      const store = storage.tenant(callingControl());
+      const { cancellationSignal } = Context.current();
+      const startedAt = Date.now();
+      const signalled = new Set<string>();
+      for (;;) {
+        cancellationSignal.throwIfAborted();
+        const open = await store.openRuns(PAGE);
+        Context.current().heartbeat({ open: open.length });
+        if (open.length === 0) return await store.markDrained(fenceEpoch);
+        const graceOver = Date.now() - startedAt > drainGraceMs;
+        await inBatches(open, AT_ONCE, async (run) => {
+          if (graceOver) await end(client, store, run);
+          else if (!signalled.has(run.runId)) await signalKill(client, store, run, signalled);
+        });
+        await delay(POLL_MS);
+      }
+    },
+  };
+}
+
+async function signalKill(client: Client, store: TenantStore, run: RunRow, signalled: Set<string>): Promise<void> {
+  try {
+    await client.workflow.getHandle(run.workflowId).signal(SIGNALS.killRun);
+    signalled.add(run.runId);
+  } catch (error) {
+    if (!(error instanceof WorkflowNotFoundError)) throw error;
+    // Accepted but never started, or gone: nothing of it can act, so the row is all there is to close.
+    await close(store, run);
+  }
+}
+
+/** A run that did not answer its kill within the grace is terminated; it holds no claimed call any more or none that can act. */
+async function end(client: Client, store: TenantStore, run: RunRow): Promise<void> {
+  try {
+    await client.workflow.getHandle(run.workflowId).terminate('killed: the run did not end within the grace');
+  } catch (error) {
+    if (!(error instanceof WorkflowNotFoundError)) throw error;
+  }
+  await close(store, run);
+}
+
+const close = (store: TenantStore, run: RunRow): Promise<unknown> =>
+  store.leaveRun({ runId: run.runId, temporalRunId: run.temporalRunId, stopReason: 'killed', outputRef: null });

@@ -1,0 +1,72 @@
+import { type ActivityInboundCallsInterceptor, type ActivityExecuteInput, type Next } from '@temporalio/worker';
+import { Context } from '@temporalio/activity';
+import { defaultPayloadConverter } from '@temporalio/common';
+import { ENVELOPE_HEADER, parseWorkflowId, SWEEP_WORKFLOW_PREFIX, WORKFLOW } from '../contracts/names';
+import type { EnvelopeVerifier } from '../contracts/ports';
+import { mintScope } from '../contracts/scope-mint';
+import { runInZone, workflowExecution, type CallerZone, type ServedLane } from './call-context';
+import { failure } from './failure';
+
+/** Which zone an activity belongs to: every registered activity has exactly one, so none can forget. */
+export type Zones = Readonly<Record<string, CallerZone['zone']>>;
+
+/**
+ * Stands before every activity (promises E2, E3). A run's activity needs the envelope that was signed for the very
+ * workflow that Temporal says is calling, of the tenant and environment that this worker serves; control and the sweep
+ * are known by Temporal's own word for who calls. Anything else fails closed, before any effect, not to be retried.
+ */
+export function createEnvelopeInterceptor(parts: { verifier: EnvelopeVerifier; zones: Zones; lane: ServedLane }): ActivityInboundCallsInterceptor {
+  const { verifier, zones, lane } = parts;
+
+  const zoneOf = async (input: ActivityExecuteInput): Promise<CallerZone> => {
+    const { activityType, workflowNamespace, workflowType } = Context.current().info;
+    const { workflowId } = workflowExecution();
+    const zone = Object.hasOwn(zones, activityType) ? zones[activityType] : undefined;
+    if (workflowNamespace !== lane.environment) {
+      throw failure('WrongLane', `this worker serves environment ${lane.environment}; the task is of namespace ${workflowNamespace ?? 'none'}`);
+    }
+    switch (zone) {
+      case 'run': {
+        const { scope, signed } = await verified(input, workflowId);
+        if (scope.environment !== lane.environment) {
+          throw failure('WrongLane', `this worker serves environment ${lane.environment}, the envelope is of ${scope.environment}`);
+        }
+        if (lane.tenantId !== undefined && scope.tenantId !== lane.tenantId) {
+          throw failure('WrongLane', `this worker serves tenant ${lane.tenantId} alone; the task is another tenant's`);
+        }
+        return { zone, scope, signed };
+      }
+      case 'control': {
+        const address = parseWorkflowId(workflowId);
+        if (address?.kind !== 'control' || workflowType !== WORKFLOW.control || address.environment !== lane.environment) {
+          throw failure('EnvelopeInvalid', `${activityType} is for a tenant's control workflow, not for ${workflowId}`);
+        }
+        return { zone, scope: mintScope(address.tenantId, address.environment, 'control') };
+      }
+      case 'platform': {
+        if (!workflowId.startsWith(SWEEP_WORKFLOW_PREFIX) || workflowType !== WORKFLOW.sweep) {
+          throw failure('EnvelopeInvalid', `${activityType} is the platform's own, not for ${workflowId}`);
+        }
+        return { zone, environment: lane.environment };
+      }
+      case undefined:
+        throw failure('EnvelopeInvalid', `activity ${activityType} has no zone, so it is not run`);
+    }
+  };
+
+  const verified = async (input: ActivityExecuteInput, workflowId: string) => {
+    const header = input.headers[ENVELOPE_HEADER];
+    if (!header) throw failure('EnvelopeInvalid', 'the task carries no envelope');
+    try {
+      return await verifier.verify(defaultPayloadConverter.fromPayload(header), workflowId);
+    } catch (error) {
+      throw failure('EnvelopeInvalid', `the envelope was refused: ${error instanceof Error ? error.message : 'unreadable'}`);
+    }
+  };
+
+  return {
+    async execute(input: ActivityExecuteInput, next: Next<ActivityInboundCallsInterceptor, 'execute'>): Promise<unknown> {
+      return await runInZone(await zoneOf(input), () => next(input));
+    },
+  };
+}

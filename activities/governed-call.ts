@@ -1,0 +1,70 @@
+import type { Attribute, GovernedHttp, Passage, RecordRef } from '../contracts/action';
+import type { Position, StoredPayload } from '../contracts/calls';
+import type { TenantRecord } from '../contracts/documents';
+import type { CallClass } from '../contracts/ledger';
+import type { Refusal } from '../contracts/refusal';
+
+/** Where a call goes: the URL that policy judges and the client connects to are one and the same. */
+export interface Destination {
+  readonly url: URL;
+  /** The tenant's own connection, which may lie in a private range; never an address out of arguments. */
+  readonly connection: boolean;
+}
+
+/** What an effect produced, before anybody has said that it may be believed. */
+export interface Acted {
+  readonly payload: StoredPayload;
+  /** The small value for the workflow; no payload. */
+  readonly value: unknown;
+  readonly facts: Readonly<Record<string, Attribute>>;
+  readonly records: readonly RecordRef[];
+  readonly microUsd: number;
+}
+
+/** What an effect gets: the granted way out, nothing of credentials, and when to stop. */
+export interface ActIo {
+  readonly http: GovernedHttp;
+  readonly fetch: typeof globalThis.fetch;
+  readonly baseUrl: URL | null;
+  readonly knowledge: { search(query: string, limit: number): Promise<Passage[]> };
+  readonly idempotencyKey: string;
+  readonly signal: AbortSignal;
+  readonly record: TenantRecord;
+}
+
+/**
+ * One governed call, tool or model alike, as the gateway takes it through its seven steps. What differs between kinds
+ * of calls is here; what must never differ is in the gateway.
+ */
+export interface GovernedCall {
+  readonly position: Position;
+  readonly seenSeq: number;
+  /** Label of the place in the workflow, part of the digest. */
+  readonly site: string;
+  readonly action: string;
+  readonly callClass: CallClass;
+  readonly system: string | null;
+  readonly secret: string | null;
+  readonly model: string | null;
+  readonly agentClass: string;
+  readonly timeoutMs: number;
+  /** The canonical arguments: those that were checked are those that are sent. */
+  readonly args: Readonly<Record<string, unknown>>;
+  readonly reserve: { readonly toolCalls: 0 | 1; readonly steps: 0 | 1; readonly microUsd: number };
+  /** A refusal by form: unknown action, arguments out of schema. Judged before policy is asked. */
+  readonly refusedByForm: Refusal | null;
+  readonly destination: (record: TenantRecord) => Destination | Refusal | null;
+  /** Records that it touches, to be known as the tenant's before the call. */
+  readonly records: readonly RecordRef[];
+  readonly remoteHonoursKeys: boolean;
+  readonly act: (io: ActIo) => Promise<Acted>;
+  /** Reads back after a write; `false` is a mismatch. */
+  readonly verify: ((io: ActIo, acted: Acted) => Promise<boolean>) | null;
+  /** Asks whether a write happened whose answer was lost. */
+  readonly reconcile: ((io: ActIo) => Promise<{ happened: true; acted: Acted } | 'absent' | 'unknown'>) | null;
+  /** What the conversation shows of a refusal; `null` where it shows nothing. */
+  readonly refusalPayload: (refusal: Refusal) => StoredPayload | null;
+}
+
+export const isRefusal = (value: object): value is Refusal => 'origin' in value && 'kind' in value;
+export const isWrite = (callClass: CallClass): boolean => callClass === 'write' || callClass === 'high_risk_write';

@@ -1,0 +1,119 @@
+import { digestOfTuple } from '../contracts/digest';
+import type { TenantRecord } from '../contracts/documents';
+import type { Envelope } from '../contracts/envelope';
+import { parseWorkflowId } from '../contracts/names';
+import { positionPath } from '../contracts/calls';
+import type { RecordRef } from '../contracts/action';
+import type { CallFacts, TenantStore } from '../contracts/ports';
+import type { Refusal } from '../contracts/refusal';
+import type { Policies } from './policies';
+import { isRefusal, type Destination, type GovernedCall } from './governed-call';
+
+/** What was decided about a call under one policy version: go, with where to, or no, with why. */
+export type Verdict =
+  | { readonly effect: 'allow'; readonly rules: readonly string[]; readonly destination: Destination | null }
+  | { readonly effect: 'deny'; readonly refusal: Refusal };
+
+const deny = (refusal: Omit<Refusal, 'kind' | 'rules'> & { kind?: Refusal['kind']; rules?: string[] }): Verdict => ({
+  effect: 'deny',
+  refusal: { kind: 'denied', rules: [refusal.rule], ...refusal },
+});
+
+/**
+ * Steps 1 and 2 of a governed call: form, scope, policy, in this order. Reads only; nothing is claimed yet.
+ * Whatever is unknown refuses, and the refusal says which.
+ */
+export async function judge(
+  call: GovernedCall,
+  envelope: Envelope,
+  facts: CallFacts,
+  store: TenantStore,
+  policies: Policies,
+): Promise<Verdict> {
+  if (call.refusedByForm) return { effect: 'deny', refusal: call.refusedByForm };
+
+  const contradiction = contradictedField(call.args, envelope);
+  if (contradiction) {
+    return deny({ origin: 'policy', rule: `scope.${contradiction}`, message: `the argument ${contradiction} is not the run's own` });
+  }
+  const unknown = await unknownRecord(call.records, facts.record, store);
+  if (unknown) {
+    return deny({
+      origin: 'policy',
+      rule: 'scope.record_unknown',
+      message: `a ${unknown.system} record in the arguments is not known to be this tenant's; read it by a search or a record that names it first`,
+    });
+  }
+
+  const destination = call.destination(facts.record);
+  if (destination && isRefusal(destination)) return { effect: 'deny', refusal: destination };
+
+  const inForce = await policies.inForce(store, facts.policyVersion);
+  if ('missing' in inForce) return deny({ origin: 'platform', rule: 'policy_unusable', message: inForce.missing });
+  const decision = inForce.policy.decide({
+    agentId: envelope.agentId,
+    agentClass: call.agentClass,
+    workspaceId: envelope.workspaceId,
+    environment: envelope.environment,
+    principal: envelope.principal,
+    target: envelope.target,
+    action: call.action,
+    effect: call.callClass,
+    system: call.system,
+    destination: destination ? hostOf(destination.url) : null,
+    model: call.model,
+    args: call.args,
+    facts: facts.facts,
+  });
+  const secret = decision.effect === 'allow' && call.secret ? inForce.policy.mayUseSecret(envelope.agentId, call.secret) : decision;
+  const refused = [decision, secret].find(({ effect }) => effect === 'deny');
+  if (refused) {
+    return deny({
+      origin: 'policy',
+      rule: refused.rules[0] ?? 'default-deny',
+      rules: [...refused.rules],
+      message: refused.message,
+      policyVersion: refused.policyVersion,
+    });
+  }
+  return { effect: 'allow', rules: decision.rules, destination: destination };
+}
+
+/** Typed scope fields never decide scope; one that contradicts the envelope fails the call (promise E1). */
+function contradictedField(args: Readonly<Record<string, unknown>>, envelope: Envelope): string | undefined {
+  const own = { tenantId: envelope.tenantId, environment: envelope.environment, workspaceId: envelope.workspaceId } as const;
+  return Object.entries(own).find(([field, value]) => Object.hasOwn(args, field) && args[field] !== value)?.[0];
+}
+
+async function unknownRecord(records: readonly RecordRef[], tenant: TenantRecord, store: TenantStore): Promise<RecordRef | undefined> {
+  if (records.length === 0) return undefined;
+  const known = await store.knownRecords(records);
+  return records.find((record) => {
+    const match = known.find(({ system, id }) => system === record.system && id === record.id);
+    // A run's own target is known from acceptance, its account from the first read.
+    return !match || (match.account !== undefined && !ownsAccount(tenant, record.system, match.account));
+  });
+}
+
+/** The record in a result that is not shown to be the tenant's: another account's, or nobody's. */
+export function foreignRecord(records: readonly RecordRef[], tenant: TenantRecord): RecordRef | undefined {
+  return records.find(({ system, account }) => account === undefined || !ownsAccount(tenant, system, account));
+}
+
+function ownsAccount(tenant: TenantRecord, system: string, account: string): boolean {
+  return tenant.scope.some((owned) => owned.system === system && owned.account === account);
+}
+
+const hostOf = (url: URL): string => url.hostname.toLowerCase().replace(/\.$/, '');
+
+/** The path of a call within its root run: children and position. With the envelope's ids, the idempotency key. */
+export function callPath(envelope: Envelope, call: Pick<GovernedCall, 'position'>): string {
+  const address = parseWorkflowId(envelope.workflowId);
+  const children = address?.kind === 'run' ? address.path.slice(1) : '';
+  return [children, positionPath(call.position)].filter(Boolean).join('/');
+}
+
+/** The key that goes to systems outside: of the workflow and the position, never of the arguments (promise T2). */
+export function idempotencyKey(envelope: Envelope, path: string): string {
+  return `bh-${digestOfTuple([envelope.tenantId, envelope.environment, envelope.rootRunId, path])}`;
+}

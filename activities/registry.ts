@@ -1,0 +1,69 @@
+import { Context } from '@temporalio/activity';
+import type { Action } from '../contracts/action';
+import type { Storage } from '../contracts/ports';
+import type { ControlActivities, RunActivities, SweepActivities } from '../contracts/workflow-io';
+import { isStorageBusy } from '../contracts/storage-busy';
+import { createControl } from './control';
+import type { Zones } from './envelope-interceptor';
+import { failure } from './failure';
+import { createGateway, type GatewayParts } from './gateway';
+import { createLifecycle, type RunBounds } from './lifecycle';
+import { createCallModel } from './model';
+import { createSweep, type SweepParts } from './sweep';
+import { createCallTool } from './tool';
+
+/** Every activity and its zone. An activity that is missing here is refused by the interceptor. */
+export const ZONES = {
+  enterRun: 'run',
+  leaveRun: 'run',
+  callModel: 'run',
+  callTool: 'run',
+  loadControl: 'control',
+  applyControl: 'control',
+  awaitContained: 'control',
+  drainRuns: 'control',
+  startAccepted: 'platform',
+  closeGone: 'platform',
+  reapCalls: 'platform',
+  ensureControls: 'platform',
+} as const satisfies Zones & Record<keyof (RunActivities & ControlActivities & SweepActivities), unknown>;
+
+/** Activities of tenants' lanes. */
+export function laneActivities(parts: GatewayParts & { actions: ReadonlyMap<string, Action> }): Pick<RunActivities, 'callModel' | 'callTool'> {
+  const gateway = createGateway(parts);
+  const shared = { storage: parts.storage, gateway, actions: parts.actions };
+  return guarded({ callModel: createCallModel(shared), callTool: createCallTool(shared) });
+}
+
+/** Activities of the lifecycle queue. */
+export function lifecycleActivities(parts: { storage: Storage; bounds: RunBounds }): Pick<RunActivities, 'enterRun' | 'leaveRun'> {
+  return guarded(createLifecycle(parts));
+}
+
+/** Activities of the control queue: the switch of each tenant, and the sweep. */
+export function controlActivities(parts: SweepParts & { drainGraceMs: number }): ControlActivities & SweepActivities {
+  return guarded({ ...createControl(parts), ...createSweep(parts) });
+}
+
+const HEARTBEAT_MS = 1_000;
+
+/**
+ * Heartbeats while an activity works, so that its host's death is noticed in seconds and cancellation arrives, and turns
+ * a database that does not answer into a failure that is retried.
+ */
+function guarded<T extends object>(activities: T): T {
+  const wrap = (activity: (...args: unknown[]) => Promise<unknown>) =>
+    async (...args: unknown[]): Promise<unknown> => {
+      const context = Context.current();
+      const heart = setInterval(() => context.heartbeat(), HEARTBEAT_MS);
+      try {
+        return await activity(...args);
+      } catch (error) {
+        if (isStorageBusy(error)) throw failure('PlatformBusy', `the ledger does not answer; nothing was done: ${(error as Error).message}`);
+        throw error;
+      } finally {
+        clearInterval(heart);
+      }
+    };
+  return Object.fromEntries(Object.entries(activities).map(([name, activity]) => [name, wrap(activity as (...args: unknown[]) => Promise<unknown>)])) as T;
+}

@@ -1,0 +1,120 @@
+import { readFile } from 'node:fs/promises';
+import { Command, Option } from 'commander';
+import { milliseconds } from '../../contracts/duration';
+import { TenantId } from '../../contracts/ids';
+import { BulkheadError } from '../errors';
+import type { CliContext, CliRuntime } from './context';
+import { UsageError } from './exit';
+import type { Format } from './output';
+
+/** Options that every command has. */
+export interface Common {
+  readonly output: Format;
+  readonly env?: string;
+}
+
+/** A command with the options that all share, and examples at the end of its help. */
+export function verb(noun: Command, usage: string, description: string, examples: string[]): Command {
+  return noun
+    .command(usage)
+    .description(description)
+    .addOption(
+      new Option('-o, --output <format>', 'how to print').choices(['table', 'json']).default('table'),
+    )
+    .option('--env <environment>', 'environment (default: BULKHEAD_ENVIRONMENT, or prod)')
+    .addHelpText('after', `\nExamples:\n${examples.map((line) => `  $ ${line}`).join('\n')}\n`);
+}
+
+/** A group of commands: `bulkhead tenant …`. */
+export function noun(program: Command, name: string, description: string): Command {
+  return program.command(name).description(description);
+}
+
+/** Runs a command's body with what it opens, and closes that whatever happens. */
+export async function withRuntime<T>(
+  context: CliContext,
+  options: { env?: string },
+  body: (runtime: CliRuntime) => Promise<T>,
+): Promise<T> {
+  const runtime = context.open(options.env);
+  try {
+    return await body(runtime);
+  } finally {
+    await runtime.close();
+  }
+}
+
+/** The tenant that an operator named. Throws {@link UsageError} for none, or one that cannot be. */
+export function requireTenant(tenant: string | undefined): TenantId {
+  if (tenant === undefined) throw new UsageError('which tenant? Name it with --tenant');
+  const parsed = TenantId.safeParse(tenant);
+  if (!parsed.success) throw new UsageError(`--tenant: ${parsed.error.issues[0]?.message ?? 'is malformed'}`);
+  return parsed.data;
+}
+
+/** A file's text, or standard input's for `-`. */
+export async function textOf(context: CliContext, file: string): Promise<string> {
+  if (file === '-') {
+    const piped = await context.stdin();
+    if (piped === undefined)
+      throw new UsageError('nothing came on standard input: pipe the text in, or name a file');
+    return piped;
+  }
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    throw new UsageError(
+      `${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'error'}): name a file that exists, or - for standard input`,
+    );
+  }
+}
+
+/** Milliseconds of `10s`, `5m`. Throws {@link UsageError}. */
+export function durationOption(name: string, value: string): number {
+  try {
+    return milliseconds(value);
+  } catch (error) {
+    throw new UsageError(`${name}: ${error instanceof Error ? error.message : 'is malformed'}`);
+  }
+}
+
+/** Tokens that the CLI makes for itself live only as long as a command or two. */
+const OWN_TOKEN_SECONDS = 900;
+
+/**
+ * The bearer token of a command: `--token`, else BULKHEAD_TOKEN, else one of the development issuer for `--tenant`,
+ * where this stack has that issuer's key. Never another tenant's: `--tenant` beside a token must agree with it.
+ */
+export async function tokenFor(
+  context: CliContext,
+  runtime: CliRuntime,
+  options: { token?: string; tenant?: string },
+): Promise<string> {
+  const given = options.token ?? runtime.bearer;
+  if (given !== undefined) return given;
+  const issuer = runtime.devIssuer();
+  if (!issuer) {
+    throw new BulkheadError(
+      'unauthenticated',
+      'who are you? Set BULKHEAD_TOKEN, or give --token, a token of your identity provider',
+      { reason: 'missing' },
+    );
+  }
+  const tenant = requireTenant(options.tenant);
+  const record = await (await runtime.storage()).tenant(runtime.operatorScope(tenant)).record();
+  if (!record) throw unknownTenant(tenant, runtime.environment);
+  return issuer.token({
+    tenant,
+    environment: runtime.environment,
+    workspaces: [...record.workspaces],
+    subject: `cli:${context.user}`,
+    ttlSeconds: OWN_TOKEN_SECONDS,
+  });
+}
+
+export const unknownTenant = (tenant: string, environment: string): BulkheadError =>
+  new BulkheadError(
+    'not_found',
+    `there is no tenant ${tenant} in environment ${environment}: \`bulkhead tenant list\` shows those there are`,
+    { reason: 'unknown_tenant' },
+  );

@@ -1,0 +1,156 @@
+import type { Command } from 'commander';
+import { TenantId, type Environment } from '../../contracts/ids';
+import type { TenantRecord } from '../../contracts/documents';
+import { ensureControl } from '../control';
+import { isTemporalTrouble } from '../temporal-trouble';
+import { noun, requireTenant, unknownTenant, verb, withRuntime, type Common } from './command';
+import type { CliContext, CliRuntime } from './context';
+import { readDocuments } from './documents';
+import { UsageError } from './exit';
+import { printFields, printRows } from './output';
+
+/** `bulkhead tenant …`: an operator's, with the operator's own access to the database. */
+export function registerTenant(program: Command, context: CliContext): void {
+  const group = noun(program, 'tenant', 'create tenants and see what they are');
+
+  verb(
+    group,
+    'create',
+    'create or update tenants and quota classes from documents; all or, where one has a mistake, none',
+    [
+      'bulkhead tenant create -f tenants/acme.yaml',
+      'bulkhead tenant create -f quota-classes.yaml -f tenants/acme.yaml --actor release-42',
+    ],
+  )
+    .requiredOption(
+      '-f, --file <file...>',
+      'YAML with Tenant and QuotaClass documents, or - for standard input',
+    )
+    .option('--actor <name>', 'who does it, for the journal', context.user)
+    .action(async (options: Common & { file: string[]; actor: string }) => {
+      const documents = await readDocuments(context, options.file);
+      if (documents.some(({ kind }) => kind === 'PolicyProfile')) {
+        throw new UsageError(
+          'a PolicyProfile is published, with a reason: bulkhead policy publish -f … --reason …',
+        );
+      }
+      if (documents.length === 0)
+        throw new UsageError('there is no document in it: write a Tenant or QuotaClass');
+      await withRuntime(context, options, async (runtime) => {
+        const operator = await runtime.operator();
+        const done: { kind: string; name: string; done: string }[] = [];
+        // Tenants name quota classes, so those come first.
+        for (const one of documents) {
+          if (one.kind !== 'QuotaClass') continue;
+          await operator.putQuotaClass(one.document, options.actor);
+          done.push({ kind: one.kind, name: one.document.metadata.name, done: 'saved' });
+        }
+        for (const one of documents) {
+          if (one.kind !== 'Tenant') continue;
+          const { created } = await operator.putTenant(one.document, options.actor);
+          done.push({
+            kind: one.kind,
+            name: one.document.metadata.name,
+            done: created ? 'created' : 'updated',
+          });
+          await startControls(
+            context,
+            runtime,
+            one.document.metadata.name,
+            Object.keys(one.document.environments) as Environment[],
+          );
+        }
+        printRows(
+          context,
+          options.output,
+          done,
+          { KIND: (row) => row.kind, NAME: (row) => row.name, '': (row) => row.done },
+          '',
+        );
+      });
+    });
+
+  verb(group, 'list', 'the tenants of the environment', [
+    'bulkhead tenant list',
+    'bulkhead tenant list --env staging -o json',
+  ]).action(async (options: Common) =>
+    withRuntime(context, options, async (runtime) => {
+      const all = await (await runtime.operator()).tenants();
+      const rows = all.filter((row) => row.environment === runtime.environment);
+      printRows(
+        context,
+        options.output,
+        rows,
+        {
+          TENANT: (row) => row.tenantId,
+          'POLICY PROFILE': (row) => row.policyProfile,
+          'QUOTA CLASS': (row) => row.quotaClass,
+          LANE: (row) => row.lane,
+          WORKSPACES: (row) => row.workspaces.join(', '),
+        },
+        `environment ${runtime.environment} has no tenants: bulkhead tenant create -f tenant.yaml`,
+      );
+    }),
+  );
+
+  verb(group, 'show [tenant]', 'a tenant’s settings, limits and mode', ['bulkhead tenant show acme'])
+    .option('--tenant <tenant>', 'the same, as an option')
+    .action(async (named: string | undefined, options: Common & { tenant?: string }) =>
+      withRuntime(context, options, async (runtime) => {
+        if (named !== undefined && options.tenant !== undefined && named !== options.tenant)
+          throw new UsageError('two tenants are named: name one');
+        const tenant = requireTenant(named ?? options.tenant);
+        const store = (await runtime.storage()).tenant(runtime.operatorScope(tenant));
+        const record: TenantRecord | undefined = await store.record();
+        if (!record) throw unknownTenant(tenant, runtime.environment);
+        const control = await store.control();
+        const policy = await store.policyText();
+        printFields(
+          context,
+          options.output,
+          { ...record, control, policyVersion: policy?.version ?? null },
+          {
+            tenant: record.tenantId,
+            environment: record.environment,
+            mode: control?.mode,
+            'policy profile': `${record.policyProfile} (${policy ? `version ${policy.version}` : 'not published: everything is denied'})`,
+            'quota class': `${record.quotaClass}, lane ${record.lane}, ${record.workerCeiling} calls at once per host`,
+            limits: Object.entries(record.limits)
+              .map(([name, value]) => `${name} ${value}`)
+              .join('\n'),
+            'per run': Object.entries(record.perRun)
+              .map(([name, value]) => `${name} ${value}`)
+              .join('\n'),
+            workspaces: record.workspaces.join(', '),
+            connections:
+              Object.entries(record.connections)
+                .map(([system, url]) => `${system} ${url}`)
+                .join('\n') || null,
+            scope: record.scope.map(({ system, account }) => `${system}:${account}`).join('\n') || null,
+          },
+        );
+      }),
+    );
+}
+
+/** Of the environment that this command speaks to; the sweep of each other one starts its own. */
+async function startControls(
+  context: CliContext,
+  runtime: CliRuntime,
+  name: string,
+  environments: readonly Environment[],
+): Promise<void> {
+  if (!environments.includes(runtime.environment)) {
+    return context.say(
+      `${name} is not in environment ${runtime.environment}; the workers of ${environments.join(', ')} take it up`,
+    );
+  }
+  try {
+    await ensureControl(await runtime.temporal(), TenantId.parse(name), runtime.environment);
+  } catch (error) {
+    if (!isTemporalTrouble(error)) throw error;
+    context.say(
+      `Temporal does not answer, so the kill switch of ${name} is not started yet; the sweep starts it once it does`,
+    );
+  }
+}

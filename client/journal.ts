@@ -1,0 +1,76 @@
+import { z } from 'zod';
+import type { RunId } from '../contracts/ids';
+import type { JournalEntry } from '../contracts/ledger';
+import type { TenantStore } from '../contracts/ports';
+import { Refusal } from '../contracts/refusal';
+import { REFUSAL_ORIGINS } from '../contracts/states';
+
+/** Short pages: a long read would hold back the vacuum of a hot row. */
+const PAGE = 500;
+
+/** Every entry of a run, or of the tenant, oldest first, page by page. */
+export async function* journalEntries(store: TenantStore, runId?: RunId): AsyncGenerator<JournalEntry> {
+  for (let afterSeq = 0; ;) {
+    const page = await store.journal({ afterSeq, limit: PAGE, ...(runId === undefined ? {} : { runId }) });
+    yield* page;
+    const last = page.at(-1);
+    if (last === undefined || page.length < PAGE) return;
+    afterSeq = last.seq;
+  }
+}
+
+/** The ledger's own part of a refused call's entry; docs/ledger.md has every kind. */
+const RefusedFacts = z.looseObject({
+  kind: z.literal('refused'),
+  action: z.string().nullish(),
+  origin: Refusal.shape.origin,
+  refusal: Refusal.shape.kind,
+  rule: z.string(),
+  rules: z.array(z.string()).nullish(),
+  policyVersion: z.int().nullish(),
+  value: z.number().nullish(),
+  used: z.number().nullish(),
+});
+
+/** The writer's part: the refusal's words, where it kept them. */
+const Worded = z.looseObject({
+  message: z.string().optional(),
+  refusal: z.looseObject({ message: z.string() }).nullish(),
+});
+
+export interface RefusedCall {
+  readonly action: string;
+  readonly at: string;
+  readonly refusal: Refusal;
+}
+
+/** The refusal that an entry records; `undefined` for an entry of another kind. */
+export function refusalOf(entry: JournalEntry): RefusedCall | undefined {
+  const facts = RefusedFacts.safeParse(JSON.parse(entry.facts));
+  if (!facts.success) return undefined;
+  const { action, origin, refusal: kind, rule, rules, policyVersion, value, used } = facts.data;
+  const words = Worded.safeParse(JSON.parse(entry.body)).data;
+  const message =
+    words?.message ?? words?.refusal?.message ?? `${kind} by ${REFUSAL_ORIGINS[origin]}: ${rule}`;
+  const refusal: Refusal = {
+    kind,
+    origin,
+    rule,
+    rules: rules ?? [rule],
+    message,
+    ...(typeof policyVersion === 'number' ? { policyVersion } : {}),
+    ...(typeof value === 'number' ? { value } : {}),
+    ...(typeof used === 'number' ? { used } : {}),
+  };
+  return { action: action ?? 'run', at: entry.at, refusal };
+}
+
+/** What was refused to a run, oldest first. Of a flood, the first ones of each minute. */
+export async function refusalsOf(store: TenantStore, runId: RunId): Promise<RefusedCall[]> {
+  const found: RefusedCall[] = [];
+  for await (const entry of journalEntries(store, runId)) {
+    const refused = refusalOf(entry);
+    if (refused) found.push(refused);
+  }
+  return found;
+}

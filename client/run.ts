@@ -1,0 +1,215 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { WorkflowFailedError, WorkflowNotFoundError, type Client } from '@temporalio/client';
+import { z } from 'zod';
+import type { SignedEnvelope } from '../contracts/envelope';
+import type { RunRow, TenantStore } from '../contracts/ports';
+import type { Refusal } from '../contracts/refusal';
+import { RUN_STATES, STOP_REASONS, type RunState, type StopReason } from '../contracts/states';
+import { QUERIES, SIGNALS } from '../contracts/workflow-io';
+import { BulkheadError, reachDatabase } from './errors';
+import { refusalsOf } from './journal';
+import { isTemporalTrouble } from './temporal-trouble';
+
+/** How a run ended. `output` is the agent's last word, where it had one. */
+export interface RunResult {
+  readonly runId: string;
+  readonly state: 'closed';
+  readonly stopReason: StopReason;
+  readonly output: string | null;
+  readonly usage: {
+    readonly steps: number;
+    readonly toolCalls: number;
+    readonly refusals: number;
+    readonly spentMicroUsd: number;
+  };
+}
+
+/** Where a run stands and why. */
+export interface Explanation {
+  readonly runId: string;
+  readonly state: RunState;
+  readonly stopReason: StopReason | null;
+  /** The state, or the stop reason, in words. */
+  readonly means: string;
+  /** ISO time, of the database's clock. */
+  readonly since: string;
+  /** What it waits for: the refusal that binds, with limit, value, use and when it frees; `null` where it waits for none. */
+  readonly waitsFor: Refusal | null;
+  /** The last time something was refused to it, whatever became of that. */
+  readonly lastRefusal: { readonly action: string; readonly at: string; readonly refusal: Refusal } | null;
+}
+
+/** The answer of the query `runState`, as far as it is used here. */
+const Live = z.object({
+  state: z.enum(Object.keys(RUN_STATES) as [RunState, ...RunState[]]),
+  detail: z.string(),
+  since: z.string(),
+});
+type Live = z.infer<typeof Live>;
+
+/** How long one look at a run's workflow lasts before its row is read again. */
+const LONG_POLL_MS = 20_000;
+
+/** States in which a refusal is what the run waits for. */
+const WAITING: ReadonlySet<RunState> = new Set([
+  'throttled',
+  'approval_required',
+  'review_required',
+  'provider_degraded',
+  'frozen',
+]);
+
+/**
+ * A run that the caller may see. Its row in the database is the truth, also for one that was terminated from outside,
+ * and once Temporal has forgotten it. Methods throw a {@link BulkheadError}.
+ */
+export class Run {
+  constructor(
+    private readonly ports: { readonly temporal: Client; readonly store: TenantStore },
+    private readonly accepted: RunRow,
+    /** How it was accepted; `undefined` for a run that was looked up. */
+    readonly acceptance?: {
+      readonly existing: boolean;
+      readonly started: boolean;
+      readonly notice: string | null;
+      readonly signed: SignedEnvelope;
+    },
+  ) {}
+
+  get runId(): string {
+    return this.accepted.runId;
+  }
+  /** In Temporal, for operators. */
+  get workflowId(): string {
+    return this.accepted.workflowId;
+  }
+
+  /** The run's row as it is now. */
+  async row(): Promise<RunRow> {
+    const row = await reachDatabase(() => this.ports.store.run(this.accepted.runId));
+    return row ?? this.accepted;
+  }
+
+  async state(): Promise<RunState> {
+    return (await this.row()).state;
+  }
+
+  /**
+   * Resolves when the run is closed, whatever the reason; a run that ended badly is a result, not an error.
+   * With `timeoutMs`, throws `timeout` after it, and says what the run was doing: the run itself goes on.
+   */
+  async result(options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<RunResult> {
+    const deadline =
+      options.timeoutMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + options.timeoutMs;
+    let ended = false;
+    for (;;) {
+      const row = await this.row();
+      if (row.state === 'closed' && row.stopReason !== null) return this.resultOf(row, row.stopReason);
+      const left = deadline - Date.now();
+      if (left <= 0) {
+        throw new BulkheadError(
+          'timeout',
+          `run ${this.runId} goes on: it is ${row.state} (${RUN_STATES[row.state]}); ask again, or \`bulkhead run explain ${this.runId}\``,
+        );
+      }
+      if (ended) await sleep(Math.min(left, 250), undefined, options.signal && { signal: options.signal });
+      else ended = await this.workflowEnds(Math.min(left, LONG_POLL_MS), options.signal);
+    }
+  }
+
+  /** What the run does or waits for, since when, and what was last refused to it. */
+  async explain(): Promise<Explanation> {
+    const row = await this.row();
+    const live = row.state === 'closed' ? undefined : await this.live();
+    const state = live?.state ?? row.state;
+    const lastRefusal = (await reachDatabase(() => refusalsOf(this.ports.store, row.runId))).at(-1) ?? null;
+    const waits = WAITING.has(state) && lastRefusal !== null;
+    return {
+      runId: row.runId,
+      state,
+      stopReason: row.stopReason,
+      means:
+        row.stopReason === null ? (live?.detail ?? RUN_STATES[state]) : STOP_REASONS[row.stopReason].means,
+      since: row.closedAt ?? live?.since ?? (waits ? lastRefusal.at : (row.enteredAt ?? row.acceptedAt)),
+      waitsFor: waits ? lastRefusal.refusal : null,
+      lastRefusal,
+    };
+  }
+
+  /**
+   * Asks the run to stop; it closes as `cancelled` once no call of it can act any more. A closed run stays as it is.
+   * The reason goes into the workflow's history: no payload and no personal data in it. Longer than 200 characters is cut.
+   */
+  async cancel(reason: string): Promise<void> {
+    try {
+      await this.ports.temporal.workflow
+        .getHandle(this.workflowId)
+        .signal(SIGNALS.cancelRun, { reason: reason.slice(0, 200) });
+    } catch (error) {
+      if ((await this.row()).state === 'closed') return;
+      if (error instanceof WorkflowNotFoundError) {
+        throw new BulkheadError(
+          'unavailable',
+          `run ${this.runId} is accepted and not started yet: try again in a few seconds`,
+          { reason: 'not_started', cause: error },
+        );
+      }
+      if (isTemporalTrouble(error)) {
+        throw new BulkheadError(
+          'unavailable',
+          `Temporal does not answer, so run ${this.runId} was not told to stop: try again`,
+          { reason: 'temporal', cause: error },
+        );
+      }
+      throw error;
+    }
+  }
+
+  /** What the workflow says of itself, finer than its row; `undefined` where it does not answer within a second. */
+  private async live(): Promise<Live | undefined> {
+    const { temporal } = this.ports;
+    try {
+      const handle = temporal.workflow.getHandle(this.workflowId);
+      return Live.safeParse(
+        await temporal.withDeadline(Date.now() + 1_000, () => handle.query(QUERIES.runState)),
+      ).data;
+    } catch (error) {
+      if (error instanceof Error) return undefined;
+      throw error;
+    }
+  }
+
+  private async resultOf(row: RunRow, stopReason: StopReason): Promise<RunResult> {
+    const { runId, outputRef, steps, toolCalls, refusals, spentMicroUsd } = row;
+    const payload =
+      outputRef === null ? undefined : await reachDatabase(() => this.ports.store.payload(runId, outputRef));
+    const output = payload?.kind === 'model' ? payload.text : null;
+    return {
+      runId,
+      state: 'closed',
+      stopReason,
+      output,
+      usage: { steps, toolCalls, refusals, spentMicroUsd },
+    };
+  }
+
+  /** Follows the workflow, over continue-as-new, for so long. `true` once it has ended; its row is then about to be closed. */
+  private async workflowEnds(forMs: number, signal: AbortSignal | undefined): Promise<boolean> {
+    const over = AbortSignal.timeout(forMs);
+    const either = signal ? AbortSignal.any([over, signal]) : over;
+    try {
+      await this.ports.temporal.withAbortSignal(either, () =>
+        this.ports.temporal.workflow.getHandle(this.workflowId).result(),
+      );
+      return true;
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (error instanceof WorkflowFailedError) return true;
+      if (over.aborted) return false;
+      if (!(error instanceof WorkflowNotFoundError) && !isTemporalTrouble(error)) throw error;
+      // Not started yet, forgotten by Temporal, or Temporal is away: the row alone can tell.
+      await sleep(Math.min(forMs, 500), undefined, signal && { signal });
+      return false;
+    }
+  }
+}

@@ -1,0 +1,43 @@
+import type { Digest } from './ids';
+import type { Refusal } from './refusal';
+
+/**
+ * Where in its run a call stands: the step of the agent loop (0, 1, 2 …) and the ordinal within it (0 is the
+ * model's call, 1 … the tools it asked for). Taken synchronously, carried through continue-as-new, and the only
+ * part of an idempotency key that changes within a run.
+ */
+export interface Position {
+  readonly step: number;
+  readonly ordinal: number;
+}
+
+/** `3.1`. Also the name of the call's payload in tenant storage. */
+export const positionPath = (position: Position): string => `${position.step}.${position.ordinal}`;
+
+/** What every governed call answers to its workflow: references and digests, never payload. */
+export type CallAnswer<Value> =
+  | { readonly kind: 'done'; readonly value: Value; readonly ref: string; readonly digest: Digest; readonly seq: number }
+  | { readonly kind: Refusal['kind']; readonly refusal: Refusal; readonly seq: number };
+
+/** What a model asked for, without its arguments: those stay in tenant storage under the model call's position. */
+export interface ModelStep {
+  /** Registered action names; `null` where the model named none that exists. */
+  readonly toolCalls: readonly (string | null)[];
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+}
+
+/** What is kept of a call in tenant storage, under its position. */
+export type StoredModelStep = {
+  readonly kind: 'model';
+  readonly text: string;
+  readonly toolCalls: readonly { readonly id: string; readonly name: string; readonly args: unknown }[];
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+};
+export type StoredToolResult =
+  | { readonly kind: 'tool'; readonly outcome: 'done'; readonly action: string; readonly result: unknown }
+  | { readonly kind: 'tool'; readonly outcome: Refusal['kind']; readonly action: string; readonly refusal: Refusal };
+/** What the caller gave the run. */
+export type StoredInput = { readonly kind: 'input'; readonly input: unknown };
+export type StoredPayload = StoredInput | StoredModelStep | StoredToolResult;

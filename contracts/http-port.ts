@@ -1,0 +1,30 @@
+import type { GovernedHttp } from './action';
+
+/** What one call may do outside: made by the gateway after policy has agreed, thrown away with the call. */
+export interface HttpGrant {
+  /** Pools are never shared: one per tenant, environment and system. */
+  readonly poolKey: string;
+  /** The only origin reachable, with the path that requests are joined to; `null` reaches nothing at all. */
+  readonly baseUrl: URL | null;
+  /** The tenant's own connection may lie in a private range; an address out of arguments may not. */
+  readonly privateGranted: boolean;
+  /** Read at the moment of sending, so that a revoked lease stops the next request. */
+  readonly authorization: (() => string) | null;
+  readonly idempotencyKey: string | null;
+  readonly signal: AbortSignal;
+  /** Called synchronously before each request; throws where it may not leave any more (fence, deadline, lease). */
+  readonly beforeSend: () => void;
+  /** Milliseconds that are left for the call, asked before each request. */
+  readonly remainingMs: () => number;
+}
+
+/** A governed client that knows what it may have changed: this decides how a failure of the action is read. */
+export interface GrantedHttp extends GovernedHttp {
+  /** Requests that may have been applied: not those that only read, never left, or were refused. */
+  readonly mayHaveApplied: () => number;
+  /** `fetch` for libraries that bring their own protocol (model SDKs), behind the same grant. */
+  readonly fetch: typeof globalThis.fetch;
+}
+
+/** Opens the way out for one call. */
+export type OpenHttp = (grant: HttpGrant) => GrantedHttp;

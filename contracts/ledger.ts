@@ -1,0 +1,89 @@
+import type { Attribute, Effect, RecordRef } from './action';
+import type { StoredPayload } from './calls';
+import type { Digest } from './ids';
+import type { Refusal } from './refusal';
+
+/** The port of the ledger kernel: see docs/ledger.md for states, keys and clocks. */
+
+export type CallClass = Effect | 'model';
+
+/** One attempt of one call, asking to be admitted. */
+export interface AdmitRequest {
+  /** Root run id of the envelope. */
+  readonly runId: string;
+  /** Path of children and position: with tenant, environment and root run it is the idempotency key. */
+  readonly path: string;
+  /** Of call site, action, target and canonical arguments; never part of the key. */
+  readonly digest: Digest;
+  readonly action: string;
+  readonly callClass: CallClass;
+  readonly system: string | null;
+  /** Fresh uuid per attempt, made by the caller: a lost acknowledgement is harmless when asked again with it. */
+  readonly token: string;
+  /** The Temporal run that asks; only the entered one is admitted. */
+  readonly temporalRunId: string;
+  readonly hostId: string;
+  readonly policyVersion: number;
+  /** What policy, schema or scope said of it. A refusal is judged for staleness and journaled in the same round trip. */
+  readonly verdict: { readonly effect: 'allow'; readonly rules: readonly string[] } | { readonly effect: 'deny'; readonly refusal: Refusal };
+  readonly leaseMs: number;
+  /** Highest sequence the run has seen. */
+  readonly seenSeq: number;
+  /** Charged while claimed, trued up at settlement. */
+  readonly reserve: { readonly toolCalls: 0 | 1; readonly steps: 0 | 1; readonly microUsd: number };
+}
+
+/** What was recorded of a finished call. */
+export interface RecordedOutcome {
+  readonly state: 'succeeded' | 'failed' | 'unknown';
+  /** Position path of its stored payload, if it has one. */
+  readonly ref: string | null;
+  readonly digest: Digest | null;
+  readonly refusal: Refusal | null;
+  /** The small value that the workflow was given (token counts, names of tool calls); no payload. */
+  readonly value: unknown;
+}
+
+export type Admission =
+  | { readonly answer: 'admitted'; readonly epoch: number; readonly attempt: number; readonly seq: number }
+  | { readonly answer: 'recover'; readonly lookupOnly: boolean; readonly epoch: number; readonly attempt: number; readonly seq: number }
+  | { readonly answer: 'replayed'; readonly outcome: RecordedOutcome; readonly seq: number }
+  | { readonly answer: 'in_flight'; readonly retryAfterMs: number; readonly seq: number }
+  | { readonly answer: 'stale'; readonly policyVersion: number; readonly seq: number }
+  | { readonly answer: 'refused'; readonly refusal: Refusal; readonly seq: number };
+
+/** `open` means surely not sent, or proven absent; `unknown` that it may have been. */
+export type SettleResult = 'succeeded' | 'failed' | 'open' | 'unknown';
+
+export interface SettleRequest {
+  readonly runId: string;
+  readonly path: string;
+  readonly token: string;
+  readonly result: SettleResult;
+  readonly charge: { readonly toolCalls: 0 | 1; readonly microUsd: number };
+  /** Why it failed, stayed open or is unknown. */
+  readonly refusal: Refusal | null;
+  readonly value: unknown;
+  /** Kept under `path` in tenant storage, in the same transaction. */
+  readonly payload: StoredPayload | null;
+  readonly payloadDigest: Digest | null;
+  /** Facts of the run that the result sets, and records it showed to be the tenant's. */
+  readonly facts: Readonly<Record<string, Attribute>>;
+  readonly records: readonly RecordRef[];
+}
+
+export interface Settlement {
+  /** `late`: the token is no longer the call's; nothing changed but the journal. */
+  readonly answer: 'settled' | 'already' | 'late' | 'reconciled';
+  readonly seq: number;
+}
+
+export interface JournalEntry {
+  readonly seq: number;
+  readonly at: string;
+  /** Canonical text written by the ledger, and the canonical JSON of the writer; both as hashed. */
+  readonly facts: string;
+  readonly body: string;
+  readonly prev: string;
+  readonly hash: string;
+}

@@ -1,0 +1,67 @@
+import { Environment, RunId, TenantId } from './ids';
+
+/**
+ * Names on Temporal's wire. They are permanent: a renamed queue strands its tasks, a renamed workflow its
+ * histories. Pure string work, safe in the workflow sandbox.
+ */
+
+/** The shared queue of run workflows. Their workflow tasks only; activities never run here. */
+export const RUNS_QUEUE = 'runs';
+
+/** Entering and leaving of runs: apart from tenants' lanes, so that a full lane never holds a slot. */
+export const LIFECYCLE_QUEUE = 'lifecycle';
+
+/** Kill, release and the sweep: a queue, workers and a process of its own, so that nothing can stand before a kill. */
+export const CONTROL_QUEUE = 'control';
+
+/** The task queue of a tenant: its activities, behind its worker ceiling. */
+export function tenantQueue(tenantId: TenantId): string {
+  return `lane/${tenantId}`;
+}
+
+/** Undoes {@link tenantQueue}; `undefined` where the queue is nobody's lane. */
+export function tenantOfQueue(queue: string): TenantId | undefined {
+  const match = /^lane\/([^/]+)$/.exec(queue);
+  return match ? TenantId.safeParse(match[1]).data : undefined;
+}
+
+export function runWorkflowId(tenantId: TenantId, environment: Environment, runId: RunId): string {
+  return `tenant/${tenantId}/${environment}/run/${runId}`;
+}
+
+export function controlWorkflowId(tenantId: TenantId, environment: Environment): string {
+  return `tenant/${tenantId}/${environment}/control`;
+}
+
+export const SWEEP_SCHEDULE = 'platform-sweep';
+export const SWEEP_WORKFLOW_PREFIX = 'platform/sweep';
+
+/** What a workflow id says of itself. Only a hint until an envelope confirms it. */
+export type WorkflowAddress =
+  | { kind: 'run'; tenantId: TenantId; environment: Environment; runId: RunId; path: string }
+  | { kind: 'control'; tenantId: TenantId; environment: Environment };
+
+/** Parses a workflow id made here; `undefined` for any other. */
+export function parseWorkflowId(workflowId: string): WorkflowAddress | undefined {
+  const match = /^tenant\/([^/]+)\/([^/]+)\/(?:(control)|run\/([^/]+)((?:\/child\/\d{1,6})*))$/.exec(workflowId);
+  if (!match) return undefined;
+  const tenantId = TenantId.safeParse(match[1]).data;
+  const environment = Environment.safeParse(match[2]).data;
+  if (!tenantId || !environment) return undefined;
+  if (match[3]) return { kind: 'control', tenantId, environment };
+  const runId = RunId.safeParse(match[4]).data;
+  return runId && { kind: 'run', tenantId, environment, runId, path: match[5] ?? '' };
+}
+
+/** Workflow type names. */
+export const WORKFLOW = { run: 'agentRun', control: 'tenantControl', sweep: 'platformSweep' } as const;
+
+/** Header under which the envelope travels from a workflow to its activities. */
+export const ENVELOPE_HEADER = 'bulkhead-envelope';
+
+/** The policy action of a model call. A tool may not take this name. */
+export const MODEL_ACTION = 'model.generate';
+
+/** Fairness key of a tenant's tasks. */
+export const fairnessKey = (tenantId: TenantId): string => tenantId;
+

@@ -1,0 +1,194 @@
+import type { Passage, RecordRef } from './action';
+import type { Agent } from './agent';
+import type { StoredPayload } from './calls';
+import type { Lane, TenantDocument, QuotaClassDocument, TenantRecord } from './documents';
+import type { SignedEnvelope } from './envelope';
+import type { Environment, RunId, TenantId } from './ids';
+import type { Admission, AdmitRequest, JournalEntry, SettleRequest, Settlement } from './ledger';
+import type { Refusal } from './refusal';
+import type { TenantScope } from './scope';
+import type { RunState, StopReason } from './states';
+import type { ControlState } from './workflow-io';
+
+/** Ports of storage. Times are ISO strings of the database's clock. Everything tenant-scoped hangs on a handle. */
+
+export interface RunRow {
+  readonly runId: RunId;
+  readonly workflowId: string;
+  readonly temporalRunId: string | null;
+  readonly agentId: string;
+  readonly agentVersion: string;
+  readonly workspaceId: string;
+  readonly target: { system: string; recordId: string } | null;
+  readonly state: RunState;
+  readonly stopReason: StopReason | null;
+  readonly acceptedAt: string;
+  readonly enteredAt: string | null;
+  readonly closedAt: string | null;
+  readonly steps: number;
+  readonly toolCalls: number;
+  readonly refusals: number;
+  readonly spentMicroUsd: number;
+  readonly outputRef: string | null;
+}
+
+export interface AcceptRun {
+  readonly signed: SignedEnvelope;
+  /** Caller's key; same key and same body digest answers the same run, another body is refused. */
+  readonly idempotencyKey: string | null;
+  readonly bodyDigest: string;
+  readonly input: unknown;
+}
+export type Acceptance =
+  | { readonly kind: 'accepted' | 'existing'; readonly run: RunRow; readonly signed: SignedEnvelope }
+  | { readonly kind: 'conflict'; readonly run: RunRow }
+  | { readonly kind: 'refused'; readonly refusal: Refusal };
+
+export type Entry =
+  | { readonly kind: 'entered'; readonly lane: Lane; readonly maxSteps: number; readonly seq: number }
+  | { readonly kind: 'refused'; readonly refusal: Refusal; readonly stopReason: StopReason };
+
+/** What a call needs to be decided, in one round trip. */
+export interface CallFacts {
+  readonly policyVersion: number;
+  readonly facts: Readonly<Record<string, string | number | boolean>>;
+  readonly record: TenantRecord;
+}
+
+/** Encrypted credential as stored; only the broker can open it. */
+export interface SealedCredential {
+  readonly capability: string;
+  readonly version: number;
+  readonly ciphertext: Buffer;
+  /** The tenant's data key, wrapped by the key encryption key. */
+  readonly wrappedKey: Buffer;
+  readonly keyId: string;
+}
+
+/** Everything of one tenant in one environment, and nothing of another. Made from a {@link TenantScope} alone. */
+export interface TenantStore {
+  readonly scope: TenantScope;
+
+  // ledger
+  admit(request: AdmitRequest): Promise<Admission>;
+  settle(request: SettleRequest): Promise<Settlement>;
+  journal(page: { afterSeq: number; limit: number; runId?: RunId }): Promise<JournalEntry[]>;
+
+  // runs
+  acceptRun(request: AcceptRun): Promise<Acceptance>;
+  enterRun(request: { runId: RunId; temporalRunId: string; previousTemporalRunId: string | null; generation: number }): Promise<Entry>;
+  /** Frees the slot and closes the row; answers the first stop reason ever recorded for the run. */
+  leaveRun(request: { runId: RunId; temporalRunId: string | null; stopReason: StopReason; outputRef: string | null }): Promise<{ stopReason: StopReason }>;
+  run(runId: RunId): Promise<RunRow | undefined>;
+  runByIdempotencyKey(key: string): Promise<RunRow | undefined>;
+  runs(page: { limit: number; before?: string; state?: RunState; stopReason?: StopReason }): Promise<RunRow[]>;
+  setRunState(runId: RunId, state: RunState): Promise<void>;
+  /** Calls of the run (or of the whole tenant below an epoch) that may still act. */
+  claimedCalls(filter: { runId?: RunId; beforeEpoch?: number }): Promise<number>;
+
+  // payloads: the conversation and results of a run, by position path; `input` is the caller's
+  payload(runId: RunId, ref: string): Promise<StoredPayload | undefined>;
+  /** In order of position, `input` first. */
+  conversation(runId: RunId): Promise<{ ref: string; payload: StoredPayload }[]>;
+  /** Keeps the first; a second with the same ref changes nothing. */
+  putPayload(runId: RunId, ref: string, payload: StoredPayload): Promise<void>;
+
+  // what a call is judged by
+  callFacts(runId: RunId): Promise<CallFacts | undefined>;
+  /** Those of the given records that are known to be the tenant's, with their account. */
+  knownRecords(records: readonly RecordRef[]): Promise<RecordRef[]>;
+  policyText(version?: number): Promise<{ version: number; profile: string; text: string } | undefined>;
+  agent(agentId: string, version?: string): Promise<Agent | undefined>;
+  record(): Promise<TenantRecord | undefined>;
+
+  searchKnowledge(query: string, limit: number): Promise<Passage[]>;
+  putKnowledge(document: { documentId: string; title: string; text: string }): Promise<void>;
+
+  credential(capability: string): Promise<SealedCredential | undefined>;
+  recordLease(lease: { leaseId: string; capability: string; runId: RunId; path: string; epoch: number; expiresAt: string }): Promise<void>;
+
+  // control
+  control(): Promise<ControlState | undefined>;
+  kill(command: { reason: string; actor: string }): Promise<ControlState>;
+  release(command: { reason: string; actor: string }): Promise<ControlState>;
+  revokeLeases(): Promise<number>;
+  markContained(fenceEpoch: number): Promise<ControlState>;
+  markDrained(fenceEpoch: number): Promise<ControlState>;
+  openRuns(limit: number): Promise<RunRow[]>;
+}
+
+/** One row of the placement table: which lanes a host has to serve. */
+export interface Placement {
+  readonly tenantId: TenantId;
+  readonly lane: Lane;
+  readonly workerCeiling: number;
+}
+
+/** What hosts poll, all tenants of the environment in one query. */
+export interface ControlVersion {
+  readonly tenantId: TenantId;
+  readonly fenceEpoch: number;
+  readonly controlVersion: number;
+  readonly mode: string;
+}
+
+export interface SweepRun {
+  readonly tenantId: TenantId;
+  readonly runId: RunId;
+  readonly workflowId: string;
+  readonly temporalRunId: string | null;
+  readonly signed: SignedEnvelope;
+}
+
+/** The platform's own view, across tenants of one environment: narrow functions, no payload. */
+export interface PlatformStore {
+  placements(): Promise<Placement[]>;
+  controlVersions(): Promise<ControlVersion[]>;
+  heartbeatHost(host: { hostId: string; pid: number; roles: string[] }): Promise<void>;
+  acceptedNotStarted(olderThanMs: number, limit: number): Promise<SweepRun[]>;
+  openRunsIdle(olderThanMs: number, limit: number): Promise<SweepRun[]>;
+  /** Settles reads and model calls whose lease is over as lost, writes without any way to know as unknown. */
+  reapCalls(limit: number): Promise<number>;
+  publishAgent(agent: Agent): Promise<void>;
+}
+
+/** What operators change. Each act is one transaction, journaled with the actor. */
+export interface OperatorStore {
+  putQuotaClass(document: QuotaClassDocument, actor: string): Promise<void>;
+  /** Creates or updates the tenant in every environment it names. */
+  putTenant(document: TenantDocument, actor: string): Promise<{ created: boolean }>;
+  /** The next version of the profile, in force for every tenant that names it, in one transaction. */
+  publishPolicy(profile: { name: string; environments: Environment[]; text: string }, actor: string, reason: string): Promise<{ version: number; tenants: number }>;
+  policyHistory(profile: string): Promise<{ version: number; publishedAt: string; actor: string; reason: string }[]>;
+  putCredential(scope: TenantScope, capability: string, secret: string, actor: string): Promise<{ version: number }>;
+  tenants(): Promise<TenantRecord[]>;
+}
+
+export interface Storage {
+  tenant(scope: TenantScope): TenantStore;
+  readonly platform: PlatformStore;
+  close(): Promise<void>;
+}
+
+/** A credential lent to one call: read at the moment of sending, useless after the lease. */
+export interface CredentialLease {
+  readonly leaseId: string;
+  /** Throws once the lease is over or revoked. */
+  authorization(): string;
+}
+
+export type Leasing = { readonly kind: 'leased'; readonly lease: CredentialLease } | { readonly kind: 'refused'; readonly refusal: Refusal };
+
+/** Takes a tenant's credential out for one call (promise S1). */
+export interface SecretBroker {
+  lease(request: { store: TenantStore; runId: RunId; path: string; capability: string; epoch: number; ttlMs: number }): Promise<Leasing>;
+}
+
+/** Verifies what travels in the header (promise E2); throws `ApplicationFailure` types of `failures.ts` via its caller. */
+export interface EnvelopeVerifier {
+  /** Resolves the scope that the envelope proves, for exactly this workflow id; rejects with a reason otherwise. */
+  verify(signed: unknown, workflowId: string): Promise<{ scope: TenantScope; signed: SignedEnvelope }>;
+}
+export interface EnvelopeSigner {
+  sign(envelope: SignedEnvelope['envelope']): Promise<SignedEnvelope>;
+}

@@ -1,0 +1,98 @@
+import type { CallAnswer, ModelStep, Position } from './calls';
+import type { SignedEnvelope } from './envelope';
+import type { Refusal } from './refusal';
+import type { StopReason } from './states';
+
+/** Inputs and results of workflows, and the activities they call. Types alone: safe in the sandbox. */
+
+/** Input of `agentRun`. `carry` is set by continue-as-new only. */
+export interface AgentRunInput {
+  readonly signed: SignedEnvelope;
+  readonly carry?: AgentRunCarry;
+}
+export interface AgentRunCarry {
+  /** The next step of the loop. */
+  readonly step: number;
+  /** Highest journal sequence this run has been told: a head below it is a rewound ledger. */
+  readonly seq: number;
+  readonly generation: number;
+  readonly usage: Usage;
+}
+export interface Usage {
+  readonly modelCalls: number;
+  readonly toolCalls: number;
+  readonly refusals: number;
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+}
+/** What `agentRun` returns when it completes; other endings are a failure with the stop reason as its type. */
+export interface AgentRunResult {
+  readonly stopReason: StopReason;
+  /** Position whose stored model step is the run's last word. */
+  readonly outputRef: string | null;
+  readonly usage: Usage;
+}
+
+export interface Entered {
+  readonly kind: 'entered';
+  /** The task queue that this run's calls go to. */
+  readonly queue: string;
+  readonly maxSteps: number;
+  /** Steps after which the run continues as new; a setting. */
+  readonly continueAsNewAfter: number;
+  /** How long a run waits on a limit before it ends as `budget_exceeded`. */
+  readonly maxWaitMs: number;
+  /** After this many model answers in a row without one usable call or a final text, `model_misbehaved`. */
+  readonly maxMisbehaviour: number;
+  readonly seq: number;
+}
+
+/** Activities of a run. Each is refused unless the header carries the envelope of the very workflow that calls. */
+export interface RunActivities {
+  enterRun(input: { generation: number; previousTemporalRunId: string | null }): Promise<Entered | { kind: 'refused'; refusal: Refusal; stopReason: StopReason }>;
+  /** Frees the slot once no call of the run is claimed any more. Answers the first stop reason recorded. */
+  leaveRun(input: { stopReason: StopReason; outputRef: string | null }): Promise<{ stopReason: StopReason }>;
+  callModel(input: { position: Position; seq: number }): Promise<CallAnswer<ModelStep>>;
+  /** Runs the `index`-th tool call that the model asked for at `source`. */
+  callTool(input: { position: Position; source: Position; index: number; seq: number }): Promise<CallAnswer<null>>;
+}
+
+export type ControlScope = { readonly kind: 'tenant' };
+export interface ControlCommand {
+  readonly op: 'kill' | 'release';
+  readonly scope: ControlScope;
+  readonly reason: string;
+  readonly actor: string;
+}
+/** Where a tenant's control stands. Times are ISO, of the database's clock. */
+export interface ControlState {
+  readonly mode: string;
+  readonly fenceEpoch: number;
+  readonly fencedAt: string | null;
+  readonly containedAt: string | null;
+  readonly drainedAt: string | null;
+  readonly reason: string | null;
+  readonly actor: string | null;
+}
+
+/** Activities of `tenantControl`. The tenant is the one of the calling workflow's id, never an argument. */
+export interface ControlActivities {
+  loadControl(): Promise<ControlState>;
+  /** Applies commands in order, kills first, one transaction each. Returns the state after them. */
+  applyControl(input: { commands: ControlCommand[] }): Promise<ControlState>;
+  /** Returns once no call of an epoch before `fenceEpoch` can act any more. Heartbeats with the number left. */
+  awaitContained(input: { fenceEpoch: number }): Promise<ControlState>;
+  /** Signals `killRun` to every open run, terminates what is open after the grace, closes the rows. */
+  drainRuns(input: { fenceEpoch: number }): Promise<ControlState>;
+}
+
+/** Activities of the sweep, across tenants of the environment; each is idempotent and bounded. */
+export interface SweepActivities {
+  startAccepted(): Promise<{ started: number }>;
+  closeGone(): Promise<{ closed: number }>;
+  reapCalls(): Promise<{ reaped: number }>;
+  ensureControls(): Promise<{ started: number }>;
+}
+
+export const SIGNALS = { killRun: 'killRun', cancelRun: 'cancelRun', wakeRun: 'wakeRun', kill: 'kill', release: 'release' } as const;
+export const QUERIES = { runState: 'runState', controlState: 'controlState' } as const;

@@ -1,0 +1,22 @@
+import { z } from 'zod';
+import { defineAction } from '../../../tools/define-action';
+import { bodyOf, PaymentId } from './records';
+
+export const paymentRead = defineAction({
+  name: 'payment.read',
+  description: 'Read a payment: what was paid, and how much of it was refunded. Amounts are cents.',
+  effect: 'read',
+  args: z.object({ paymentId: PaymentId }),
+  result: z.strictObject({
+    id: PaymentId,
+    account: z.string(),
+    description: z.string(),
+    amountCents: z.int(),
+    refundedCents: z.int(),
+  }),
+  system: 'payments',
+  secret: 'payments:read',
+  records: (args, payment) => [{ system: 'payments', id: args.paymentId, account: payment?.account }],
+  timeout: '10s',
+  run: async (ctx, args) => bodyOf(await ctx.http.get(`/payments/${args.paymentId}`)),
+});

@@ -1,0 +1,20 @@
+import { z } from 'zod';
+import { defineAction } from '../../../tools/define-action';
+import { bodyOf, recordsOfTicket, ReplyKind, Ticket, TicketId } from './records';
+
+export const ticketReply = defineAction({
+  name: 'ticket.reply',
+  description:
+    'Answer a ticket. `direct` reaches the customer at once, `draft` waits for a colleague: use the replyMode of the ticket.',
+  effect: 'write',
+  args: z.object({ ticketId: TicketId, kind: ReplyKind, body: z.string().min(1).max(5_000) }),
+  result: Ticket,
+  system: 'helpdesk',
+  secret: 'helpdesk:write',
+  records: (args, ticket) => (ticket ? recordsOfTicket(ticket) : [{ system: 'helpdesk', id: args.ticketId }]),
+  timeout: '10s',
+  remoteHonoursKeys: true,
+  reversible: 'final',
+  run: async (ctx, { ticketId, ...reply }) =>
+    bodyOf(await ctx.http.post(`/tickets/${ticketId}/replies`, { ...reply, reference: ticketId })),
+});

@@ -1,0 +1,135 @@
+import type { Expr } from '@cedar-policy/cedar-wasm/nodejs';
+import { MODEL_ACTION } from '../contracts/names';
+import { type NameProblem, nameProblems, readExpression } from './expressions';
+import { matches } from './globs';
+import { type Mistake, closest, pathText, quote } from './mistakes';
+import type { ProfileParts } from './profile';
+import { type CedarRule, actionsOf, conditionsOf } from './rules';
+import type { Registry, Vocabulary } from './vocabulary';
+import type { Locate } from './yaml-text';
+
+interface Ground {
+  readonly vocabulary: Vocabulary;
+  readonly registry: Registry;
+  readonly locate: Locate;
+}
+
+/**
+ * Checks the names and expressions of one rule. With mistakes, or if it is not whole, there is no `rule`; `path` is
+ * where what Cedar says of the rule's types is to be shown.
+ */
+export function checkRule(
+  { rule, index, whole }: ProfileParts['rules'][number],
+  { vocabulary, registry, locate }: Ground,
+): { rule?: CedarRule; path: PropertyKey[]; mistakes: Mistake[] } {
+  const mistakes: Mistake[] = [];
+  const at = (path: PropertyKey[], message: string, remedy: string): void => {
+    const full = ['rules', index, ...path];
+    mistakes.push({ ...locate(full), path: pathText(full), message, remedy });
+  };
+  for (const [position, pattern] of (rule.agents ?? []).entries()) {
+    const remedy = unmatched(pattern, registry.agents.keys(), 'agent');
+    if (remedy) at(['agents', position], `no agent of this app matches ${quote(pattern)}`, remedy);
+  }
+  for (const [position, pattern] of (rule.actions ?? []).entries()) {
+    if (
+      rule.effect === 'allow' &&
+      matches(pattern, MODEL_ACTION) &&
+      !matchesAny(pattern, registry.actions.keys())
+    ) {
+      at(['actions', position], 'an allow rule cannot name model calls', 'name the model in models.allow');
+      continue;
+    }
+    const remedy = unmatched(pattern, [...registry.actions.keys(), MODEL_ACTION], 'action');
+    if (remedy) at(['actions', position], `no action of this app matches ${quote(pattern)}`, remedy);
+  }
+
+  const actions = actionsOf(rule, vocabulary.contexts.keys());
+  const read = (field: 'when' | 'unless'): Expr | undefined => {
+    const text = rule[field];
+    if (text === undefined) return undefined;
+    const reading = readExpression(text);
+    if (!reading.ok) {
+      at([field], reading.message, reading.remedy);
+      return undefined;
+    }
+    // Of a rule whose actions are wrong it cannot be said which names it may use.
+    if (whole || rule.actions) {
+      for (const { message, remedy } of namesWrong(reading.expr, actions, vocabulary))
+        at([field], message, remedy);
+    }
+    return reading.expr;
+  };
+  const when = read('when');
+  const unless = read('unless');
+
+  const only = rule.when === undefined ? 'unless' : rule.unless === undefined ? 'when' : undefined;
+  const path: PropertyKey[] = only && rule[only] !== undefined ? ['rules', index, only] : ['rules', index];
+  if (mistakes.length > 0 || !whole) return { path, mistakes };
+  const effect = rule.effect === 'allow' ? 'permit' : 'forbid';
+  return {
+    rule: { id: rule.id, effect, actions, conditions: conditionsOf(rule, when, unless) },
+    path,
+    mistakes,
+  };
+}
+
+/** A name is wrong if no action of the rule knows it, or if rules cannot read it in one that has it. */
+function namesWrong(expr: Expr, actions: readonly string[], vocabulary: Vocabulary): NameProblem[] {
+  const unknown = new Map<string, { problem: NameProblem; count: number }>();
+  const unreadable = new Map<string, NameProblem>();
+  for (const action of actions) {
+    const context = vocabulary.contexts.get(action);
+    if (!context) continue;
+    const problems = new Map(nameProblems(expr, context).map((problem) => [problem.path, problem]));
+    for (const [path, problem] of problems) {
+      if (problem.kind === 'unreadable') {
+        const which = actions.length > 1 ? ` (for ${action})` : '';
+        unreadable.set(path, { ...problem, message: problem.message + which });
+      } else {
+        unknown.set(path, { problem, count: (unknown.get(path)?.count ?? 0) + 1 });
+      }
+    }
+  }
+  const nowhere = [...unknown.values()]
+    .filter(({ count }) => count === actions.length)
+    .map(({ problem }) => problem);
+  return [...unreadable.values(), ...nowhere];
+}
+
+/** Checks that the entries of `secrets` name agents there are, and capabilities that something could ask for. */
+export function checkGrants(secrets: ProfileParts['secrets'], { registry, locate }: Ground): Mistake[] {
+  const declared = [...registry.actions.values()].flatMap(({ secret }) => (secret === null ? [] : [secret]));
+  const providers = new Set([...registry.agents.values()].map(({ model }) => model.split('/')[0]));
+  return secrets.flatMap(({ index, grant }) => {
+    const mistakes: Mistake[] = [];
+    const at = (path: PropertyKey[], message: string, remedy: string): void => {
+      const full = ['secrets', index, ...path];
+      mistakes.push({ ...locate(full), path: pathText(full), message, remedy });
+    };
+    const { capability } = grant;
+    if (!declared.includes(capability) && !providers.has(capability.split(':')[0])) {
+      const near = closest(capability, declared);
+      const remedy = near ? `did you mean ${near}?` : `there is ${declared.join(', ') || 'none'}`;
+      at(['capability'], `no action of this app needs ${quote(capability)}`, remedy);
+    }
+    for (const [position, pattern] of grant.agents.entries()) {
+      const remedy = unmatched(pattern, registry.agents.keys(), 'agent');
+      if (remedy) at(['agents', position], `no agent of this app matches ${quote(pattern)}`, remedy);
+    }
+    return mistakes;
+  });
+}
+
+const matchesAny = (pattern: string, names: Iterable<string>): boolean =>
+  [...names].some((name) => matches(pattern, name));
+
+/** What to do about a pattern that matches nothing; `undefined` for one that matches. */
+function unmatched(pattern: string, names: Iterable<string>, what: string): string | undefined {
+  const known = [...names];
+  if (matchesAny(pattern, known)) return undefined;
+  const near = closest(pattern, known);
+  if (near) return `did you mean ${near}?`;
+  const shown = known.slice(0, 10).join(', ') + (known.length > 10 ? ', …' : '');
+  return `name an ${what} there is: ${shown || 'this app has none'}`;
+}

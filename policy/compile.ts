@@ -1,0 +1,189 @@
+import { type PolicyJson, type ValidationError, validate } from '@cedar-policy/cedar-wasm/nodejs';
+import { digestOfTuple } from '../contracts/digest';
+import type { CompiledPolicy } from '../contracts/policy-decision';
+import { checkGrants, checkRule } from './checks';
+import { policyFrom } from './decide';
+import { type ParsedDocument, type ReadDocument, readDocuments } from './documents';
+import type { RuleSet } from './engine';
+import { type Mistake, orderMistakes, pathText } from './mistakes';
+import { profileParts } from './profile';
+import { type CedarRule, modelRule, policyOf } from './rules';
+import { type Registry, type Vocabulary, schemaOf, vocabularyOf } from './vocabulary';
+
+export type Compilation = { ok: true; policy: CompiledPolicy } | { ok: false; mistakes: Mistake[] };
+
+/**
+ * Makes a policy of the text of one PolicyProfile document. Answers all its mistakes together: of form, of names
+ * that the app does not have, of types in its expressions. Pure; never throws on what the text says.
+ */
+export function compileProfile(input: { text: string; version: number } & Registry): Compilation {
+  const { read, mistakes } = readDocuments(input.text);
+  const [first, ...others] = read;
+  if (others.length > 0 || (first && first.kind !== 'PolicyProfile')) {
+    const odd = others[0] ?? first;
+    const place = odd?.locate([]) ?? { line: 1, column: 1 };
+    mistakes.push({
+      ...place,
+      path: '',
+      message: 'this is not one PolicyProfile document',
+      remedy: 'give it alone',
+    });
+  }
+  if (first?.kind !== 'PolicyProfile') return { ok: false, mistakes: orderMistakes(mistakes) };
+  const vocabulary = vocabularyOf(input.actions);
+  const checked = check(first, vocabulary, input);
+  mistakes.push(...checked.mistakes);
+  if (mistakes.length > 0 || first.parsed?.kind !== 'PolicyProfile') {
+    return { ok: false, mistakes: orderMistakes(mistakes) };
+  }
+  const { metadata, environments, secrets } = first.parsed.document;
+  return {
+    ok: true,
+    policy: policyFrom({
+      version: input.version,
+      profile: metadata.name,
+      environments,
+      vocabulary,
+      slices: checked.slices,
+      secrets,
+    }),
+  };
+}
+
+/**
+ * Reads a text of documents and checks its profiles against the app as well: what `policy validate` and `publish`
+ * ask, with all mistakes of all documents at the lines of this text.
+ */
+export function checkDocuments(
+  text: string,
+  registry: Registry,
+): { ok: true; documents: ParsedDocument[] } | { ok: false; mistakes: Mistake[] } {
+  const { read, mistakes } = readDocuments(text);
+  const vocabulary = vocabularyOf(registry.actions);
+  for (const document of read) {
+    if (document.kind === 'PolicyProfile') mistakes.push(...check(document, vocabulary, registry).mistakes);
+  }
+  if (mistakes.length > 0) return { ok: false, mistakes: orderMistakes(mistakes) };
+  return { ok: true, documents: read.flatMap(({ parsed }) => (parsed ? [parsed] : [])) };
+}
+
+/** Everything about a profile that its form alone does not say. Goes on past mistakes, on the rules that are right. */
+function check(
+  document: ReadDocument,
+  vocabulary: Vocabulary,
+  registry: Registry,
+): { mistakes: Mistake[]; slices: Map<string, RuleSet> } {
+  const { raw, locate, parsed } = document;
+  const { rules, secrets } = profileParts(raw);
+  const mistakes: Mistake[] = [];
+  const right: { rule: CedarRule; path: PropertyKey[] }[] = [];
+  for (const part of rules) {
+    const checked = checkRule(part, { vocabulary, registry, locate });
+    mistakes.push(...checked.mistakes);
+    if (checked.rule) right.push({ rule: checked.rule, path: checked.path });
+  }
+  mistakes.push(...checkGrants(secrets, { vocabulary, registry, locate }));
+
+  const models = parsed?.kind === 'PolicyProfile' ? parsed.document.models.allow : [];
+  const all = [
+    ...right.map(({ rule }) => rule),
+    ...models.map(({ model }, index) => modelRule(index, model)),
+  ];
+  const slices = new Map<string, RuleSet>();
+  for (const action of vocabulary.contexts.keys()) {
+    const slice = all.filter((rule) => rule.actions.includes(action));
+    if (slice.length === 0) continue;
+    const policies = Object.fromEntries(slice.map((rule) => [rule.id, policyOf(rule, action)]));
+    slices.set(action, { key: digestOfTuple([JSON.stringify(policies)]), policies, size: slice.length });
+  }
+  const types = typeProblems(slices, vocabulary);
+  for (const { rule, path } of right) {
+    for (const { message, remedy } of types(rule)) {
+      mistakes.push({ ...locate(path), path: pathText(path), message, remedy });
+    }
+  }
+  return { mistakes, slices };
+}
+
+interface TypeProblem {
+  readonly message: string;
+  readonly remedy: string;
+}
+
+/** Cedar's strict validation of each slice in the schema of its action, told by rule. */
+function typeProblems(
+  slices: ReadonlyMap<string, RuleSet>,
+  vocabulary: Vocabulary,
+): (rule: CedarRule) => TypeProblem[] {
+  const found = new Map<string, Map<string, { problem: TypeProblem; actions: string[] }>>();
+  const note = (ruleId: string, action: string, problem: TypeProblem): void => {
+    const ofRule = found.get(ruleId) ?? new Map<string, { problem: TypeProblem; actions: string[] }>();
+    found.set(ruleId, ofRule);
+    const known = ofRule.get(problem.message);
+    if (known) known.actions.push(action);
+    else ofRule.set(problem.message, { problem, actions: [action] });
+  };
+  for (const [action, { policies }] of slices) {
+    const context = vocabulary.contexts.get(action);
+    if (!context) continue;
+    const { errors, impossible } = validated(schemaOf(action, context), policies);
+    for (const error of errors) note(error.policyId, action, inPlainWords(error));
+    for (const id of impossible) note(id, action, NEVER);
+  }
+  return (rule) =>
+    [...(found.get(rule.id)?.values() ?? [])].flatMap(({ problem, actions }) => {
+      // A rule for many actions may well be idle for some of them; one that is idle for all was meant otherwise.
+      if (problem === NEVER && actions.length < rule.actions.length) return [];
+      const some = actions.length < rule.actions.length;
+      const which = `${actions.slice(0, 3).join(', ')}${actions.length > 3 ? ', …' : ''}`;
+      if (!some) return [problem];
+      const absent = /^type error: attribute .* not found$/.test(problem.message);
+      const remedy = absent
+        ? 'ask first, as in context.args has x && …, or name the actions that have it'
+        : problem.remedy;
+      return [{ message: `${problem.message} (for ${which})`, remedy }];
+    });
+}
+
+const NEVER: TypeProblem = {
+  message: 'this rule can never apply: its conditions are false for every call',
+  remedy: 'correct its conditions, or remove it',
+};
+
+function validated(
+  schema: ReturnType<typeof schemaOf>,
+  staticPolicies: Record<string, PolicyJson>,
+): { errors: ValidationError[]; impossible: string[] } {
+  const everyRule = (message: string): ValidationError[] =>
+    Object.keys(staticPolicies).map((policyId) => ({
+      policyId,
+      error: { message, help: null, code: null, url: null, severity: null },
+    }));
+  try {
+    const answer = validate({ schema, policies: { staticPolicies }, validationSettings: { mode: 'strict' } });
+    if (answer.type === 'failure') {
+      return {
+        errors: everyRule(answer.errors[0]?.message ?? 'these rules cannot be checked'),
+        impossible: [],
+      };
+    }
+    const impossible = answer.validationWarnings.filter(({ error }) =>
+      error.message.includes('policy is impossible'),
+    );
+    return { errors: answer.validationErrors, impossible: impossible.map(({ policyId }) => policyId) };
+  } catch (error) {
+    const message = `the policy engine cannot check this: ${error instanceof Error ? error.message : 'it failed'}`;
+    return { errors: everyRule(message), impossible: [] };
+  }
+}
+
+function inPlainWords({ error }: ValidationError): TypeProblem {
+  const plain = (text: string): string =>
+    text.replace(/for policy `[^`]*`, /g, '').replace(/ in context for Action::"[^"]*"/g, '');
+  return {
+    message: `type error: ${plain(error.message)}`,
+    remedy: error.help
+      ? plain(error.help)
+      : 'correct the expression: docs/policies.md lists what it may name',
+  };
+}

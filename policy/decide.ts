@@ -1,0 +1,114 @@
+import { MODEL_ACTION } from '../contracts/names';
+import type { CompiledPolicy, PolicyDecision, PolicyRequest } from '../contracts/policy-decision';
+import { type RuleSet, parsedSets } from './engine';
+import { canonicalHost, matches } from './globs';
+import { DEFAULT_DENY, EVALUATION_ERROR, type SecretGrant } from './profile';
+import { Unjudgeable, cedarValue } from './shapes';
+import { AGENT, type Vocabulary, contextOf } from './vocabulary';
+
+/** A checked profile, ready to decide. */
+export interface DecidingParts {
+  readonly version: number;
+  readonly profile: string;
+  readonly environments: readonly string[];
+  readonly vocabulary: Vocabulary;
+  /** By action: every rule that can concern it. */
+  readonly slices: ReadonlyMap<string, RuleSet>;
+  readonly secrets: readonly SecretGrant[];
+}
+
+/** Makes the policy that answers from these parts. Its functions never throw: what cannot be judged is denied. */
+export function policyFrom(parts: DecidingParts): CompiledPolicy {
+  const { version, profile } = parts;
+  const decision = (
+    effect: PolicyDecision['effect'],
+    rules: readonly string[],
+    message: string,
+  ): PolicyDecision => ({
+    effect,
+    rules,
+    policyVersion: version,
+    message: `${message} (policy ${profile}, version ${version})`,
+  });
+  return {
+    version,
+    profile,
+    decide: (request) => {
+      try {
+        return judge(request, parts, decision);
+      } catch (error) {
+        // Also an engine that failed: its message may hold what it was given, so only ours is told.
+        const why = error instanceof Unjudgeable ? error.message : 'the policy engine failed on it';
+        return decision('deny', [EVALUATION_ERROR], `this call cannot be judged, so it is denied: ${why}`);
+      }
+    },
+    mayUseSecret: (agentId, capability) => {
+      const index = parts.secrets.findIndex(
+        (grant) =>
+          grant.capability === capability && grant.agents.some((pattern) => matches(pattern, agentId)),
+      );
+      return index < 0
+        ? decision('deny', [DEFAULT_DENY], 'no entry of secrets gives this agent this capability')
+        : decision('allow', [`secrets[${index}]`], `secrets[${index}] gives this agent ${capability}`);
+    },
+  };
+}
+
+type Answer = (effect: PolicyDecision['effect'], rules: readonly string[], message: string) => PolicyDecision;
+
+function judge(request: PolicyRequest, parts: DecidingParts, answer: Answer): PolicyDecision {
+  const { vocabulary, slices } = parts;
+  if (!parts.environments.includes(request.environment)) {
+    return answer(
+      'deny',
+      [DEFAULT_DENY],
+      `this policy is for ${parts.environments.join(', ')} and no other environment`,
+    );
+  }
+  const shape = vocabulary.contexts.get(request.action);
+  if (!shape) return answer('deny', [DEFAULT_DENY], 'this app has no such action');
+  if (vocabulary.effects.get(request.action) !== request.effect) {
+    throw new Unjudgeable(`it is put as a ${request.effect}, which ${request.action} is not`);
+  }
+  const destination = request.destination === null ? undefined : canonicalHost(request.destination);
+  if (request.destination !== null && destination === undefined)
+    throw new Unjudgeable('its destination is no plain host');
+  const agent = cedarValue(AGENT, { id: request.agentId, class: request.agentClass }, 'principal');
+  const context = cedarValue(shape, contextOf(request, destination), 'context');
+
+  const slice = slices.get(request.action);
+  const what = request.action === MODEL_ACTION ? 'this model call' : request.action;
+  if (!slice) return answer('deny', [DEFAULT_DENY], `no rule allows ${what}`);
+  const principal = { type: 'Agent', id: request.agentId };
+  const reply = parsedSets.ask(slice, {
+    principal,
+    action: { type: 'Action', id: request.action },
+    resource: { type: 'Workspace', id: request.workspaceId },
+    context: context as Record<string, typeof context>,
+    entities: [{ uid: principal, attrs: agent as Record<string, typeof agent>, parents: [] }],
+  });
+  if (reply.type === 'failure') throw new Error('Cedar refused the question');
+
+  const { decision, diagnostics } = reply.response;
+  const inOrder = (ids: readonly string[]): string[] =>
+    Object.keys(slice.policies).filter((id) => ids.includes(id));
+  const reasons = inOrder(diagnostics.reason);
+  // Cedar passes over a rule that fails, and would allow where a forbid could not be evaluated.
+  if (diagnostics.errors.length > 0) {
+    const failed = inOrder(diagnostics.errors.map((error) => error.policyId));
+    const forbids = decision === 'deny' ? reasons : [];
+    const message = `${what} is denied: ${list(failed)} could not be evaluated for it`;
+    return answer('deny', [EVALUATION_ERROR, ...failed, ...forbids], message);
+  }
+  if (decision === 'allow') return answer('allow', reasons, `${list(reasons)} allows ${what}`);
+  if (reasons.length > 0) return answer('deny', reasons, `${list(reasons)} forbids ${what}`);
+  const near = Object.keys(slice.policies).filter((id) => slice.policies[id]?.effect === 'permit');
+  const but = near.length > 0 ? `: the conditions of ${list(near)} do not hold for it` : '';
+  return answer('deny', [DEFAULT_DENY], `no rule allows ${what} here${but}`);
+}
+
+const LISTED = 5;
+function list(ids: readonly string[]): string {
+  const more = ids.length > LISTED ? ` and ${ids.length - LISTED} more` : '';
+  return ids.slice(0, LISTED).join(', ') + more;
+}

@@ -1,0 +1,50 @@
+import { StorageBusy } from '../contracts/storage-busy';
+
+/**
+ * A statement named another tenant than the one its transaction or handle is for. A defect or an attack; never
+ * retried, and nothing was read or written.
+ */
+export class ScopeRefused extends Error {
+  override readonly name = 'ScopeRefused';
+}
+
+/** What the database says when it is the database's trouble: asking again can help, and nothing may be assumed. */
+const BUSY_STATES = new Set([
+  '55P03', // lock_not_available
+  '57014', // query_canceled: statement_timeout
+  '57P01', // admin_shutdown
+  '57P02', // crash_shutdown
+  '57P03', // cannot_connect_now
+  '57P05', // idle_session_timeout
+  '25P03', // idle_in_transaction_session_timeout
+  '40001', // serialization_failure
+  '40P01', // deadlock_detected
+]);
+/** Connection exceptions, insufficient resources, system errors. */
+const BUSY_CLASSES = new Set(['08', '53', '58']);
+const NETWORK = /^(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)/;
+/** The driver's own, which carry no code. */
+const DRIVER = /timeout|connection (terminated|ended)|client (was closed|has encountered)|not queryable/i;
+
+/** Tells apart: the database's trouble (`StorageBusy`), a foreign scope (`ScopeRefused`), and the rest, as it is. */
+export function faultOf(error: unknown): Error {
+  if (!(error instanceof Error)) return new Error(String(error));
+  if (error instanceof StorageBusy || error instanceof ScopeRefused) return error;
+  const { code } = error as { code?: unknown };
+  if (code === 'BH001' || code === 'BH002') return new ScopeRefused(error.message, { cause: error });
+  if (typeof code === 'string') {
+    if (
+      BUSY_STATES.has(code) ||
+      (code.length === 5 && BUSY_CLASSES.has(code.slice(0, 2))) ||
+      NETWORK.test(code)
+    ) {
+      return new StorageBusy(`the database is busy or away (${code})`, { cause: error });
+    }
+    return error;
+  }
+  // A connection refused on every address of a name comes as an AggregateError.
+  if (error instanceof AggregateError || DRIVER.test(error.message)) {
+    return new StorageBusy(`the database is busy or away: ${error.message}`, { cause: error });
+  }
+  return error;
+}

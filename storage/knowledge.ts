@@ -1,0 +1,30 @@
+import type { Passage } from '../contracts/action';
+import type { TenantStore } from '../contracts/ports';
+import type { TenantSession } from './session';
+import { callsSql } from './sql';
+
+/** The tenant's own documents. Scoped by partition, row security and key before anything is ranked (promise M1). */
+export function knowledgeOf(session: TenantSession): Pick<TenantStore, 'searchKnowledge' | 'putKnowledge'> {
+  const { tenantId, environment } = session.scope;
+  return {
+    async searchKnowledge(query, limit) {
+      const rows = await session.call<{ document_id: string; title: string; body: string; score: number }>(
+        callsSql('search_knowledge', 4),
+        [tenantId, environment, storableText(query), limit],
+      );
+      return rows.map((row): Passage => ({
+        documentId: row.document_id,
+        title: row.title,
+        text: row.body,
+        score: row.score,
+      }));
+    },
+
+    async putKnowledge({ documentId, title, text }) {
+      await session.call(callsSql('put_knowledge', 5), [tenantId, environment, documentId, title, text]);
+    },
+  };
+}
+
+/** PostgreSQL's text holds no NUL; a model's question may. */
+const storableText = (text: string): string => text.replaceAll('\0', ' ');

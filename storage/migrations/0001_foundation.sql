@@ -1,0 +1,445 @@
+-- Scopes, and the platform's own tables. Runs as bulkhead_owner with search_path bulkhead (storage/migrate.ts).
+--
+-- Row security reads two settings, both local to a transaction: bulkhead.tenant_id and bulkhead.environment. After
+-- the transaction they read as '' and not as null, so '' never matches and no id may be empty.
+
+-- Makes the settings name this tenant for the rest of the transaction. An error if they already name another: one
+-- transaction is one tenant's. Every function that takes a tenant begins with it.
+create function bind_scope(p_tenant text, p_environment text) returns void
+language plpgsql volatile set search_path = pg_catalog as $$
+declare
+  v_tenant text := nullif(current_setting('bulkhead.tenant_id', true), '');
+  v_environment text := nullif(current_setting('bulkhead.environment', true), '');
+begin
+  if p_tenant is null or p_tenant !~ '^[a-z0-9][a-z0-9-]{0,39}$'
+     or p_environment is null or p_environment !~ '^[a-z0-9][a-z0-9-]{1,15}$' then
+    raise exception 'this work names no tenant and environment' using errcode = 'BH002';
+  end if;
+  if v_tenant is distinct from p_tenant or v_environment is distinct from p_environment then
+    if v_tenant is not null or (v_environment is not null and v_environment <> p_environment) then
+      raise exception 'the context is of another tenant or environment' using errcode = 'BH001';
+    end if;
+    perform set_config('bulkhead.tenant_id', p_tenant, true);
+    perform set_config('bulkhead.environment', p_environment, true);
+  end if;
+end $$;
+
+-- For functions across the tenants of one environment, owned by bulkhead_sweep.
+create function bind_environment(p_environment text) returns void
+language plpgsql volatile set search_path = pg_catalog as $$
+declare
+  v_environment text := nullif(current_setting('bulkhead.environment', true), '');
+begin
+  if p_environment is null or p_environment !~ '^[a-z0-9][a-z0-9-]{1,15}$' then
+    raise exception 'this work names no environment' using errcode = 'BH002';
+  end if;
+  if v_environment is not null and v_environment <> p_environment then
+    raise exception 'the context is of another environment' using errcode = 'BH001';
+  end if;
+  perform set_config('bulkhead.environment', p_environment, true);
+end $$;
+
+-- For use in migrations: every table that holds a tenant's rows has tenant_id and environment first in its key, and
+-- is closed by this. Row security is forced, so it binds the owner and the functions of the owner too.
+create function protect(p_table regclass) returns void
+language plpgsql volatile set search_path = pg_catalog as $$
+declare
+  v_name text := (select relname from pg_class where oid = p_table);
+begin
+  if not exists (
+    select from pg_index i
+     where i.indrelid = p_table and i.indisprimary
+       and (select array_agg(a.attname::text order by k.n)
+              from unnest(i.indkey[0:1]) with ordinality k(attnum, n)
+              join pg_attribute a on a.attrelid = p_table and a.attnum = k.attnum) = array['tenant_id', 'environment']
+  ) then
+    raise exception 'the key of % does not lead with tenant_id, environment', p_table;
+  end if;
+  execute format('alter table %s add constraint %I check (tenant_id ~ ''^[a-z0-9][a-z0-9-]{0,39}$'')', p_table, v_name || '_tenant_id_form');
+  execute format('alter table %s add constraint %I check (environment ~ ''^[a-z0-9][a-z0-9-]{1,15}$'')', p_table, v_name || '_environment_form');
+  execute format('alter table %s enable row level security, force row level security', p_table);
+  execute format(
+    'create policy tenant_scope on %s using (tenant_id = nullif(current_setting(''bulkhead.tenant_id'', true), '''')
+       and environment = nullif(current_setting(''bulkhead.environment'', true), ''''))', p_table);
+end $$;
+
+-- ---------------------------------------------------------------- the platform's own, no tenant in it
+
+create table quota_classes (
+  name text primary key check (name ~ '^[a-z][a-z0-9_-]{0,63}$'),
+  document jsonb not null,
+  updated_at timestamptz not null default clock_timestamp(),
+  updated_by text not null
+);
+
+-- One number names one text: versions count across profiles, so that a tenant that changes its profile changes its
+-- version too, and no decision made under the old one is admitted.
+create table policies (
+  version integer primary key check (version > 0),
+  profile text not null check (profile ~ '^[a-z][a-z0-9_-]{0,63}$'),
+  environments text[] not null check (cardinality(environments) > 0),
+  text text not null,
+  published_at timestamptz not null default clock_timestamp(),
+  actor text not null,
+  reason text not null
+);
+create index policies_by_profile on policies (profile, version desc);
+
+create table agents (
+  environment text not null check (environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'),
+  agent_id text not null check (agent_id ~ '^[a-z][a-z0-9_]{0,63}$'),
+  version text not null check (version ~ '^[0-9a-f]{12}$'),
+  definition jsonb not null,
+  published_at timestamptz not null default clock_timestamp(),
+  primary key (environment, agent_id, version)
+);
+
+-- What operators did to the platform itself. What they did to a tenant is in the tenant's journal.
+create table operator_acts (
+  id bigint generated always as identity primary key,
+  at timestamptz not null default clock_timestamp(),
+  actor text not null check (actor <> ''),
+  act text not null,
+  subject text not null,
+  detail jsonb not null default '{}'
+);
+
+-- ---------------------------------------------------------------- tenants
+
+-- What is in force for a tenant. Lane, ceiling, limits and per-run budgets are those of its quota class as last
+-- applied; policy_version is that of its profile, 0 while none is published. The ledger keeps its own copies of
+-- limits and version under its lock, set in the same transaction as these.
+create table tenants (
+  tenant_id text not null,
+  environment text not null,
+  policy_profile text not null,
+  policy_version integer not null default 0 check (policy_version >= 0),
+  quota_class text not null references quota_classes (name),
+  lane text not null check (lane in ('own', 'dedicated')),
+  worker_ceiling integer not null check (worker_ceiling between 1 and 1000),
+  limits jsonb not null,
+  per_run jsonb not null,
+  workspaces jsonb not null check (jsonb_typeof(workspaces) = 'array'),
+  connections jsonb not null check (jsonb_typeof(connections) = 'object'),
+  scope jsonb not null check (jsonb_typeof(scope) = 'array'),
+  models jsonb not null check (jsonb_typeof(models) = 'object'),
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  updated_by text not null check (updated_by <> ''),
+  primary key (tenant_id, environment)
+);
+select protect('tenants');
+
+-- The tenant's data key, wrapped by a key encryption key from outside (`key_id` says which). Without it every
+-- ciphertext of the tenant is noise, so deleting this row erases them all.
+create table tenant_keys (
+  tenant_id text not null,
+  environment text not null,
+  wrapped_key bytea not null,
+  key_id text not null check (key_id <> ''),
+  created_at timestamptz not null default clock_timestamp(),
+  primary key (tenant_id, environment),
+  foreign key (tenant_id, environment) references tenants
+);
+select protect('tenant_keys');
+
+create table credentials (
+  tenant_id text not null,
+  environment text not null,
+  capability text not null check (capability ~ '^[a-z][a-z0-9_-]{0,39}:[a-z][a-z0-9_-]{0,39}$'),
+  version integer not null check (version > 0),
+  ciphertext bytea not null,
+  created_at timestamptz not null default clock_timestamp(),
+  created_by text not null check (created_by <> ''),
+  revoked_at timestamptz,
+  primary key (tenant_id, environment, capability, version),
+  foreign key (tenant_id, environment) references tenants
+);
+select protect('credentials');
+
+-- Who was lent what, for which call. Never the credential.
+create table leases (
+  tenant_id text not null,
+  environment text not null,
+  lease_id uuid not null,
+  capability text not null,
+  run_id text not null,
+  path text not null,
+  epoch bigint not null,
+  created_at timestamptz not null default clock_timestamp(),
+  expires_at timestamptz not null,
+  revoked_at timestamptz,
+  primary key (tenant_id, environment, lease_id)
+);
+create index leases_out on leases (tenant_id, environment, expires_at) where revoked_at is null;
+select protect('leases');
+
+-- ---------------------------------------------------------------- reading one's own
+
+grant select on tenants, tenant_keys, credentials, leases to bulkhead_app;
+grant select on agents to bulkhead_app;
+grant execute on function bind_scope(text, text), bind_environment(text) to bulkhead_app, bulkhead_operator, bulkhead_sweep;
+
+-- The TenantRecord of contracts/documents.ts; null for a tenant that does not exist.
+create function tenant_record(p_tenant text, p_environment text) returns jsonb
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  v_record jsonb;
+begin
+  perform bind_scope(p_tenant, p_environment);
+  select jsonb_build_object(
+           'tenantId', t.tenant_id, 'environment', t.environment, 'policyProfile', t.policy_profile,
+           'quotaClass', t.quota_class, 'lane', t.lane, 'workerCeiling', t.worker_ceiling, 'limits', t.limits,
+           'perRun', t.per_run, 'workspaces', t.workspaces, 'connections', t.connections, 'scope', t.scope,
+           'models', t.models)
+    into v_record
+    from tenants t where t.tenant_id = p_tenant and t.environment = p_environment;
+  return v_record;
+end $$;
+grant execute on function tenant_record(text, text) to bulkhead_app;
+
+-- The text a decision is made with: of the version asked for, else of the one in force. A tenant reads versions of
+-- its own profile alone.
+create function policy_text(p_tenant text, p_environment text, p_version integer)
+returns table (version integer, profile text, text text)
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query
+    select p.version, p.profile, p.text
+      from tenants t join policies p on p.profile = t.policy_profile and p.version = coalesce(p_version, t.policy_version)
+     where t.tenant_id = p_tenant and t.environment = p_environment and t.environment = any (p.environments);
+end $$;
+
+create function agent_definition(p_environment text, p_agent text, p_version text) returns jsonb
+language sql stable security definer set search_path = bulkhead, pg_temp as $$
+  select definition from agents
+   where environment = p_environment and agent_id = p_agent and (p_version is null or version = p_version)
+   order by published_at desc, version limit 1
+$$;
+
+-- The newest version or none: a revoked one never falls back to the one before it.
+create function sealed_credential(p_tenant text, p_environment text, p_capability text)
+returns table (capability text, version integer, ciphertext bytea, wrapped_key bytea, key_id text)
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query
+    select c.capability, c.version, c.ciphertext, k.wrapped_key, k.key_id
+      from credentials c join tenant_keys k using (tenant_id, environment)
+     where c.tenant_id = p_tenant and c.environment = p_environment and c.capability = p_capability and c.revoked_at is null
+       and not exists (select from credentials n where n.tenant_id = p_tenant and n.environment = p_environment
+                          and n.capability = p_capability and n.version > c.version);
+end $$;
+
+-- Refuses once the tenant is fenced beyond the call's epoch (promise O1). The row is evidence, not the permission, so
+-- its commit does not wait for the disk: the settlement after it does, and takes it along.
+create function record_lease(p_tenant text, p_environment text, p_lease uuid, p_capability text, p_run text, p_path text,
+  p_epoch bigint, p_expires_at timestamptz) returns void
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  if exists (select from ledgers l where l.tenant_id = p_tenant and l.environment = p_environment and l.fence_epoch > p_epoch) then
+    raise exception 'the tenant was fenced after this call was admitted' using errcode = 'BH003';
+  end if;
+  perform set_config('synchronous_commit', 'off', true);
+  insert into leases (tenant_id, environment, lease_id, capability, run_id, path, epoch, expires_at)
+  values (p_tenant, p_environment, p_lease, p_capability, p_run, p_path, p_epoch, p_expires_at);
+end $$;
+
+grant execute on function policy_text(text, text, integer), agent_definition(text, text, text),
+  sealed_credential(text, text, text), record_lease(text, text, uuid, text, text, text, bigint, timestamptz) to bulkhead_app;
+
+-- ---------------------------------------------------------------- across tenants of one environment
+
+-- '*' is no environment, so no caller can name it: only the listing functions below set it, for their own duration.
+create policy sweep_lists on tenants for select to bulkhead_sweep
+  using (nullif(current_setting('bulkhead.environment', true), '') in (environment, '*'));
+grant select on tenants, policies to bulkhead_sweep;
+
+create function placements(p_environment text) returns table (tenant_id text, lane text, worker_ceiling integer)
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_environment(p_environment);
+  return query select t.tenant_id, t.lane, t.worker_ceiling from tenants t where t.environment = p_environment order by 1;
+end $$;
+
+-- Keeps a version once; publishing it again makes it the current one.
+create function publish_agent(p_environment text, p_definition jsonb) returns void
+language sql volatile security definer set search_path = bulkhead, pg_temp as $$
+  insert into agents as a (environment, agent_id, version, definition)
+  values (p_environment, p_definition ->> 'id', p_definition ->> 'version', p_definition)
+  on conflict (environment, agent_id, version) do update set published_at = clock_timestamp()
+  where exists (select from agents n where n.environment = a.environment and n.agent_id = a.agent_id and n.published_at > a.published_at)
+$$;
+
+create function tenant_records() returns setof jsonb
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  v_environment text := coalesce(current_setting('bulkhead.environment', true), '');
+begin
+  perform set_config('bulkhead.environment', '*', true);
+  return query select jsonb_build_object(
+           'tenantId', t.tenant_id, 'environment', t.environment, 'policyProfile', t.policy_profile,
+           'quotaClass', t.quota_class, 'lane', t.lane, 'workerCeiling', t.worker_ceiling, 'limits', t.limits,
+           'perRun', t.per_run, 'workspaces', t.workspaces, 'connections', t.connections, 'scope', t.scope,
+           'models', t.models)
+    from tenants t order by t.tenant_id, t.environment;
+  perform set_config('bulkhead.environment', v_environment, true);
+end $$;
+
+-- Tenants that name a quota class, or a profile.
+create function tenants_naming(p_quota_class text, p_profile text) returns table (tenant_id text, environment text)
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  v_environment text := coalesce(current_setting('bulkhead.environment', true), '');
+begin
+  perform set_config('bulkhead.environment', '*', true);
+  return query select t.tenant_id, t.environment from tenants t
+   where t.quota_class = p_quota_class or t.policy_profile = p_profile order by 1, 2;
+  perform set_config('bulkhead.environment', v_environment, true);
+end $$;
+
+grant execute on function placements(text), publish_agent(text, jsonb) to bulkhead_app;
+grant execute on function tenant_records(), tenants_naming(text, text) to bulkhead_operator;
+-- Granted first: after this the owner has no say in them.
+alter function placements(text) owner to bulkhead_sweep;
+alter function tenant_records() owner to bulkhead_sweep;
+alter function tenants_naming(text, text) owner to bulkhead_sweep;
+
+-- ---------------------------------------------------------------- operators
+
+create function put_quota_class(p_name text, p_document jsonb, p_actor text) returns void
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  insert into quota_classes as q (name, document, updated_by) values (p_name, p_document, p_actor)
+  on conflict (name) do update set document = p_document, updated_at = clock_timestamp(), updated_by = p_actor
+  where q.document <> p_document;
+  if found then
+    insert into operator_acts (actor, act, subject, detail) values (p_actor, 'put_quota_class', p_name, p_document);
+  end if;
+end $$;
+
+-- The next version, or the last one where it says the same already: documents are applied again at every start.
+create function publish_policy(p_profile text, p_environments text[], p_text text, p_actor text, p_reason text) returns integer
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  v_last policies;
+begin
+  -- Numbers are given in the order in which they become visible.
+  perform pg_advisory_xact_lock(7240032);
+  select * into v_last from policies where profile = p_profile order by version desc limit 1;
+  if found and v_last.text = p_text and v_last.environments = p_environments then
+    return v_last.version;
+  end if;
+  insert into policies (version, profile, environments, text, actor, reason)
+  select coalesce(max(version), 0) + 1, p_profile, p_environments, p_text, p_actor, p_reason from policies
+  returning version into v_last.version;
+  return v_last.version;
+end $$;
+
+create function policy_history(p_profile text)
+returns table (version integer, published_at timestamptz, actor text, reason text)
+language sql stable security definer set search_path = bulkhead, pg_temp as $$
+  select version, published_at, actor, reason from policies where profile = p_profile order by version desc
+$$;
+
+-- Creates or changes what the tenant's document says. Answers whether it was created. `apply_tenant` has to follow in
+-- the same transaction.
+create function put_tenant(p_tenant text, p_environment text, p_profile text, p_quota_class text, p_document jsonb, p_actor text, p_body text)
+returns boolean
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  v_class jsonb;
+  v_created boolean;
+begin
+  perform bind_scope(p_tenant, p_environment);
+  select document into v_class from quota_classes where name = p_quota_class;
+  if not found then
+    raise exception 'there is no quota class %: apply its document first', p_quota_class using errcode = 'BH010';
+  end if;
+  insert into tenants as t (tenant_id, environment, policy_profile, quota_class, lane, worker_ceiling, limits, per_run,
+    workspaces, connections, scope, models, updated_by)
+  values (p_tenant, p_environment, p_profile, p_quota_class, v_class ->> 'lane', (v_class ->> 'workerCeiling')::integer,
+    v_class -> 'limits', v_class -> 'perRun', p_document -> 'workspaces', p_document -> 'connections',
+    p_document -> 'scope', p_document -> 'models', p_actor)
+  on conflict (tenant_id, environment) do update set
+    policy_profile = excluded.policy_profile, quota_class = excluded.quota_class, workspaces = excluded.workspaces,
+    connections = excluded.connections, scope = excluded.scope, models = excluded.models,
+    updated_at = clock_timestamp(), updated_by = excluded.updated_by
+  returning xmax = 0 into v_created;
+  if v_created then
+    perform make_knowledge_partition(p_tenant, p_environment);
+    perform open_ledger(p_tenant, p_environment, (v_class #>> '{limits,callsInFlight}')::integer,
+      (v_class #>> '{limits,toolCallsPerDay}')::bigint, (v_class #>> '{perRun,steps}')::integer, 0, p_actor, p_body);
+  end if;
+  return v_created;
+end $$;
+
+-- Brings a tenant to its quota class and to the newest version of its profile, in the ledger and here, in this order of
+-- locks: the tenant's row, then the ledger's. Does nothing where all is as it should be, so whoever finds a
+-- publication half done may repeat it. The body is canonical JSON, for the tenant's journal.
+create function apply_tenant(p_tenant text, p_environment text, p_actor text, p_body text) returns integer
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  v_tenant tenants;
+  v_class jsonb;
+  v_version integer;
+begin
+  perform bind_scope(p_tenant, p_environment);
+  select * into v_tenant from tenants t where t.tenant_id = p_tenant and t.environment = p_environment for no key update;
+  if not found then
+    raise exception 'there is no tenant % in %', p_tenant, p_environment using errcode = 'BH011';
+  end if;
+  select document into strict v_class from quota_classes where name = v_tenant.quota_class;
+  select coalesce(max(version), 0) into v_version from policies
+   where profile = v_tenant.policy_profile and p_environment = any (environments);
+  if v_class -> 'limits' <> v_tenant.limits or v_class -> 'perRun' <> v_tenant.per_run then
+    perform set_limits(p_tenant, p_environment, (v_class #>> '{limits,callsInFlight}')::integer,
+      (v_class #>> '{limits,toolCallsPerDay}')::bigint, (v_class #>> '{perRun,steps}')::integer, p_actor, p_body);
+  end if;
+  if v_version <> v_tenant.policy_version then
+    perform set_policy_version(p_tenant, p_environment, v_version, p_actor, p_body);
+  end if;
+  update tenants t
+     set lane = v_class ->> 'lane', worker_ceiling = (v_class ->> 'workerCeiling')::integer, limits = v_class -> 'limits',
+         per_run = v_class -> 'perRun', policy_version = v_version
+   where t.tenant_id = p_tenant and t.environment = p_environment;
+  return v_version;
+end $$;
+
+-- Begins to keep a credential: locks the tenant and answers the next version, which goes into what is sealed.
+create function next_credential(p_tenant text, p_environment text, p_capability text)
+returns table (version integer, wrapped_key bytea, key_id text)
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  perform from tenants t where t.tenant_id = p_tenant and t.environment = p_environment for no key update;
+  if not found then
+    raise exception 'there is no tenant % in %', p_tenant, p_environment using errcode = 'BH011';
+  end if;
+  return query
+    select coalesce((select max(c.version) from credentials c
+                      where c.tenant_id = p_tenant and c.environment = p_environment and c.capability = p_capability), 0) + 1,
+           k.wrapped_key, k.key_id
+      from (select) one left join tenant_keys k on k.tenant_id = p_tenant and k.environment = p_environment;
+end $$;
+
+create function put_credential(p_tenant text, p_environment text, p_capability text, p_version integer, p_ciphertext bytea,
+  p_wrapped_key bytea, p_key_id text, p_actor text) returns void
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  insert into tenant_keys (tenant_id, environment, wrapped_key, key_id)
+  values (p_tenant, p_environment, p_wrapped_key, p_key_id) on conflict (tenant_id, environment) do nothing;
+  insert into credentials (tenant_id, environment, capability, version, ciphertext, created_by)
+  values (p_tenant, p_environment, p_capability, p_version, p_ciphertext, p_actor);
+  insert into operator_acts (actor, act, subject, detail)
+  values (p_actor, 'put_credential', p_tenant || '/' || p_environment,
+          jsonb_build_object('capability', p_capability, 'version', p_version));
+end $$;
+
+grant execute on function put_quota_class(text, jsonb, text), publish_policy(text, text[], text, text, text),
+  policy_history(text), put_tenant(text, text, text, text, jsonb, text, text), apply_tenant(text, text, text, text),
+  next_credential(text, text, text), put_credential(text, text, text, integer, bytea, bytea, text, text)
+  to bulkhead_operator;

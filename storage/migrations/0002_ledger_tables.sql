@@ -1,0 +1,264 @@
+-- The ledger's rows, one lock above them all: whoever changes any of these holds the tenant's row of `ledgers` first.
+-- See docs/ledger.md.
+
+create function bulkhead.now() returns timestamptz language sql volatile as 'select pg_catalog.clock_timestamp()';
+comment on function bulkhead.now() is 'The only clock of the ledger. Tests replace it as superuser; no role of production can.';
+
+-- Narrow and rewritten by every admission: integers, no foreign keys, room on the page for hot updates.
+create table bulkhead.ledgers (
+  tenant_id text not null,
+  environment text not null,
+  mode text not null default 'normal' constraint ledgers_mode_known check (mode in ('normal', 'killed')),
+  fence_epoch bigint not null default 0,
+  control_version bigint not null default 0,
+  policy_version bigint not null default 0,
+  inflight integer not null default 0 constraint ledgers_inflight_counted check (inflight >= 0),
+  -- UTC day number since 1970 of the open window, and its use.
+  tool_day integer not null,
+  tool_day_used bigint not null default 0 constraint ledgers_tool_day_counted check (tool_day_used >= 0),
+  journal_seq bigint not null,
+  journal_head bytea not null,
+  -- Highest sequence known to be on disk: what answers name, so that no crash makes an honest run look ahead of us.
+  durable_seq bigint not null,
+  -- 0, or the highest sequence that a run had seen of a ledger since lost; and up to where an operator accepted that.
+  rewound_seq bigint not null default 0,
+  acknowledged_seq bigint not null default 0,
+  last_clock timestamptz not null,
+  constraint ledgers_pk primary key (tenant_id, environment)
+) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+
+create table bulkhead.limits (
+  tenant_id text not null,
+  environment text not null,
+  calls_in_flight integer not null constraint limits_calls_in_flight_counted check (calls_in_flight >= 0),
+  tool_calls_per_day bigint not null constraint limits_tool_calls_per_day_counted check (tool_calls_per_day >= 0),
+  per_run_steps integer not null constraint limits_per_run_steps_counted check (per_run_steps >= 0),
+  constraint limits_pk primary key (tenant_id, environment)
+);
+
+-- Use of windows that are over: calls that reserved in them are trued up there.
+create table bulkhead.closed_windows (
+  tenant_id text not null,
+  environment text not null,
+  layer text not null constraint closed_windows_layer_known check (layer in ('tool_calls_per_day')),
+  window_no integer not null,
+  used bigint not null constraint closed_windows_counted check (used >= 0),
+  constraint closed_windows_pk primary key (tenant_id, environment, layer, window_no)
+);
+
+-- Where the last fence stands; the words of it, kept out of the hot row.
+create table bulkhead.fencings (
+  tenant_id text not null,
+  environment text not null,
+  fence_epoch bigint not null,
+  fenced_at timestamptz,
+  contained_at timestamptz,
+  drained_at timestamptz,
+  reason text,
+  actor text,
+  constraint fencings_pk primary key (tenant_id, environment)
+);
+
+-- What was accepted, as it was accepted; never updated.
+create table bulkhead.run_acceptances (
+  tenant_id text not null,
+  environment text not null,
+  run_id text not null constraint run_acceptances_run_named check (run_id <> ''),
+  root_run_id text not null,
+  workflow_id text not null,
+  agent_id text not null,
+  agent_version text not null,
+  workspace_id text not null,
+  target_system text,
+  target_record_id text,
+  idempotency_key text,
+  body_digest text not null,
+  signed json not null,
+  constraint run_acceptances_pk primary key (tenant_id, environment, run_id),
+  constraint run_acceptances_key_once unique (tenant_id, environment, idempotency_key)
+);
+
+create table bulkhead.runs (
+  tenant_id text not null,
+  environment text not null,
+  run_id text not null,
+  -- Fence epoch at acceptance: what a later kill has to drain.
+  epoch bigint not null,
+  state text not null constraint runs_state_known check (state in ('accepted', 'queued', 'running', 'throttled',
+    'approval_required', 'review_required', 'provider_degraded', 'frozen', 'compensating', 'closed')),
+  stop_reason text constraint runs_stop_reason_known check (stop_reason in ('completed', 'failed', 'budget_exceeded',
+    'policy_denied', 'approval_denied', 'approval_expired', 'review_abandoned', 'killed', 'cancelled', 'scope_ambiguous',
+    'provider_degraded', 'credential_unavailable', 'idempotency_conflict', 'outcome_unknown', 'model_misbehaved',
+    'terminated', 'timed_out')),
+  temporal_run_id text,
+  generation integer not null default 0,
+  accepted_at timestamptz not null,
+  entered_at timestamptz,
+  closed_at timestamptz,
+  touched_at timestamptz not null,
+  steps integer not null default 0 constraint runs_steps_counted check (steps >= 0),
+  tool_calls integer not null default 0 constraint runs_tool_calls_counted check (tool_calls >= 0),
+  refusals integer not null default 0,
+  spent_micro_usd bigint not null default 0 constraint runs_spend_counted check (spent_micro_usd >= 0),
+  output_ref text,
+  constraint runs_pk primary key (tenant_id, environment, run_id),
+  constraint runs_one_stop_reason check ((state = 'closed') = (stop_reason is not null) and (state = 'closed') = (closed_at is not null))
+) with (fillfactor = 50);
+create index runs_by_acceptance on bulkhead.runs (tenant_id, environment, accepted_at desc, run_id desc);
+create index runs_open on bulkhead.runs (environment, tenant_id) where state <> 'closed';
+
+create table bulkhead.run_facts (
+  tenant_id text not null,
+  environment text not null,
+  run_id text not null,
+  name text not null,
+  value json not null,
+  path text not null,
+  constraint run_facts_pk primary key (tenant_id, environment, run_id, name)
+);
+
+-- Records outside that are known to be the tenant's.
+create table bulkhead.resources (
+  tenant_id text not null,
+  environment text not null,
+  system text not null,
+  record_id text not null,
+  account text,
+  known_at timestamptz not null,
+  constraint resources_pk primary key (tenant_id, environment, system, record_id)
+);
+
+-- One row per key (tenant, environment, root run, path), whatever its attempts. `claimed` means: may have been sent.
+create table bulkhead.calls (
+  tenant_id text not null,
+  environment text not null,
+  run_id text not null,
+  path text not null constraint calls_path_named check (path <> ''),
+  digest text not null,
+  action text not null,
+  class text not null constraint calls_class_known check (class in ('read', 'model', 'write', 'high_risk_write')),
+  system text,
+  state text not null constraint calls_state_known check (state in ('claimed', 'succeeded', 'failed', 'open', 'unknown')),
+  token uuid not null,
+  -- How the current attempt was let in, for the attempt that did not hear it.
+  admitted_as text not null constraint calls_admitted_as_known check (admitted_as in ('admitted', 'recover', 'recover_lookup')),
+  epoch bigint not null,
+  policy_version bigint not null,
+  host_id text not null,
+  attempts integer not null default 1,
+  lease_until timestamptz not null,
+  -- Reserved by the current attempt, in which day, and what of it was charged in the end.
+  tool_day integer not null,
+  tool_calls integer not null,
+  steps integer not null,
+  micro_usd bigint not null,
+  charged_tool_calls integer,
+  charged_micro_usd bigint,
+  -- Reaped without an outcome: a call without effect, so asking again is a new attempt.
+  lost boolean not null default false,
+  refusal json,
+  value json,
+  payload_ref text,
+  payload_digest text,
+  constraint calls_pk primary key (tenant_id, environment, run_id, path),
+  constraint calls_reserved_counted check (tool_calls >= 0 and steps >= 0 and micro_usd >= 0),
+  constraint calls_charged_counted check (charged_tool_calls >= 0 and charged_micro_usd >= 0),
+  constraint calls_charged_when_settled check ((state = 'claimed') = (charged_micro_usd is null))
+) with (fillfactor = 70);
+create index calls_claimed on bulkhead.calls (environment, lease_until) where state = 'claimed';
+create index calls_claimed_by_tenant on bulkhead.calls (tenant_id, environment, epoch) where state = 'claimed';
+
+-- Attempts that were replaced or reaped while they might still cost: charged in full, trued up once if they report.
+create table bulkhead.lost_attempts (
+  tenant_id text not null,
+  environment text not null,
+  run_id text not null,
+  path text not null,
+  token uuid not null,
+  tool_day integer not null,
+  tool_calls integer not null,
+  micro_usd bigint not null,
+  trued_up boolean not null default false,
+  constraint lost_attempts_pk primary key (tenant_id, environment, run_id, path, token)
+);
+
+create table bulkhead.payloads (
+  tenant_id text not null,
+  environment text not null,
+  run_id text not null,
+  ref text not null,
+  payload json not null,
+  stored_at timestamptz not null,
+  constraint payloads_pk primary key (tenant_id, environment, run_id, ref)
+);
+
+-- Refusals of the current minute, per reason: the first few are in the journal, the rest are counted here.
+create table bulkhead.refusal_floods (
+  tenant_id text not null,
+  environment text not null,
+  rule text not null,
+  policy_version bigint not null,
+  action text not null,
+  reason text not null,
+  minute timestamptz not null,
+  refusals bigint not null,
+  first_uncounted_at timestamptz,
+  last_at timestamptz not null,
+  constraint refusal_floods_pk primary key (tenant_id, environment, rule, policy_version, action, reason)
+) with (fillfactor = 50);
+
+create table bulkhead.journal (
+  tenant_id text not null,
+  environment text not null,
+  seq bigint not null,
+  run_id text,
+  facts text not null,
+  body text not null,
+  prev bytea not null,
+  hash bytea not null,
+  constraint journal_pk primary key (tenant_id, environment, seq)
+);
+create index journal_by_run on bulkhead.journal (tenant_id, environment, run_id, seq) where run_id is not null;
+
+create function bulkhead.refuse_rewrite() returns trigger language plpgsql as $$
+begin
+  raise exception 'the journal is append-only: % is refused', tg_op using errcode = 'integrity_constraint_violation';
+end $$;
+create trigger journal_is_append_only before update or delete or truncate on bulkhead.journal
+  for each statement execute function bulkhead.refuse_rewrite();
+
+-- Hosts serve an environment, not a tenant.
+create table bulkhead.hosts (
+  environment text not null,
+  host_id text not null,
+  pid integer not null,
+  roles text[] not null,
+  seen_at timestamptz not null,
+  constraint hosts_pk primary key (environment, host_id)
+);
+
+do $$
+declare
+  relation text;
+begin
+  foreach relation in array array['ledgers', 'limits', 'closed_windows', 'fencings', 'run_acceptances', 'runs', 'run_facts',
+    'resources', 'calls', 'lost_attempts', 'payloads', 'refusal_floods', 'journal']
+  loop
+    perform bulkhead.protect(format('bulkhead.%I', relation));
+  end loop;
+  -- What the sweep may see across tenants: states and times, and the envelope it starts lost runs with.
+  foreach relation in array array['ledgers', 'runs', 'run_acceptances', 'calls', 'refusal_floods'] loop
+    execute format('create policy sweep_reads on bulkhead.%I for select to bulkhead_sweep using (true)', relation);
+    execute format('grant select on bulkhead.%I to bulkhead_sweep', relation);
+  end loop;
+end $$;
+
+alter table bulkhead.hosts enable row level security;
+alter table bulkhead.hosts force row level security;
+create policy sweep_keeps on bulkhead.hosts to bulkhead_sweep using (true) with check (true);
+grant select, insert, update on bulkhead.hosts to bulkhead_sweep;
+
+revoke all on bulkhead.journal from bulkhead_owner;
+grant select, insert on bulkhead.journal to bulkhead_owner;
+-- Read in pages by people; everything else goes through functions.
+grant select on bulkhead.journal, bulkhead.runs, bulkhead.run_acceptances to bulkhead_app;

@@ -1,0 +1,222 @@
+create type bulkhead.admission as (
+  answer text,
+  epoch bigint,
+  attempt integer,
+  lookup_only boolean,
+  retry_after_ms bigint,
+  policy_version bigint,
+  refusal json,
+  outcome json,
+  seq bigint
+);
+
+-- What was recorded of a finished call; contracts/ledger.ts `RecordedOutcome`.
+create function bulkhead.outcome_of(c bulkhead.calls) returns json language sql stable as $$
+  select json_build_object('state', c.state, 'ref', c.payload_ref, 'digest', c.payload_digest, 'refusal', c.refusal, 'value', c.value)
+$$;
+
+-- Asks for one attempt of one call: key, gates in their order, claim. One transaction, one round trip.
+-- Refusals are returned, never raised: a raised one could not be journaled.
+create function bulkhead.admit_call(
+  p_tenant text, p_environment text, p_run text, p_path text, p_digest text, p_action text, p_class text, p_system text,
+  p_token uuid, p_temporal_run text, p_host text, p_policy_version bigint, p_rules text[],
+  -- The refusal that policy, schema or scope decided, and its parts; null where they allow.
+  p_denial json, p_denial_kind text, p_denial_origin text, p_denial_rule text,
+  p_lease_ms integer, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_body text
+) returns bulkhead.admission language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  max_attempts constant integer := 8;
+  t ledgers;
+  l limits;
+  c calls;
+  r runs;
+  x refused;
+  a admission;
+  n timestamptz;
+  today integer;
+  day_used bigint;
+  rewound boolean;
+  known boolean;
+  takes_slot boolean := true;
+  supersedes boolean := false;
+  denied boolean := false;
+  exhausted boolean := false;
+  attempt_no integer := 1;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  -- The lock, alone in its statement: every later statement sees what it waited for.
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if not found then
+    x := row('failed', 'platform', 'ledger_absent', 'this tenant has no ledger in this environment: create the tenant', null, null, null, null);
+    a.answer := 'refused'; a.refusal := refusal_json(x, null); a.seq := 0;
+    return a;
+  end if;
+  n := greatest(bulkhead.now(), t.last_clock);
+  today := greatest(day_of(n), t.tool_day);
+  day_used := case when today > t.tool_day then 0 else t.tool_day_used end;
+  rewound := t.rewound_seq > 0 or p_seen_seq > greatest(t.journal_seq, t.acknowledged_seq);
+  a.seq := t.durable_seq;
+
+  -- The key.
+  select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+  known := found;
+  <<decision>>
+  begin
+    if known then
+      if c.state = 'claimed' and c.token = p_token then
+        a.answer := case when c.admitted_as = 'admitted' then 'admitted' else 'recover' end;
+        a.lookup_only := c.admitted_as = 'recover_lookup';
+        a.epoch := c.epoch; a.attempt := c.attempts;
+        return a;
+      end if;
+      if c.state = 'claimed' and n < c.lease_until then
+        a.answer := 'in_flight';
+        a.retry_after_ms := least(1000, greatest(1, ceil(extract(epoch from c.lease_until - n) * 1000)));
+        return a;
+      end if;
+      if c.digest <> p_digest and c.class in ('write', 'high_risk_write') then
+        x := row('idempotency_conflict', 'platform', 'idempotency_conflict',
+          'this position of the run was used for another call; it is never run again', null, null, null, null);
+        exit decision;
+      end if;
+      if c.state in ('succeeded', 'failed', 'unknown') and c.digest = p_digest and not (c.lost and c.token <> p_token) then
+        a.answer := 'replayed'; a.outcome := outcome_of(c);
+        return a;
+      end if;
+      if c.state = 'claimed' and c.class in ('write', 'high_risk_write') then
+        -- It may have been sent: whoever takes over recovers first, and only looks where it could not be let in anew.
+        a.answer := 'recover'; a.epoch := t.fence_epoch; a.attempt := c.attempts + 1;
+        a.lookup_only := rewound or t.mode <> 'normal' or t.policy_version <> p_policy_version or p_denial is not null;
+        exit decision;
+      end if;
+      -- A call without effect, one surely not sent, or a read that was reworded: a new attempt through every gate.
+      supersedes := c.state = 'claimed';
+      takes_slot := not supersedes;
+      attempt_no := case when c.digest = p_digest then c.attempts + 1 else 1 end;
+    end if;
+
+    -- Gates: the first that refuses is the answer. Nothing is written yet.
+    if rewound then
+      x := row('failed', 'platform', 'ledger_rewound',
+        'the ledger lost entries that this run has seen; an operator has to reconcile and release the tenant', null, null, null, null);
+      exit decision;
+    end if;
+    if t.mode <> 'normal' then
+      x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
+      exit decision;
+    end if;
+    if t.policy_version <> p_policy_version then
+      a.answer := 'stale'; a.policy_version := t.policy_version;
+      return a;
+    end if;
+    if p_denial is not null then
+      x := row(p_denial_kind, p_denial_origin, p_denial_rule, null, null, null, null, p_rules);
+      denied := true;
+      exit decision;
+    end if;
+    select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+    if r.state = 'closed' then
+      x := row(case r.stop_reason when 'killed' then 'killed' else 'denied' end, 'control', 'run_closed', 'this run is closed', null, null, null, null);
+      exit decision;
+    end if;
+    if r.temporal_run_id is distinct from p_temporal_run then
+      x := row('denied', 'control', 'run_not_entered', 'this run was not entered by the workflow that asks', null, null, null, null);
+      exit decision;
+    end if;
+    if attempt_no > max_attempts then
+      x := row('failed', 'platform', 'attempts_exhausted', 'this call was tried too often without an outcome', max_attempts, c.attempts, null, null);
+      exhausted := true;
+      exit decision;
+    end if;
+    select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
+    if takes_slot and t.inflight >= l.calls_in_flight then
+      x := row('throttled', 'tenant_cap', 'calls_in_flight', 'all calls in flight that this tenant may have are taken',
+        l.calls_in_flight, t.inflight, 500, null);
+      exit decision;
+    end if;
+    if p_tool_calls > 0 and day_used + p_tool_calls > l.tool_calls_per_day then
+      x := row('throttled', 'tenant_cap', 'tool_calls_per_day', 'the tool calls of this UTC day are used up',
+        l.tool_calls_per_day, day_used, ceil((86400 * (today + 1) - extract(epoch from n)) * 1000), null);
+      exit decision;
+    end if;
+    if p_steps > 0 and r.steps + p_steps > l.per_run_steps then
+      x := row('budget_exceeded', 'tenant_cap', 'per_run_steps', 'the steps of this run are used up', l.per_run_steps, r.steps, null, null);
+      exit decision;
+    end if;
+    a.answer := 'admitted'; a.epoch := t.fence_epoch; a.attempt := attempt_no;
+  end;
+
+  t := ledger_roll(t, n);
+  if a.answer is null then
+    a.answer := 'refused';
+    a.refusal := case when denied then p_denial else refusal_json(x, t.policy_version) end;
+    if exhausted then
+      if supersedes then
+        t.inflight := t.inflight - 1;
+        insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
+          on conflict do nothing;
+      end if;
+      update calls set state = 'failed', lost = false, refusal = a.refusal, token = p_token,
+          charged_tool_calls = coalesce(charged_tool_calls, tool_calls), charged_micro_usd = coalesce(charged_micro_usd, micro_usd)
+        where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+    end if;
+    update runs set refusals = refusals + 1, touched_at = n where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+    if rewound and t.rewound_seq = 0 then
+      t.control_version := t.control_version + 1;
+    end if;
+    if rewound then
+      t.rewound_seq := greatest(t.rewound_seq, p_seen_seq);
+    end if;
+    if exhausted then
+      -- Moves a call, and with it counters: never folded into a flood.
+      t := ledger_append(t, n, p_run, json_build_object('kind', 'exhausted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
+        'action', p_action, 'class', p_class, 'rule', x.rule, 'policyVersion', t.policy_version, 'slot', supersedes), p_body);
+    else
+      t := ledger_refuse(t, n, x, p_run, p_action, jsonb_build_object('path', p_path, 'token', p_token, 'class', p_class), p_body);
+    end if;
+    a.seq := ledger_save(t, exhausted);
+    return a;
+  end if;
+
+  if a.answer = 'recover' then
+    update calls set token = p_token, admitted_as = case when a.lookup_only then 'recover_lookup' else 'recover' end,
+        epoch = t.fence_epoch, policy_version = t.policy_version, host_id = p_host, attempts = a.attempt,
+        lease_until = n + p_lease_ms * interval '1 millisecond'
+      where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+    update runs set touched_at = n where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+    t := ledger_append(t, n, p_run, json_build_object('kind', 'recovering', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
+      'from', c.token, 'action', c.action, 'class', c.class, 'lookupOnly', a.lookup_only, 'rules', p_rules,
+      'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt), p_body);
+    a.seq := ledger_save(t, true);
+    return a;
+  end if;
+
+  if supersedes then
+    insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
+      on conflict do nothing;
+  end if;
+  insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
+      policy_version, host_id, attempts, lease_until, tool_day, tool_calls, steps, micro_usd)
+    values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
+      t.policy_version, p_host, a.attempt, n + p_lease_ms * interval '1 millisecond', t.tool_day, p_tool_calls, p_steps, p_micro_usd)
+    on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
+      system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
+      policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts,
+      lease_until = excluded.lease_until, tool_day = excluded.tool_day, tool_calls = excluded.tool_calls, steps = excluded.steps,
+      micro_usd = excluded.micro_usd, charged_tool_calls = null, charged_micro_usd = null, lost = false, refusal = null,
+      value = null, payload_ref = null, payload_digest = null;
+  update runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
+      touched_at = n
+    where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  t.inflight := t.inflight + takes_slot::integer;
+  t.tool_day_used := t.tool_day_used + p_tool_calls;
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'admitted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
+    'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'policyVersion', t.policy_version,
+    'epoch', t.fence_epoch, 'attempt', a.attempt, 'slot', takes_slot, 'day', t.tool_day, 'toolCalls', p_tool_calls,
+    'steps', p_steps, 'microUsd', p_micro_usd, 'inflight', t.inflight, 'dayUsed', t.tool_day_used), p_body);
+  -- A free read that a crash forgets is read again; anything else is on disk before it may act.
+  a.seq := ledger_save(t, p_class <> 'read' or p_micro_usd > 0);
+  return a;
+end $$;
+
+grant execute on function bulkhead.admit_call to bulkhead_app;

@@ -1,0 +1,154 @@
+create type bulkhead.settlement as (answer text, seq bigint);
+
+-- Corrects what a call was charged, in the window it reserved in and in its run. Deltas may be negative.
+create function bulkhead.ledger_charge(t bulkhead.ledgers, p_now timestamptz, p_run text, p_day integer, p_tool_calls integer, p_steps integer,
+  p_micro_usd bigint) returns bulkhead.ledgers language plpgsql as $$
+begin
+  t := bulkhead.ledger_true_up(t, p_day, p_tool_calls);
+  update bulkhead.runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
+      touched_at = p_now
+    where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
+  return t;
+end $$;
+
+-- Keeps what a call brought: its payload, the facts its result sets, the records it showed to be the tenant's.
+create function bulkhead.ledger_keep(t bulkhead.ledgers, p_now timestamptz, p_run text, p_path text, p_payload json, p_facts json, p_records json)
+returns void language plpgsql as $$
+begin
+  if p_payload is not null then
+    insert into bulkhead.payloads (tenant_id, environment, run_id, ref, payload, stored_at)
+      values (t.tenant_id, t.environment, p_run, p_path, p_payload, p_now)
+      on conflict on constraint payloads_pk do update set payload = excluded.payload, stored_at = excluded.stored_at;
+  end if;
+  insert into bulkhead.run_facts (tenant_id, environment, run_id, name, value, path)
+    select t.tenant_id, t.environment, p_run, fact.key, fact.value, p_path from json_each(p_facts) fact
+    on conflict on constraint run_facts_pk do update set value = excluded.value, path = excluded.path;
+  insert into bulkhead.resources (tenant_id, environment, system, record_id, account, known_at)
+    select distinct on (record.system, record.id) t.tenant_id, t.environment, record.system, record.id, record.account, p_now
+      from json_to_recordset(p_records) as record (system text, id text, account text)
+      order by record.system, record.id, record.account nulls last
+    on conflict on constraint resources_pk do update set account = coalesce(excluded.account, resources.account);
+end $$;
+
+-- Records how an attempt ended, and its true cost. Never asks a fence, never refuses: what happened, happened.
+create function bulkhead.settle_call(
+  p_tenant text, p_environment text, p_run text, p_path text, p_token uuid, p_result text, p_tool_calls integer, p_micro_usd bigint,
+  p_refusal json, p_value json, p_payload json, p_payload_digest text, p_facts json, p_records json, p_body text
+) returns bulkhead.settlement language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  t ledgers;
+  c calls;
+  g lost_attempts;
+  s settlement;
+  n timestamptz;
+  paid_tool_calls integer;
+  paid_micro_usd bigint;
+  d_tool_calls integer := 0;
+  d_steps integer := 0;
+  d_micro_usd bigint := 0;
+  day integer;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if not found then
+    raise exception 'this tenant has no ledger in this environment: create the tenant' using errcode = 'no_data_found';
+  end if;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+
+  if c.token = p_token and c.state = 'claimed' then
+    s.answer := 'settled';
+    day := c.tool_day;
+    -- Surely not sent: everything goes back. Not known: everything stays charged.
+    paid_tool_calls := case p_result when 'open' then 0 when 'unknown' then c.tool_calls else p_tool_calls end;
+    paid_micro_usd := case p_result when 'open' then 0 when 'unknown' then c.micro_usd else p_micro_usd end;
+    d_tool_calls := paid_tool_calls - c.tool_calls;
+    d_micro_usd := paid_micro_usd - c.micro_usd;
+    d_steps := case p_result when 'open' then -c.steps else 0 end;
+    t.inflight := t.inflight - 1;
+  elsif c.token = p_token and c.state = 'unknown' and p_result = 'succeeded' then
+    s.answer := 'reconciled';
+    day := c.tool_day;
+    paid_tool_calls := p_tool_calls;
+    paid_micro_usd := p_micro_usd;
+    d_tool_calls := paid_tool_calls - c.charged_tool_calls;
+    d_micro_usd := paid_micro_usd - c.charged_micro_usd;
+  else
+    select * into g from lost_attempts
+      where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path and token = p_token;
+    if c.token = p_token and (g.token is null or g.trued_up) then
+      s.answer := 'already';
+      s.seq := t.durable_seq;
+      return s;
+    end if;
+    s.answer := 'late';
+    day := coalesce(g.tool_day, t.tool_day);
+    if g.token is not null and not g.trued_up and p_result <> 'unknown' then
+      d_tool_calls := case p_result when 'open' then 0 else p_tool_calls end - g.tool_calls;
+      d_micro_usd := case p_result when 'open' then 0 else p_micro_usd end - g.micro_usd;
+      update lost_attempts set trued_up = true
+        where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path and token = p_token;
+    end if;
+  end if;
+
+  if s.answer <> 'late' then
+    update calls set state = p_result, refusal = p_refusal, value = p_value,
+        charged_tool_calls = paid_tool_calls, charged_micro_usd = paid_micro_usd,
+        payload_ref = case when p_payload is not null and p_result <> 'open' then p_path end,
+        payload_digest = case when p_result <> 'open' then p_payload_digest end
+      where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+    if p_result <> 'open' then
+      perform ledger_keep(t, n, p_run, p_path, p_payload,
+        case when p_result = 'succeeded' then p_facts else '{}'::json end, case when p_result = 'succeeded' then p_records else '[]'::json end);
+    end if;
+  end if;
+  t := ledger_charge(t, n, p_run, day, d_tool_calls, d_steps, d_micro_usd);
+  t := ledger_append(t, n, p_run, json_build_object('kind', s.answer, 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
+    'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'toolCalls', d_tool_calls,
+    'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', p_payload_digest, 'inflight', t.inflight, 'dayUsed', t.tool_day_used), p_body);
+  -- The workflow builds on this answer, so it is on disk first.
+  s.seq := ledger_save(t, true);
+  return s;
+end $$;
+
+-- Ends a call that outlived its lease, if it is still the attempt that was seen. Reads and model calls are lost; a
+-- write is left to its own retry while its run is open, and is unknown after that. Recovery by asking the system
+-- (`reconcile`) belongs here, before `unknown`.
+create function bulkhead.reap_call(p_tenant text, p_environment text, p_run text, p_path text, p_token uuid) returns boolean
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  t ledgers;
+  c calls;
+  x refused;
+  n timestamptz;
+  result text;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+  if c.state is distinct from 'claimed' or c.token <> p_token or n < c.lease_until then
+    return false;
+  end if;
+  if c.class in ('read', 'model') then
+    result := 'failed';
+    x := row('failed', 'platform', 'lost', 'the attempt ended without an outcome', null, null, null, null);
+    insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
+      on conflict do nothing;
+  elsif exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'closed') then
+    return false;
+  else
+    result := 'unknown';
+    x := row('outcome_unknown', 'platform', 'lost', 'the attempt ended without an outcome, and it may have happened', null, null, null, null);
+  end if;
+  update calls set state = result, lost = (result = 'failed'), charged_tool_calls = tool_calls, charged_micro_usd = micro_usd,
+      refusal = refusal_json(x, c.policy_version)
+    where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+  t.inflight := t.inflight - 1;
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'reaped', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
+    'action', c.action, 'class', c.class, 'result', result, 'slot', true, 'inflight', t.inflight), '{}');
+  perform ledger_save(t, true);
+  return true;
+end $$;
+
+grant execute on function bulkhead.settle_call, bulkhead.reap_call to bulkhead_app;

@@ -1,0 +1,221 @@
+create type bulkhead.run_acceptance as (kind text, run_id text, refusal json, seq bigint);
+create type bulkhead.run_entry as (kind text, lane text, max_steps integer, refusal json, stop_reason text, seq bigint);
+
+-- What RunRow of contracts/ports.ts shows. The view runs with the rights of who asks, so row security holds.
+create view bulkhead.run_rows with (security_invoker = true) as
+  select r.tenant_id, r.environment, r.run_id, a.workflow_id, r.temporal_run_id, a.agent_id, a.agent_version, a.workspace_id,
+      a.target_system, a.target_record_id, r.state, r.stop_reason, r.accepted_at, bulkhead.iso(r.accepted_at) as accepted_iso,
+      bulkhead.iso(r.entered_at) as entered_iso, bulkhead.iso(r.closed_at) as closed_iso, r.steps, r.tool_calls,
+      r.refusals, r.spent_micro_usd, r.output_ref, r.epoch, a.idempotency_key, a.signed
+    from bulkhead.runs r join bulkhead.run_acceptances a using (tenant_id, environment, run_id);
+grant select on bulkhead.run_rows to bulkhead_app;
+grant execute on function bulkhead.iso to bulkhead_app;
+
+-- Records a run. The caller's key (its run id where it gives none) with the same body is the same run, for ever.
+create function bulkhead.accept_run(p_tenant text, p_environment text, p_signed json, p_idempotency_key text, p_body_digest text,
+  p_input json, p_body text) returns bulkhead.run_acceptance
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  e json := p_signed -> 'envelope';
+  t ledgers;
+  known run_acceptances;
+  x refused;
+  s run_acceptance;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if not found then
+    x := row('failed', 'platform', 'ledger_absent', 'this tenant has no ledger in this environment: create the tenant', null, null, null, null);
+    s := row('refused', null, refusal_json(x, null), 0);
+    return s;
+  end if;
+  if (e ->> 'tenantId', e ->> 'environment') is distinct from (p_tenant, p_environment) then
+    raise exception 'the envelope names another tenant' using errcode = 'insufficient_privilege';
+  end if;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into known from run_acceptances where tenant_id = p_tenant and environment = p_environment
+    and (idempotency_key = p_idempotency_key or run_id = e ->> 'runId') order by idempotency_key = p_idempotency_key desc nulls last limit 1;
+  if found then
+    s := row(case when known.body_digest = p_body_digest then 'existing' else 'conflict' end, known.run_id, null, t.durable_seq);
+    return s;
+  end if;
+  if t.rewound_seq > 0 then
+    x := row('failed', 'platform', 'ledger_rewound',
+      'the ledger lost entries that its runs have seen; an operator has to reconcile and release the tenant', null, null, null, null);
+  elsif t.mode <> 'normal' then
+    x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
+  end if;
+  t := ledger_roll(t, n);
+  if x.kind is not null then
+    t := ledger_refuse(t, n, x, null, 'run.accept', '{}', p_body);
+    s := row('refused', null, refusal_json(x, t.policy_version), ledger_save(t, false));
+    return s;
+  end if;
+  insert into run_acceptances (tenant_id, environment, run_id, root_run_id, workflow_id, agent_id, agent_version, workspace_id,
+      target_system, target_record_id, idempotency_key, body_digest, signed)
+    values (p_tenant, p_environment, e ->> 'runId', e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
+      e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', p_idempotency_key, p_body_digest, p_signed);
+  insert into runs (tenant_id, environment, run_id, epoch, state, accepted_at, touched_at)
+    values (p_tenant, p_environment, e ->> 'runId', t.fence_epoch, 'accepted', n, n);
+  insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
+    values (p_tenant, p_environment, e ->> 'runId', 'input', p_input, n);
+  if e -> 'target' ->> 'system' is not null then
+    insert into resources (tenant_id, environment, system, record_id, known_at)
+      values (p_tenant, p_environment, e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', n) on conflict do nothing;
+  end if;
+  t := ledger_append(t, n, e ->> 'runId', json_build_object('kind', 'accepted', 'at', iso(n), 'run', e ->> 'runId',
+    'agent', e ->> 'agentId', 'agentVersion', e ->> 'agentVersion', 'workspace', e ->> 'workspaceId',
+    'inputDigest', e ->> 'inputDigest', 'epoch', t.fence_epoch, 'policyVersion', t.policy_version), p_body);
+  s := row('accepted', e ->> 'runId', null, ledger_save(t, true));
+  return s;
+end $$;
+
+-- Lets a workflow work on its run: the first to ask, the one that continues the current one, or the current one again.
+create function bulkhead.enter_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_previous text, p_generation integer)
+returns bulkhead.run_entry language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  t ledgers;
+  r runs;
+  x refused;
+  s run_entry;
+  n timestamptz;
+  again boolean;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  again := r.temporal_run_id = p_temporal_run;
+  if r.run_id is null then
+    x := row('denied', 'control', 'run_not_entered', 'this run was never accepted', null, null, null, null);
+    s.stop_reason := 'failed';
+  elsif r.state = 'closed' then
+    x := row(case r.stop_reason when 'killed' then 'killed' else 'denied' end, 'control', 'run_closed', 'this run is closed', null, null, null, null);
+    s.stop_reason := r.stop_reason;
+  elsif t.mode <> 'normal' then
+    x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
+    s.stop_reason := 'killed';
+  elsif t.rewound_seq > 0 then
+    x := row('failed', 'platform', 'ledger_rewound',
+      'the ledger lost entries that its runs have seen; an operator has to reconcile and release the tenant', null, null, null, null);
+    s.stop_reason := 'failed';
+  elsif not coalesce(again, false) and r.temporal_run_id is distinct from p_previous then
+    x := row('denied', 'control', 'run_not_entered', 'another workflow works on this run: a reset run starts nothing', null, null, null, null);
+    s.stop_reason := 'failed';
+  end if;
+  select l.per_run_steps into s.max_steps from limits l where l.tenant_id = p_tenant and l.environment = p_environment;
+  select lane into s.lane from tenants where tenant_id = p_tenant and environment = p_environment;
+  if x.kind is not null then
+    s.kind := 'refused';
+    s.refusal := refusal_json(x, t.policy_version);
+    update runs set refusals = refusals + 1 where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+    t := ledger_refuse(ledger_roll(t, n), n, x, r.run_id, 'run.enter', jsonb_build_object('temporalRun', p_temporal_run), '{}');
+    s.seq := ledger_save(t, false);
+    return s;
+  end if;
+  s.kind := 'entered';
+  s.seq := t.durable_seq;
+  if again then
+    return s;
+  end if;
+  update runs set state = 'running', temporal_run_id = p_temporal_run, generation = p_generation, entered_at = coalesce(entered_at, n), touched_at = n
+    where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'entered', 'at', iso(n), 'run', p_run, 'temporalRun', p_temporal_run,
+    'previous', p_previous, 'generation', p_generation), '{}');
+  s.seq := ledger_save(t, true);
+  return s;
+end $$;
+
+-- Closes a run, whoever asks: only one workflow can be open under its id. The first stop reason stays.
+create function bulkhead.leave_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_stop_reason text, p_output_ref text)
+returns text language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  t ledgers;
+  r runs;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  if not found then
+    raise exception 'there is no run % to leave', p_run using errcode = 'no_data_found';
+  end if;
+  if r.state = 'closed' then
+    return r.stop_reason;
+  end if;
+  update runs set state = 'closed', stop_reason = p_stop_reason, output_ref = p_output_ref, closed_at = n, touched_at = n
+    where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'left', 'at', iso(n), 'run', p_run, 'temporalRun', p_temporal_run,
+    'stopReason', p_stop_reason, 'outputRef', p_output_ref, 'steps', r.steps, 'toolCalls', r.tool_calls,
+    'microUsd', r.spent_micro_usd, 'refusals', r.refusals), '{}');
+  perform ledger_save(t, true);
+  return p_stop_reason;
+end $$;
+
+-- Shows what an open run waits for. Closing is leave_run's alone.
+create function bulkhead.set_run_state(p_tenant text, p_environment text, p_run text, p_state text) returns void
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  if p_state = 'closed' then
+    raise exception 'a run is closed by leave_run, with its stop reason' using errcode = 'invalid_parameter_value';
+  end if;
+  perform enter_scope(p_tenant, p_environment);
+  perform from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  update runs set state = p_state, touched_at = greatest(touched_at, bulkhead.now())
+    where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state not in ('closed', p_state);
+end $$;
+
+create function bulkhead.put_payload(p_tenant text, p_environment text, p_run text, p_ref text, p_payload json) returns void
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
+    values (p_tenant, p_environment, p_run, p_ref, p_payload, bulkhead.now()) on conflict on constraint payloads_pk do nothing;
+end $$;
+
+-- All payloads of a run, or the one named.
+create function bulkhead.payloads_of(p_tenant text, p_environment text, p_run text, p_ref text) returns table (ref text, payload json)
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query select k.ref, k.payload from payloads k
+    where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and (p_ref is null or k.ref = p_ref);
+end $$;
+
+-- What a call is judged by: the version in force, the facts of its run, the tenant as it is now.
+create function bulkhead.call_facts(p_tenant text, p_environment text, p_run text) returns table (policy_version bigint, facts json, record jsonb)
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query select t.policy_version,
+      (select coalesce(json_object_agg(f.name, f.value), '{}') from run_facts f
+        where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run),
+      tenant_record(p_tenant, p_environment)
+    from ledgers t where t.tenant_id = p_tenant and t.environment = p_environment;
+end $$;
+
+create function bulkhead.known_records(p_tenant text, p_environment text, p_systems text[], p_ids text[])
+returns table (system text, id text, account text)
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query select r.system, r.record_id, r.account from resources r
+    where r.tenant_id = p_tenant and r.environment = p_environment
+      and (r.system, r.record_id) in (select * from unnest(p_systems, p_ids));
+end $$;
+
+-- Calls that may still act: claimed, and their lease not over.
+create function bulkhead.claimed_calls(p_tenant text, p_environment text, p_run text, p_before_epoch bigint) returns bigint
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return (select count(*) from calls c join ledgers t using (tenant_id, environment)
+    where c.tenant_id = p_tenant and c.environment = p_environment and c.state = 'claimed'
+      and c.lease_until > greatest(bulkhead.now(), t.last_clock)
+      and (p_run is null or c.run_id = p_run) and (p_before_epoch is null or c.epoch < p_before_epoch));
+end $$;
+
+grant execute on function bulkhead.accept_run, bulkhead.enter_run, bulkhead.leave_run, bulkhead.set_run_state, bulkhead.put_payload,
+  bulkhead.payloads_of, bulkhead.call_facts, bulkhead.known_records, bulkhead.claimed_calls to bulkhead_app;

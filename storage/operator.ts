@@ -1,0 +1,195 @@
+import { canonicalJson } from '../contracts/digest';
+import { QuotaClassDocument, TenantDocument, type TenantRecord } from '../contracts/documents';
+import { Capability, type Environment } from '../contracts/ids';
+import type { OperatorStore } from '../contracts/ports';
+import type { TenantScope } from '../contracts/scope';
+import { isStorageBusy, StorageBusy } from '../contracts/storage-busy';
+import { ScopeRefused } from './fault';
+import { ClientPool, type Work } from './pool';
+import { callsSql } from './sql';
+
+/**
+ * Seals a credential under the tenant's data key, making that key where there is none yet (`existing` null). Given by
+ * the composition root from `secrets/`: this folder never sees a key.
+ */
+export type SealCredential = (request: {
+  readonly scope: Pick<TenantScope, 'tenantId' | 'environment'>;
+  readonly capability: string;
+  readonly version: number;
+  readonly secret: string;
+  readonly existing: { readonly wrappedKey: Buffer; readonly keyId: string } | null;
+}) => { readonly ciphertext: Buffer; readonly wrappedKey: Buffer; readonly keyId: string };
+
+export interface OperatorOptions {
+  /** Of the role bulkhead_operator. */
+  readonly databaseUrl: string;
+  /** The only one whose credentials it puts: keys are apart by environment. */
+  readonly environment: Environment;
+  /** Without it credentials cannot be put. */
+  readonly seal?: SealCredential;
+}
+
+/**
+ * What operators change. Throws an Error that says what to do where a document does not fit or names what does not
+ * exist, `StorageBusy` where the database is away.
+ *
+ * A quota class or policy is recorded first, then brought into force tenant by tenant, one transaction each: one
+ * transaction for all would hold every tenant's lock until the slowest is done. Whoever dies halfway, or meets a tenant
+ * whose row is held, applies the same document again: it changes what is behind and nothing else.
+ */
+export function openOperator(options: OperatorOptions): OperatorStore & { close(): Promise<void> } {
+  const pool = new ClientPool({
+    databaseUrl: options.databaseUrl,
+    name: `bulkhead/operator/${process.pid}`,
+    size: 2,
+    statementTimeoutMs: 15_000,
+  });
+  const inTransaction = <T>(work: Work<T>): Promise<T> =>
+    pool.use(async (client) => {
+      await client.query('begin');
+      const result = await work(client);
+      await client.query('commit');
+      return result;
+    });
+  const ask = <T extends object>(sql: string, params: unknown[]): Promise<T[]> =>
+    pool.use(async (client) => (await client.query<T>(sql, params)).rows);
+
+  const bringToForce = async (
+    names: { quotaClass?: string; profile?: string },
+    actor: string,
+    body: object,
+  ): Promise<number> => {
+    const tenants = await ask<{ tenant_id: string; environment: string }>(callsSql('tenants_naming', 2), [
+      names.quotaClass ?? null,
+      names.profile ?? null,
+    ]);
+    const behind: string[] = [];
+    for (const { tenant_id: tenant, environment } of tenants) {
+      try {
+        await ask(callsSql('apply_tenant', 4), [tenant, environment, actor, canonicalJson(body)]);
+      } catch (error) {
+        if (!isStorageBusy(error)) throw error;
+        behind.push(`${tenant} in ${environment}`);
+      }
+    }
+    if (behind.length > 0) {
+      throw new StorageBusy(
+        `recorded, but not yet in force for ${behind.join(', ')}: apply the same document again`,
+      );
+    }
+    return tenants.length;
+  };
+
+  return {
+    async putQuotaClass(document, actor) {
+      const parsed = QuotaClassDocument.parse(document);
+      const { name } = parsed.metadata;
+      await ask(callsSql('put_quota_class', 3), [name, JSON.stringify(parsed), actor]);
+      await bringToForce({ quotaClass: name }, actor, { quotaClass: name });
+    },
+
+    async putTenant(document, actor) {
+      const parsed = TenantDocument.parse(document);
+      const { name } = parsed.metadata;
+      const body = canonicalJson({ tenant: name });
+      const { workspaces, connections, scope, models } = parsed;
+      const own = JSON.stringify({ workspaces, connections, scope, models });
+      // Sorted, so that two of these meet in the same order.
+      const environments = Object.entries(parsed.environments).sort(([a], [b]) => (a < b ? -1 : 1));
+      return inTransaction(async (client) => {
+        let created = false;
+        for (const [environment, { policyProfile, quotaClass }] of environments) {
+          await client.query(
+            `select set_config('bulkhead.tenant_id', '', true), set_config('bulkhead.environment', '', true)`,
+          );
+          const { rows } = await client.query<{ created: boolean }>(callsSql('put_tenant', 7, 'created'), [
+            name,
+            environment,
+            policyProfile,
+            quotaClass,
+            own,
+            actor,
+            body,
+          ]);
+          created ||= rows[0]?.created ?? false;
+          await client.query(callsSql('apply_tenant', 4), [name, environment, actor, body]);
+        }
+        return { created };
+      });
+    },
+
+    async publishPolicy({ name, environments, text }, actor, reason) {
+      const sorted = [...new Set(environments)].sort();
+      const [row] = await ask<{ version: number }>(callsSql('publish_policy', 5, 'version'), [
+        name,
+        sorted,
+        text,
+        actor,
+        reason,
+      ]);
+      if (!row) throw new Error('publish_policy answered nothing');
+      const tenants = await bringToForce({ profile: name }, actor, {
+        profile: name,
+        reason,
+        version: row.version,
+      });
+      return { version: row.version, tenants };
+    },
+
+    async policyHistory(profile) {
+      const rows = await ask<{ version: number; published_at: Date; actor: string; reason: string }>(
+        callsSql('policy_history', 1),
+        [profile],
+      );
+      return rows.map((row) => ({
+        version: row.version,
+        publishedAt: row.published_at.toISOString(),
+        actor: row.actor,
+        reason: row.reason,
+      }));
+    },
+
+    async putCredential(scope, capability, secret, actor) {
+      if (scope.environment !== options.environment) {
+        throw new ScopeRefused(`this operator works in ${options.environment}, not in ${scope.environment}`);
+      }
+      const { seal } = options;
+      if (!seal) throw new Error('a credential is sealed before it is stored: give BULKHEAD_MASTER_KEY');
+      const { tenantId, environment } = scope;
+      const named = Capability.parse(capability);
+      return inTransaction(async (client) => {
+        const { rows } = await client.query<{
+          version: number;
+          wrapped_key: Buffer | null;
+          key_id: string | null;
+        }>(callsSql('next_credential', 3), [tenantId, environment, named]);
+        const [next] = rows;
+        if (!next) throw new Error('next_credential answered nothing');
+        const { version, wrapped_key: wrappedKey, key_id: keyId } = next;
+        const existing = wrappedKey && keyId ? { wrappedKey, keyId } : null;
+        const sealed = seal({ scope, capability: named, version, secret, existing });
+        await client.query(callsSql('put_credential', 8), [
+          tenantId,
+          environment,
+          named,
+          version,
+          sealed.ciphertext,
+          sealed.wrappedKey,
+          sealed.keyId,
+          actor,
+        ]);
+        return { version };
+      });
+    },
+
+    async tenants() {
+      const rows = await ask<{ tenant: TenantRecord }>(
+        'select tenant from bulkhead.tenant_records() as tenant',
+        [],
+      );
+      return rows.map((row) => row.tenant);
+    },
+
+    close: () => pool.close(),
+  };
+}

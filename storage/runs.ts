@@ -1,0 +1,164 @@
+import type { Lane } from '../contracts/documents';
+import { canonicalJson } from '../contracts/digest';
+import type { SignedEnvelope } from '../contracts/envelope';
+import type { RunId } from '../contracts/ids';
+import type { Acceptance, RunRow, TenantStore } from '../contracts/ports';
+import type { Refusal } from '../contracts/refusal';
+import type { RunState, StopReason } from '../contracts/states';
+import type { TenantSession } from './session';
+import { callsSql } from './sql';
+
+type Runs = Pick<
+  TenantStore,
+  'acceptRun' | 'enterRun' | 'leaveRun' | 'run' | 'runByIdempotencyKey' | 'runs' | 'setRunState'
+> & {
+  /** The oldest first; with an epoch, only those accepted before that fence, which a kill has to drain. */
+  openRuns(limit: number, beforeEpoch?: number): Promise<RunRow[]>;
+};
+
+interface Row {
+  readonly run_id: RunId;
+  readonly workflow_id: string;
+  readonly temporal_run_id: string | null;
+  readonly agent_id: string;
+  readonly agent_version: string;
+  readonly workspace_id: string;
+  readonly target_system: string | null;
+  readonly target_record_id: string | null;
+  readonly state: RunState;
+  readonly stop_reason: StopReason | null;
+  readonly accepted_iso: string;
+  readonly entered_iso: string | null;
+  readonly closed_iso: string | null;
+  readonly steps: number;
+  readonly tool_calls: number;
+  readonly refusals: number;
+  readonly spent_micro_usd: string;
+  readonly output_ref: string | null;
+  readonly signed: SignedEnvelope;
+}
+
+const ACCEPT = callsSql('accept_run', 7);
+const ENTER = callsSql('enter_run', 6);
+const LEAVE = callsSql('leave_run', 6, 'stop_reason');
+const SET_STATE = callsSql('set_run_state', 4);
+const ROWS = 'select * from bulkhead.run_rows where tenant_id = $1 and environment = $2';
+
+/** Acceptance, entry and end of runs; the list of a tenant's runs. See docs/ledger.md. */
+export function runsOf(session: TenantSession): Runs {
+  const { tenantId, environment } = session.scope;
+  const find = async (condition: string, ...params: unknown[]): Promise<Row[]> =>
+    session.read<Row>(`${ROWS} ${condition}`, [tenantId, environment, ...params]);
+
+  return {
+    async acceptRun({ signed, idempotencyKey, bodyDigest, input }) {
+      const [answer] = await session.call<{ kind: Acceptance['kind']; run_id: RunId; refusal: Refusal }>(
+        ACCEPT,
+        [
+          tenantId,
+          environment,
+          JSON.stringify(signed),
+          idempotencyKey,
+          bodyDigest,
+          JSON.stringify({ kind: 'input', input }),
+          canonicalJson({ bodyDigest, envelope: signed.envelope }),
+        ],
+      );
+      if (!answer) throw new Error('accept_run answered nothing');
+      if (answer.kind === 'refused') return { kind: 'refused', refusal: answer.refusal };
+      const [row] = await find('and run_id = $3', answer.run_id);
+      if (!row) throw new Error(`run ${answer.run_id} was accepted and cannot be read`);
+      return answer.kind === 'conflict'
+        ? { kind: 'conflict', run: runRow(row) }
+        : { kind: answer.kind, run: runRow(row), signed: row.signed };
+    },
+
+    async enterRun({ runId, temporalRunId, previousTemporalRunId, generation }) {
+      const [row] = await session.call<{
+        kind: 'entered' | 'refused';
+        lane: Lane;
+        max_steps: number;
+        refusal: Refusal;
+        stop_reason: StopReason;
+        seq: string;
+      }>(ENTER, [tenantId, environment, runId, temporalRunId, previousTemporalRunId, generation]);
+      if (!row) throw new Error('enter_run answered nothing');
+      return row.kind === 'entered'
+        ? { kind: 'entered', lane: row.lane, maxSteps: row.max_steps, seq: Number(row.seq) }
+        : { kind: 'refused', refusal: row.refusal, stopReason: row.stop_reason };
+    },
+
+    async leaveRun({ runId, temporalRunId, stopReason, outputRef }) {
+      const [row] = await session.call<{ stop_reason: StopReason }>(LEAVE, [
+        tenantId,
+        environment,
+        runId,
+        temporalRunId,
+        stopReason,
+        outputRef,
+      ]);
+      if (!row) throw new Error('leave_run answered nothing');
+      return { stopReason: row.stop_reason };
+    },
+
+    async run(runId) {
+      const [row] = await find('and run_id = $3', runId);
+      return row && runRow(row);
+    },
+
+    async runByIdempotencyKey(key) {
+      const [row] = await find('and idempotency_key = $3', key);
+      return row && runRow(row);
+    },
+
+    async runs({ limit, before, state, stopReason }) {
+      const rows = await find(
+        `and ($3::timestamptz is null or accepted_at < $3) and ($4::text is null or state = $4)
+         and ($5::text is null or stop_reason = $5) order by accepted_at desc, run_id desc limit $6`,
+        before ?? null,
+        state ?? null,
+        stopReason ?? null,
+        limit,
+      );
+      return rows.map(runRow);
+    },
+
+    async setRunState(runId, state) {
+      await session.call(SET_STATE, [tenantId, environment, runId, state]);
+    },
+
+    async openRuns(limit, beforeEpoch) {
+      const rows = await find(
+        `and state <> 'closed' and ($3::bigint is null or epoch < $3) order by accepted_at, run_id limit $4`,
+        beforeEpoch ?? null,
+        limit,
+      );
+      return rows.map(runRow);
+    },
+  };
+}
+
+function runRow(row: Row): RunRow {
+  return {
+    runId: row.run_id,
+    workflowId: row.workflow_id,
+    temporalRunId: row.temporal_run_id,
+    agentId: row.agent_id,
+    agentVersion: row.agent_version,
+    workspaceId: row.workspace_id,
+    target:
+      row.target_system !== null && row.target_record_id !== null
+        ? { system: row.target_system, recordId: row.target_record_id }
+        : null,
+    state: row.state,
+    stopReason: row.stop_reason,
+    acceptedAt: row.accepted_iso,
+    enteredAt: row.entered_iso,
+    closedAt: row.closed_iso,
+    steps: row.steps,
+    toolCalls: row.tool_calls,
+    refusals: row.refusals,
+    spentMicroUsd: Number(row.spent_micro_usd),
+    outputRef: row.output_ref,
+  };
+}

@@ -1,0 +1,85 @@
+import type { SignedEnvelope } from '../contracts/envelope';
+import type { RunId, TenantId } from '../contracts/ids';
+import type { PlatformStore, SweepRun } from '../contracts/ports';
+import type { PlatformSession } from './session';
+import { callsSql } from './sql';
+
+/**
+ * What the platform does across the tenants of one environment. Lists come from narrow functions; every change is
+ * made one tenant a transaction, under that tenant's lock, guarded on what the list showed.
+ */
+export function sweepOf(
+  session: PlatformSession,
+): Pick<
+  PlatformStore,
+  'controlVersions' | 'heartbeatHost' | 'acceptedNotStarted' | 'openRunsIdle' | 'reapCalls'
+> {
+  const { environment } = session;
+
+  const sweepRuns = async (list: string, olderThanMs: number, limit: number): Promise<SweepRun[]> => {
+    const rows = await session.call<{
+      tenant_id: TenantId;
+      run_id: RunId;
+      workflow_id: string;
+      temporal_run_id: string | null;
+      signed: SignedEnvelope;
+    }>(callsSql(list, 3), [environment, olderThanMs, limit]);
+    return rows.map((row) => ({
+      tenantId: row.tenant_id,
+      runId: row.run_id,
+      workflowId: row.workflow_id,
+      temporalRunId: row.temporal_run_id,
+      signed: row.signed,
+    }));
+  };
+
+  return {
+    async controlVersions() {
+      const rows = await session.call<{
+        tenant_id: TenantId;
+        fence_epoch: string;
+        control_version: string;
+        mode: string;
+      }>(callsSql('control_versions', 1), [environment]);
+      return rows.map((row) => ({
+        tenantId: row.tenant_id,
+        fenceEpoch: Number(row.fence_epoch),
+        controlVersion: Number(row.control_version),
+        mode: row.mode,
+      }));
+    },
+
+    async heartbeatHost({ hostId, pid, roles }) {
+      await session.call(callsSql('heartbeat_host', 4), [environment, hostId, pid, roles]);
+    },
+
+    acceptedNotStarted: (olderThanMs, limit) => sweepRuns('accepted_not_started', olderThanMs, limit),
+    openRunsIdle: (olderThanMs, limit) => sweepRuns('open_runs_idle', olderThanMs, limit),
+
+    async reapCalls(limit) {
+      const due = await session.call<{ tenant_id: string; run_id: string; path: string; token: string }>(
+        callsSql('calls_due', 2),
+        [environment, limit],
+      );
+      let reaped = 0;
+      for (const call of due) {
+        const [row] = await session.call<{ reaped: boolean }>(callsSql('reap_call', 5, 'reaped'), [
+          call.tenant_id,
+          environment,
+          call.run_id,
+          call.path,
+          call.token,
+        ]);
+        if (row?.reaped) reaped += 1;
+      }
+      const floods = await session.call<{ tenant_id: string }>(callsSql('floods_due', 2), [
+        environment,
+        limit,
+      ]);
+      for (const { tenant_id: tenant } of floods) {
+        await session.call(callsSql('close_floods', 2, 'closed'), [tenant, environment]);
+      }
+      return reaped;
+    },
+  };
+}

@@ -1,0 +1,43 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+
+const REGISTER = path.join(__dirname, 'register-typescript.cjs');
+
+/** Processes of one test file, ended by their ids. */
+export class Processes {
+  readonly #children = new Set<ChildProcess>();
+
+  /** Starts a TypeScript module as a process; resolves once it printed its address. */
+  start = async (name: string, modulePath: string, env: Record<string, string>): Promise<{ pid: number; url: string }> => {
+    const child = spawn(process.execPath, ['--require', REGISTER, modulePath], {
+      env: { PATH: process.env.PATH ?? '', ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#children.add(child);
+    let errors = '';
+    child.stderr.on('data', (chunk: Buffer) => (errors += chunk.toString('utf8')));
+    const exited = once(child, 'exit').then(([code]) => {
+      throw new Error(`${name} ended with ${String(code)}: ${errors}`);
+    });
+    const line = once(createInterface({ input: child.stdout }), 'line').then(([text]) => JSON.parse(String(text)) as { url: string });
+    const ready = await Promise.race([line, exited]);
+    exited.catch(() => undefined);
+    return { pid: child.pid ?? 0, url: ready.url };
+  };
+
+  /** SIGKILL, as a crash is. Resolves when the process is gone. */
+  async kill(pid: number): Promise<void> {
+    const child = [...this.#children].find((one) => one.pid === pid);
+    if (!child) throw new Error(`process ${pid} is not one of ours`);
+    const gone = once(child, 'exit');
+    child.kill('SIGKILL');
+    await gone;
+    this.#children.delete(child);
+  }
+
+  async end(): Promise<void> {
+    await Promise.all([...this.#children].map((child) => (child.exitCode === null && child.signalCode === null && child.pid !== undefined ? this.kill(child.pid) : undefined)));
+  }
+}

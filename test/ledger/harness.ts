@@ -1,0 +1,280 @@
+import { randomUUID } from 'node:crypto';
+import { Pool } from 'pg';
+import { digestOf } from '../../contracts/digest';
+import { Envelope, SignedEnvelope } from '../../contracts/envelope';
+import { Digest, Environment, RunId, TenantId } from '../../contracts/ids';
+import type { AdmitRequest, JournalEntry, SettleRequest } from '../../contracts/ledger';
+import type { Refusal } from '../../contracts/refusal';
+import { mintScope } from '../../contracts/scope-mint';
+import { controlOf } from '../../storage/control';
+import { verifyJournal, type JournalVerdict } from '../../storage/journal-verify';
+import { ledgerOf } from '../../storage/ledger';
+import { payloadsOf } from '../../storage/payloads';
+import { ClientPool } from '../../storage/pool';
+import { runsOf } from '../../storage/runs';
+import { platformSession, tenantSession } from '../../storage/session';
+import { sweepOf } from '../../storage/sweep';
+import { createTestDatabase, type TestDatabase } from '../support/database';
+
+export const ENVIRONMENT = Environment.parse('test');
+export const LEASE_MS = 10_000;
+
+export interface LedgerLimits {
+  callsInFlight: number;
+  toolCallsPerDay: number;
+  perRunSteps: number;
+}
+export const WIDE: LedgerLimits = {
+  callsInFlight: 1_000,
+  toolCallsPerDay: 1_000_000,
+  perRunSteps: 1_000_000,
+};
+
+/** A database of its own, the real clock until `setClock` stops it. */
+export class LedgerWorld {
+  readonly platform;
+  private constructor(
+    readonly database: TestDatabase,
+    /** The superuser. */
+    readonly admin: Pool,
+    /** The application's role, as hosts use it. */
+    readonly pool: ClientPool,
+  ) {
+    this.platform = sweepOf(platformSession(pool, ENVIRONMENT));
+  }
+
+  static async open(connections = 4): Promise<LedgerWorld> {
+    const database = await createTestDatabase();
+    const admin = new Pool({ connectionString: database.adminUrl, max: 4, application_name: 'test/witness' });
+    const pool = new ClientPool({ databaseUrl: database.appUrl, size: connections, name: 'test/ledger' });
+    return new LedgerWorld(database, admin, pool);
+  }
+
+  /** Ends the whole world. Throws if a client was leaked. */
+  async close(): Promise<void> {
+    await this.pool.close();
+    await this.admin.end();
+    await this.database.drop();
+  }
+
+  /** Stops the ledger's clock at this time; only a superuser can. */
+  async setClock(at: Date): Promise<void> {
+    await this.admin.query(
+      `create or replace function bulkhead.now() returns timestamptz language sql volatile as 'select ''${at.toISOString()}''::timestamptz'`,
+    );
+  }
+
+  async tenant(
+    limits: Partial<LedgerLimits> = {},
+    name = `t-${randomUUID().slice(0, 8)}`,
+  ): Promise<LedgerTenant> {
+    const tenantId = TenantId.parse(name);
+    const all = { ...WIDE, ...limits };
+    await this.admin.query(
+      `insert into bulkhead.quota_classes (name, document, updated_by) values ('standard', '{}', 'test') on conflict do nothing`,
+    );
+    await this.admin.query(
+      `insert into bulkhead.tenants (tenant_id, environment, policy_profile, quota_class, lane, worker_ceiling, limits, per_run,
+         workspaces, connections, scope, models, updated_by)
+       values ($1, $2, 'default', 'standard', 'own', 4, '{}', '{}', '["main"]', '{}', '[]', '{}', 'test')`,
+      [tenantId, ENVIRONMENT],
+    );
+    await this.admin.query('select bulkhead.open_ledger($1, $2, $3, $4, $5, 1, $6, $7)', [
+      tenantId,
+      ENVIRONMENT,
+      all.callsInFlight,
+      all.toolCallsPerDay,
+      all.perRunSteps,
+      'test',
+      '{}',
+    ]);
+    return new LedgerTenant(this, tenantId);
+  }
+}
+
+/** One tenant's ledger, as hosts see it, beside what the superuser sees of it. */
+export class LedgerTenant {
+  readonly store;
+  constructor(
+    readonly world: LedgerWorld,
+    readonly tenantId: TenantId,
+  ) {
+    const scope = mintScope(tenantId, ENVIRONMENT, 'envelope');
+    const session = tenantSession(world.pool, scope);
+    this.store = { ...ledgerOf(session), ...runsOf(session), ...payloadsOf(session), ...controlOf(session) };
+  }
+
+  /** Accepts and enters a run; its Temporal run is `<run>/1`. */
+  async run(name = `r-${randomUUID().slice(0, 8)}`): Promise<RunId> {
+    const runId = RunId.parse(name);
+    await this.store.acceptRun(this.acceptance(runId));
+    await this.store.enterRun({
+      runId,
+      temporalRunId: `${runId}/1`,
+      previousTemporalRunId: null,
+      generation: 0,
+    });
+    return runId;
+  }
+
+  acceptance(runId: RunId, change: { key?: string | null; body?: string } = {}) {
+    return {
+      signed: signedFor(this.tenantId, runId),
+      idempotencyKey: change.key ?? null,
+      bodyDigest: digestOf(change.body ?? 'body'),
+      input: { question: 'why' },
+    };
+  }
+
+  admission(runId: string, path: string, change: Partial<AdmitRequest> = {}): AdmitRequest {
+    return {
+      runId,
+      path,
+      digest: digest(path),
+      action: 'ticket.update',
+      callClass: 'write',
+      system: 'helpdesk',
+      token: randomUUID(),
+      temporalRunId: `${runId}/1`,
+      hostId: 'host-1',
+      policyVersion: 1,
+      verdict: { effect: 'allow', rules: ['update-ticket'] },
+      leaseMs: LEASE_MS,
+      seenSeq: 0,
+      reserve: { toolCalls: 1, steps: 1, microUsd: 0 },
+      ...change,
+    };
+  }
+
+  settlement(of: AdmitRequest, change: Partial<SettleRequest> = {}): SettleRequest {
+    return {
+      runId: of.runId,
+      path: of.path,
+      token: of.token,
+      result: 'succeeded',
+      charge: { toolCalls: of.reserve.toolCalls, microUsd: of.reserve.microUsd },
+      refusal: null,
+      value: null,
+      payload: null,
+      payloadDigest: null,
+      facts: {},
+      records: [],
+      ...change,
+    };
+  }
+
+  async publish(version: number): Promise<void> {
+    await this.world.admin.query('select bulkhead.set_policy_version($1, $2, $3, $4, $5)', [
+      this.tenantId,
+      ENVIRONMENT,
+      version,
+      'test',
+      '{}',
+    ]);
+  }
+
+  async setLimits(limits: LedgerLimits): Promise<void> {
+    await this.world.admin.query('select bulkhead.set_limits($1, $2, $3, $4, $5, $6, $7)', [
+      this.tenantId,
+      ENVIRONMENT,
+      limits.callsInFlight,
+      limits.toolCallsPerDay,
+      limits.perRunSteps,
+      'test',
+      '{}',
+    ]);
+  }
+
+  /** The tenant row as it is on disk. */
+  async row(): Promise<LedgerRow> {
+    const found = await this.world.admin.query<Record<keyof LedgerRow, unknown>>(
+      `select mode, fence_epoch, control_version, policy_version, inflight, tool_day, tool_day_used, journal_seq,
+         durable_seq, rewound_seq, encode(journal_head, 'hex') as journal_head from bulkhead.ledgers where tenant_id = $1`,
+      [this.tenantId],
+    );
+    const row = found.rows[0];
+    if (!row) throw new Error(`no ledger of ${this.tenantId}`);
+    const numbers = Object.entries(row).map(([key, value]) => [
+      key,
+      key === 'mode' || key === 'journal_head' ? value : Number(value),
+    ]);
+    return Object.fromEntries(numbers) as LedgerRow;
+  }
+
+  async claimed(): Promise<number> {
+    const found = await this.world.admin.query<{ n: number }>(
+      `select count(*)::int as n from bulkhead.calls where tenant_id = $1 and state = 'claimed'`,
+      [this.tenantId],
+    );
+    return found.rows[0]?.n ?? -1;
+  }
+
+  async journal(): Promise<JournalEntry[]> {
+    const entries: JournalEntry[] = [];
+    for (;;) {
+      const page = await this.store.journal({ afterSeq: entries.length, limit: 5_000 });
+      entries.push(...page);
+      if (page.length < 5_000) return entries;
+    }
+  }
+
+  async verify(): Promise<JournalVerdict> {
+    const row = await this.row();
+    return verifyJournal(await this.journal(), {
+      tenantId: this.tenantId,
+      environment: ENVIRONMENT,
+      seq: row.journal_seq,
+      hash: row.journal_head,
+    });
+  }
+}
+
+export interface LedgerRow {
+  mode: string;
+  fence_epoch: number;
+  control_version: number;
+  policy_version: number;
+  inflight: number;
+  tool_day: number;
+  tool_day_used: number;
+  journal_seq: number;
+  durable_seq: number;
+  rewound_seq: number;
+  journal_head: string;
+}
+
+export const digest = (of: unknown): Digest => digestOf(of);
+
+export function refusal(change: Partial<Refusal> = {}): Refusal {
+  return {
+    kind: 'denied',
+    origin: 'policy',
+    rule: 'no-mail',
+    rules: ['no-mail'],
+    message: 'policy denies this',
+    ...change,
+  };
+}
+
+function signedFor(tenantId: string, runId: string): SignedEnvelope {
+  const envelope = Envelope.parse({
+    schemaVersion: 1,
+    workflowId: `tenant/${tenantId}/${ENVIRONMENT}/run/${runId}`,
+    tenantId,
+    environment: ENVIRONMENT,
+    workspaceId: 'main',
+    agentId: 'support_triage',
+    agentVersion: '0123456789ab',
+    runId,
+    parentRunId: null,
+    rootRunId: runId,
+    policyProfile: 'default',
+    quotaClass: 'standard',
+    requestedAction: 'run.start',
+    target: { system: 'helpdesk', recordId: 'ticket-1' },
+    principal: { kind: 'user', subject: 'u-1' },
+    inputDigest: digest('input'),
+    acceptedAt: '2025-03-10T12:00:00.000Z',
+  });
+  return SignedEnvelope.parse({ envelope, proof: { protected: 'p', signature: 's' } });
+}

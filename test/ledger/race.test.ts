@@ -1,0 +1,101 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Pool } from 'pg';
+import { isStorageBusy } from '../../contracts/storage-busy';
+import { LedgerWorld } from './harness';
+import { recount } from './recount';
+
+/**
+ * Eight connections race for a cap that a fifth of them can have, while their backends are killed under them. What the
+ * ledger says is then held against the answers that arrived.
+ */
+const RACERS = 2_000;
+const CAP = 400;
+const CONNECTIONS = 8;
+
+test('Q2 racing admissions never pass the cap, and killed backends lose or leak none', async () => {
+  const world = await LedgerWorld.open(CONNECTIONS);
+  try {
+    const tenant = await world.tenant({ toolCallsPerDay: CAP, callsInFlight: 50 });
+    const runId = await tenant.run();
+    let asked = 0;
+    let lostAnswers = 0;
+    let admitted = 0;
+    let highest = 0;
+
+    const keepAsking = async <T>(ask: () => Promise<T>): Promise<T> => {
+      for (let attempt = 0; ; attempt += 1) {
+        try {
+          return await ask();
+        } catch (error) {
+          if (attempt === 20 || !isStorageBusy(error)) throw error;
+          lostAnswers += 1;
+        }
+      }
+    };
+    const racer = async () => {
+      while (asked < RACERS) {
+        asked += 1;
+        // Few positions, so that racers meet on keys as well as on the cap.
+        const request = tenant.admission(runId, `${asked % 700}.1`, {
+          callClass: asked % 3 === 0 ? 'read' : 'write',
+        });
+        const answer = await keepAsking(() => tenant.store.admit(request));
+        if (answer.answer !== 'admitted') continue;
+        admitted += 1;
+        highest = Math.max(highest, (await tenant.row()).inflight);
+        const result = asked % 5 === 0 ? 'open' : 'succeeded';
+        await keepAsking(() => tenant.store.settle(tenant.settlement(request, { result })));
+      }
+    };
+    let racing = true;
+    const killer = async () => {
+      while (racing) {
+        await world.admin.query(
+          `select pg_terminate_backend(pid) from pg_stat_activity
+            where datname = current_database() and application_name = 'test/ledger' order by random() limit 1`,
+        );
+        await sleep(40);
+      }
+    };
+    const killing = killer();
+    await Promise.all(Array.from({ length: CONNECTIONS }, racer));
+    racing = false;
+    await killing;
+
+    const row = await tenant.row();
+    const counted = recount(await tenant.journal());
+    expect(row.tool_day_used).toBe(CAP);
+    expect(row.inflight).toBe(await tenant.claimed());
+    expect(row.inflight).toBe(0);
+    expect(highest).toBeLessThanOrEqual(50);
+    expect(admitted).toBeGreaterThan(CAP);
+    expect(lostAnswers).toBeGreaterThan(0);
+    expect(counted).toMatchObject({ inflight: 0, violations: [], days: { [row.tool_day]: CAP } });
+    expect(await tenant.verify()).toEqual({ intact: true });
+  } finally {
+    await world.close();
+  }
+});
+
+test('Q2 the same race without the lock passes the cap: the attack is a real one', async () => {
+  const world = await LedgerWorld.open(1);
+  const pool = new Pool({
+    connectionString: world.database.adminUrl,
+    max: CONNECTIONS,
+    application_name: 'test/control-arm',
+  });
+  try {
+    await world.admin.query('create table naive (used integer); insert into naive values (0)');
+    const reserve = async () => {
+      const { rows } = await pool.query<{ used: number }>('select used from naive');
+      if ((rows[0]?.used ?? 0) < 20) await pool.query('update naive set used = used + 1');
+    };
+    for (let round = 0; round < 30; round += 1)
+      await Promise.all(Array.from({ length: CONNECTIONS }, reserve));
+    const { rows } = await world.admin.query<{ used: number }>('select used from naive');
+    expect(rows[0]?.used).toBeGreaterThan(20);
+  } finally {
+    await pool.end();
+    await world.close();
+  }
+});

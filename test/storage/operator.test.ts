@@ -1,0 +1,199 @@
+import { Client } from 'pg';
+import { StorageBusy } from '../../contracts/storage-busy';
+import { quotaClass, scopeOf, STAGING, StorageWorld, tenantDocument, PROD } from './arrange';
+
+let world: StorageWorld;
+beforeEach(async () => {
+  world = await StorageWorld.open();
+});
+afterEach(async () => {
+  await world.close();
+});
+
+const profile = (text: string, name = 'careful') => ({ name, environments: [PROD], text });
+
+test('P10 a published policy gets the next version and is in force for the tenants that name it', async () => {
+  await world.tenants('acme', 'globex');
+  const acme = world.storage.tenant(scopeOf('acme'));
+  expect(await acme.policyText()).toBeUndefined();
+
+  expect(await world.operator.publishPolicy(profile('one'), 'ada', 'first')).toEqual({
+    version: 1,
+    tenants: 4,
+  });
+  expect(await acme.policyText()).toEqual({ version: 1, profile: 'careful', text: 'one' });
+  expect((await acme.callFacts('r-1' as never))?.policyVersion).toBe(1);
+
+  await world.operator.publishPolicy(profile('two'), 'ada', 'second');
+  expect(await acme.policyText()).toEqual({ version: 2, profile: 'careful', text: 'two' });
+  expect(await acme.policyText(1)).toEqual({ version: 1, profile: 'careful', text: 'one' });
+  expect(
+    (await world.operator.policyHistory('careful')).map(({ version, actor, reason }) => ({
+      version,
+      actor,
+      reason,
+    })),
+  ).toEqual([
+    { version: 2, actor: 'ada', reason: 'second' },
+    { version: 1, actor: 'ada', reason: 'first' },
+  ]);
+});
+
+test('P10 a profile is in force only where it names the environment', async () => {
+  await world.tenants('acme');
+  await world.operator.publishPolicy(profile('one'), 'ada', 'first');
+  const staging = world.open(STAGING).tenant(scopeOf('acme', STAGING));
+  expect(await staging.policyText()).toBeUndefined();
+  expect(await staging.policyText(1)).toBeUndefined();
+});
+
+test('P10 the same text again is the same version: documents are applied at every start', async () => {
+  await world.tenants('acme');
+  const first = await world.operator.publishPolicy(profile('one'), 'ada', 'first');
+  expect(await world.operator.publishPolicy(profile('one'), 'ada', 'again')).toEqual(first);
+});
+
+test('P10 one version number names one text, so changing the profile makes older decisions stale', async () => {
+  await world.tenants('acme');
+  await world.operator.publishPolicy(profile('careful text'), 'ada', 'a');
+  await world.operator.publishPolicy(profile('bold text', 'bold'), 'ada', 'b');
+  const acme = world.storage.tenant(scopeOf('acme'));
+  const before = (await acme.callFacts('r-1' as never))?.policyVersion;
+  const environments = { prod: { policyProfile: 'bold', quotaClass: 'standard' } };
+  await world.operator.putTenant(tenantDocument('acme', { environments }), 'ada');
+  const after = (await acme.callFacts('r-1' as never))?.policyVersion;
+  expect([before, after]).toEqual([1, 2]);
+  expect(await acme.policyText()).toMatchObject({ profile: 'bold', text: 'bold text' });
+  // A version of a profile that is not the tenant's is not the tenant's to read.
+  expect(await acme.policyText(1)).toBeUndefined();
+});
+
+test('P10 a tenant whose row is held delays nobody else, and publishing again brings it up', async () => {
+  await world.tenants('acme', 'globex');
+  const holder = new Client({ connectionString: world.database.adminUrl });
+  await holder.connect();
+  await holder.query('begin');
+  await holder.query(
+    `select 1 from bulkhead.ledgers where tenant_id = 'acme' and environment = 'prod' for update`,
+  );
+  try {
+    const publishing = world.operator.publishPolicy(profile('one'), 'ada', 'first');
+    await expect(publishing).rejects.toThrow(StorageBusy);
+    await expect(publishing).rejects.toThrow(/acme in prod/);
+    expect(await world.storage.tenant(scopeOf('globex')).policyText()).toMatchObject({ version: 1 });
+    expect(await world.storage.tenant(scopeOf('acme')).policyText()).toBeUndefined();
+  } finally {
+    await holder.query('rollback');
+    await holder.end();
+  }
+  expect(await world.operator.publishPolicy(profile('one'), 'ada', 'again')).toMatchObject({ version: 1 });
+  expect(await world.storage.tenant(scopeOf('acme')).policyText()).toMatchObject({ version: 1 });
+});
+
+test('P10 publishers at once get distinct versions, and every tenant ends on the newest', async () => {
+  await world.tenants('acme');
+  const texts = Array.from({ length: 8 }, (_, index) => `text ${index}`);
+  const published = await Promise.all(
+    texts.map((text) => world.operator.publishPolicy(profile(text), 'ada', 'race')),
+  );
+  expect(published.map(({ version }) => version).sort((a, b) => a - b)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  expect(await world.storage.tenant(scopeOf('acme')).policyText()).toMatchObject({ version: 8 });
+});
+
+test('Q6 limits of a quota class change in force for every tenant that names it', async () => {
+  await world.tenants('acme', 'globex');
+  await world.operator.putQuotaClass(
+    quotaClass({ lane: 'dedicated', workerCeiling: 3, limits: { callsInFlight: 2 } }),
+    'ada',
+  );
+  const record = await world.storage.tenant(scopeOf('acme')).record();
+  expect(record).toMatchObject({
+    lane: 'dedicated',
+    workerCeiling: 3,
+    limits: { callsInFlight: 2, toolCallsPerDay: 20_000 },
+  });
+  const ledger = await world.ask<{ calls_in_flight: number }>(
+    'select distinct calls_in_flight from bulkhead.limits',
+  );
+  expect(ledger).toEqual([{ calls_in_flight: 2 }]);
+  expect(await world.storage.platform.placements()).toEqual([
+    { tenantId: 'acme', lane: 'dedicated', workerCeiling: 3 },
+    { tenantId: 'globex', lane: 'dedicated', workerCeiling: 3 },
+  ]);
+});
+
+test('O2 what operators do to a tenant is in its journal with the actor, and a document applied again adds nothing', async () => {
+  await world.tenants('acme');
+  await world.operator.publishPolicy(profile('one'), 'grace', 'because');
+  const acme = world.storage.tenant(scopeOf('acme'));
+  const journal = await acme.journal({ afterSeq: 0, limit: 100 });
+  expect(journal.map((entry) => JSON.parse(entry.facts) as object)).toMatchObject([
+    { kind: 'opened', actor: 'test' },
+    { kind: 'policy', actor: 'grace', policyVersion: 1 },
+  ]);
+  await world.tenants('acme');
+  await world.operator.publishPolicy(profile('one'), 'grace', 'because');
+  expect(await acme.journal({ afterSeq: 0, limit: 100 })).toHaveLength(journal.length);
+});
+
+test('E4 a tenant that names no known quota class is refused with the remedy, and nothing of it is left', async () => {
+  await expect(world.operator.putTenant(tenantDocument('acme'), 'ada')).rejects.toThrow(
+    /no quota class standard: apply its document first/,
+  );
+  expect(await world.operator.tenants()).toEqual([]);
+  expect(await world.ask(`select from pg_class where relname like 'kb/%'`)).toEqual([]);
+});
+
+test('U1 a tenant is created once, changed after, and read back as its record', async () => {
+  await world.operator.putQuotaClass(quotaClass(), 'ada');
+  expect(await world.operator.putTenant(tenantDocument('acme'), 'ada')).toEqual({ created: true });
+  expect(
+    await world.operator.putTenant(tenantDocument('acme', { workspaces: ['main', 'labs'] }), 'ada'),
+  ).toEqual({ created: false });
+  const record = await world.storage.tenant(scopeOf('acme')).record();
+  expect(record).toEqual({
+    tenantId: 'acme',
+    environment: 'prod',
+    policyProfile: 'careful',
+    quotaClass: 'standard',
+    lane: 'own',
+    workerCeiling: 8,
+    limits: { toolCallsPerDay: 20_000, callsInFlight: 8 },
+    perRun: { steps: 50 },
+    workspaces: ['main', 'labs'],
+    connections: { helpdesk: 'https://acme.helpdesk.example' },
+    scope: [{ system: 'helpdesk', account: 'acme-1' }],
+    models: {},
+  });
+  expect(
+    (await world.operator.tenants()).map((tenant) => `${tenant.tenantId}/${tenant.environment}`),
+  ).toEqual(['acme/prod', 'acme/staging']);
+  expect(await world.storage.tenant(scopeOf('nobody')).record()).toBeUndefined();
+});
+
+test('U3 agents keep their versions, and the one published last is the current one', async () => {
+  const agent = (version: string, instructions: string) => ({
+    id: 'triage',
+    class: 'support',
+    model: 'scripted/small',
+    instructions,
+    actions: ['ticket.read'],
+    budget: { steps: 5, maxOutputTokens: 100 },
+    version,
+  });
+  const publish = (version: string, text: string) =>
+    world.storage.platform.publishAgent(agent(version, text) as never);
+  await publish('aaaaaaaaaaaa', 'one');
+  await publish('bbbbbbbbbbbb', 'two');
+  const acme = world.storage.tenant(scopeOf('acme'));
+  expect(await acme.agent('triage')).toMatchObject({ version: 'bbbbbbbbbbbb', instructions: 'two' });
+  expect(await acme.agent('triage', 'aaaaaaaaaaaa')).toMatchObject({ instructions: 'one' });
+  await publish('aaaaaaaaaaaa', 'one');
+  expect(await acme.agent('triage')).toMatchObject({ version: 'aaaaaaaaaaaa' });
+  expect(await acme.agent('triage', 'cccccccccccc')).toBeUndefined();
+  expect(await world.open(STAGING).tenant(scopeOf('acme', STAGING)).agent('triage')).toBeUndefined();
+});
+
+test('O7 a storage serves one environment: a scope of another is refused before any statement', () => {
+  expect(() => world.storage.tenant(scopeOf('acme', STAGING))).toThrow(/serves prod, not staging/);
+});

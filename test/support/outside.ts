@@ -1,0 +1,90 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+/** One effect at the system outside: what tests count, never our own database. */
+export interface OutsideEffect {
+  readonly at: number;
+  readonly operation: string;
+  readonly recordId: string;
+  readonly key: string | null;
+  readonly bearer: string;
+  readonly body: unknown;
+}
+
+export interface Outside {
+  readonly url: string;
+  readonly effects: OutsideEffect[];
+  /** Every request that arrived, effect or not. */
+  readonly requests: { method: string; path: string; bearer: string }[];
+  /** Set to change how the next requests are answered. */
+  faults: {
+    delayMs?: number;
+    /** Apply, then drop the connection. */
+    dropAfterApply?: number;
+    status?: number;
+    /** Answer reads with a record of this account. */
+    account?: string;
+    keyless?: boolean;
+  };
+  close(): Promise<void>;
+}
+
+/** A real HTTP server on loopback that keeps records, honours `Idempotency-Key` and writes down what it did. */
+export async function startOutside(account: string): Promise<Outside> {
+  const effects: OutsideEffect[] = [];
+  const requests: Outside['requests'] = [];
+  const byKey = new Map<string, unknown>();
+  const outside: { faults: Outside['faults'] } = { faults: {} };
+
+  const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const body: unknown = await bodyOf(request);
+    const bearer = request.headers.authorization ?? '';
+    const path = request.url ?? '';
+    requests.push({ method: request.method ?? '', path, bearer });
+    const { faults } = outside;
+    const answer = (status: number, value: unknown): void => {
+      response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
+    };
+    if (faults.delayMs) await new Promise((resolve) => setTimeout(resolve, faults.delayMs));
+    if (faults.status) return answer(faults.status, { error: 'as told' });
+    const recordId = /^\/(?:records|payments)\/([^/?]+)/.exec(path)?.[1];
+    if (request.method === 'GET') return answer(200, { id: recordId ?? 'none', account: faults.account ?? account, text: `about ${recordId}` });
+    const key = request.headers['idempotency-key']?.toString() ?? null;
+    const known = key !== null && !faults.keyless ? byKey.get(key) : undefined;
+    if (known) return answer(200, known);
+    const written = (body as { recordId?: string }).recordId ?? recordId ?? 'none';
+    effects.push({ at: Date.now(), operation: `${request.method} ${path.split('?')[0]}`, recordId: written, key, bearer, body });
+    const result = { id: written, account: faults.account ?? account, effect: effects.length };
+    if (key !== null) byKey.set(key, result);
+    if (faults.dropAfterApply) {
+      faults.dropAfterApply -= 1;
+      request.socket.destroy();
+      return;
+    }
+    answer(201, result);
+  };
+
+  const server = createServer((request, response) => {
+    handle(request, response).catch((error: unknown) => response.writeHead(500).end(String(error)));
+  });
+  const url = await listen(server);
+  return Object.assign(outside, { url, effects, requests, close: () => close(server) });
+}
+
+async function bodyOf(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  const text = Buffer.concat(chunks).toString('utf8');
+  return text === '' ? {} : JSON.parse(text);
+}
+
+/** Listens on a free loopback port; answers the base URL. */
+export async function listen(server: Server): Promise<string> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+export async function close(server: Server): Promise<void> {
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+}

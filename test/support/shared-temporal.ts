@@ -1,0 +1,46 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { findTemporal } from '../../workers/embedded/find-temporal';
+import { startTemporal } from '../../workers/embedded/temporal';
+import { bundleWorkflows } from '../../workers/workflow-bundle';
+
+/** What the run's setup hands to the test files. */
+export interface TestTemporal {
+  readonly address: string;
+  readonly uiUrl: string;
+  readonly binary: string;
+  /** The workflow bundle, made once a run. */
+  readonly bundlePath: string;
+}
+
+/** Starts the one Temporal of a run, bundles the workflows once, and answers how to end both. */
+export async function startSharedTemporal(): Promise<() => Promise<void>> {
+  const home = await mkdtemp(join(tmpdir(), 'bulkhead-bundle-'));
+  const bundlePath = join(home, 'workflows.js');
+  const cache = join(process.env['XDG_CACHE_HOME'] ?? join(process.env['HOME'] ?? tmpdir(), '.cache'), 'bulkhead');
+  const [{ code }, binary] = await Promise.all([
+    bundleWorkflows(),
+    findTemporal({
+      configured: process.env['BULKHEAD_TEMPORAL_BIN'] ?? null,
+      searchPath: (process.env['PATH'] ?? '').split(':').filter(Boolean),
+      cacheDirs: [cache],
+      say: (line) => process.stderr.write(`${line}\n`),
+    }),
+  ]);
+  await writeFile(bundlePath, code);
+  const temporal = await startTemporal({ binary: binary.path, state: 'inMemory', namespaces: ['prod'] });
+  const shared: TestTemporal = { address: temporal.address, uiUrl: temporal.uiUrl, binary: binary.path, bundlePath };
+  process.env['BULKHEAD_TEST_TEMPORAL'] = JSON.stringify(shared);
+  return async () => {
+    await temporal.stop();
+    await rm(home, { recursive: true, force: true });
+  };
+}
+
+/** The Temporal of this run. */
+export function testTemporal(): TestTemporal {
+  const shared = process.env['BULKHEAD_TEST_TEMPORAL'];
+  if (!shared) throw new Error('no test Temporal: run the tests through jest, whose global setup starts one');
+  return JSON.parse(shared) as TestTemporal;
+}

@@ -1,0 +1,173 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { Client, Connection } from '@temporalio/client';
+import { NativeConnection, Runtime, DefaultLogger } from '@temporalio/worker';
+import { pino } from 'pino';
+import { BulkheadClient } from '../../client/bulkhead';
+import { ensureControl } from '../../client/control';
+import { createDevIssuer } from '../../client/dev-issuer';
+import { createTokenVerifier } from '../../client/identity';
+import { refusalsOf, type RefusedCall } from '../../client/journal';
+import type { Run } from '../../client/run';
+import { Environment, TenantId, type RunId } from '../../contracts/ids';
+import type { JournalEntry } from '../../contracts/ledger';
+import type { OperatorStore, TenantStore } from '../../contracts/ports';
+import { mintScope } from '../../contracts/scope-mint';
+import { parseDocuments } from '../../policy/documents';
+import { createBroker } from '../../secrets/broker';
+import { generateEnvelopeKeys } from '../../secrets/envelope-keys';
+import { createEnvelopeSigner } from '../../secrets/envelope-signer';
+import { createEnvelopeVerifier } from '../../secrets/envelope-verifier';
+import { createSealer, masterKeyOf } from '../../secrets/seal';
+import { openOperator } from '../../storage/operator';
+import { openStorage, type OpenStorage } from '../../storage/open';
+import type { App } from '../../tools/app';
+import { startControlHost } from '../../workers/control-host';
+import { ensureNamespace } from '../../workers/embedded/namespaces';
+import { startLaneHost, type LaneHostOptions } from '../../workers/lane-host';
+import type { Running, WorkerParts } from '../../workers/parts';
+import { app as testApp } from './app';
+import { createTestDatabase, type TestDatabase } from './database';
+import { testTemporal } from './shared-temporal';
+
+const ISSUER = 'urn:test';
+const AUDIENCE = 'bulkhead';
+
+export interface TestStackOptions {
+  readonly app?: App;
+  readonly bounds?: Partial<WorkerParts['bounds']>;
+  readonly timing?: Partial<WorkerParts['timing']>;
+  /** `false`: no worker runs until the test starts one. */
+  readonly workers?: boolean;
+}
+
+/** Temporal namespace, database, keys, workers and client of one test file: all real, none shared. */
+export interface TestStack {
+  readonly environment: Environment;
+  readonly database: TestDatabase;
+  readonly temporal: Client;
+  readonly storage: OpenStorage;
+  readonly operator: OperatorStore;
+  readonly client: BulkheadClient;
+  readonly parts: WorkerParts;
+  /** Applies QuotaClass, PolicyProfile and Tenant documents. */
+  apply(yaml: string): Promise<void>;
+  credential(tenant: string, capability: string, secret: string): Promise<void>;
+  token(tenant: string, more?: { workspaces?: string[]; subject?: string }): Promise<string>;
+  store(tenant: string): TenantStore;
+  run(tenant: string, input: unknown, more?: { recordId?: string; idempotencyKey?: string }): Promise<Run>;
+  journal(tenant: string): Promise<JournalEntry[]>;
+  refusals(tenant: string, runId: string): Promise<RefusedCall[]>;
+  startHost(options?: Partial<LaneHostOptions>): Promise<Running>;
+  startControl(): Promise<Running>;
+  close(): Promise<void>;
+}
+
+let quiet = false;
+
+/** Brings a test file's stack up; about two seconds, most of them Temporal's for a new namespace. */
+export async function createTestStack(options: TestStackOptions = {}): Promise<TestStack> {
+  if (!quiet) Runtime.install({ logger: new DefaultLogger('ERROR'), shutdownSignals: [] });
+  quiet = true;
+  const { address, bundlePath } = testTemporal();
+  const environment = Environment.parse(`t${randomBytes(5).toString('hex')}`);
+  const [database, keys] = await Promise.all([createTestDatabase(), generateEnvelopeKeys()]);
+  const connection = await Connection.connect({ address });
+  await ensureNamespace(connection, environment);
+  const native = await NativeConnection.connect({ address });
+  const temporal = new Client({ connection, namespace: environment });
+  const masterKey = masterKeyOf(randomBytes(32));
+  const storage = openStorage({ databaseUrl: database.appUrl, environment });
+  const operator = openOperator({ databaseUrl: database.operatorUrl, environment, seal: createSealer([masterKey]) });
+  const issuer = createDevIssuer({ signingKey: keys.signingKey, issuer: ISSUER, audience: AUDIENCE });
+  const app = options.app ?? testApp;
+  const hosts: Running[] = [];
+  const bundle = { codePath: bundlePath };
+  const newParts = (): WorkerParts => ({
+    connection: native,
+    client: temporal,
+    namespace: environment,
+    environment,
+    storage,
+    verifier: createEnvelopeVerifier({ jwks: keys.jwks, environment }),
+    broker: createBroker([masterKey]),
+    app,
+    hostId: `test-${randomUUID().slice(0, 8)}`,
+    bounds: { continueAsNewAfter: 20, maxWaitMs: 60_000, maxMisbehaviour: 3, ...options.bounds },
+    timing: {
+      fencePollMs: 100,
+      hostHeartbeatMs: 500,
+      placementPollMs: 200,
+      sweepEveryMs: 2_000,
+      drainGraceMs: 2_000,
+      shutdownGraceMs: 2_000,
+      ...options.timing,
+    },
+    logger: pino({ level: process.env['BULKHEAD_TEST_LOG'] ?? 'silent' }),
+  });
+  const parts = newParts();
+  for (const agent of app.agents.values()) await storage.platform.publishAgent(agent);
+  const client = new BulkheadClient({
+    storage,
+    temporal,
+    tokens: createTokenVerifier({ issuer: ISSUER, audience: AUDIENCE, keys: { jwks: keys.jwks }, environment }),
+    signer: createEnvelopeSigner({ signingKey: keys.signingKey }),
+  });
+  const store = (tenant: string): TenantStore => storage.tenant(mintScope(TenantId.parse(tenant), environment, 'operator'));
+  const keep = async (starting: Promise<Running>): Promise<Running> => {
+    const running = await starting;
+    hosts.push(running);
+    return running;
+  };
+
+  const stack: TestStack = {
+    environment,
+    database,
+    temporal,
+    storage,
+    operator,
+    client,
+    parts,
+    async apply(yaml) {
+      const parsed = parseDocuments(yaml.replaceAll('${ENV}', environment));
+      if (!parsed.ok) throw new Error(JSON.stringify(parsed.mistakes));
+      for (const { kind, document, text } of parsed.documents) {
+        if (kind === 'QuotaClass') await operator.putQuotaClass(document, 'test');
+        else if (kind === 'PolicyProfile') {
+          await operator.publishPolicy({ name: document.metadata.name, environments: document.environments, text }, 'test', 'test');
+        } else {
+          await operator.putTenant(document, 'test');
+          await ensureControl(temporal, document.metadata.name, environment);
+        }
+      }
+    },
+    async credential(tenant, capability, secret) {
+      await operator.putCredential(mintScope(TenantId.parse(tenant), environment, 'operator'), capability, secret, 'test');
+    },
+    token: (tenant, more = {}) =>
+      issuer.token({ tenant: TenantId.parse(tenant), environment, workspaces: (more.workspaces ?? ['main']) as never, roles: [], subject: more.subject ?? 'tester' }),
+    store,
+    async run(tenant, input, more = {}) {
+      return await client.startRun({
+        token: await stack.token(tenant),
+        agent: [...app.agents.keys()][0] as never,
+        input,
+        target: { system: 'keeper' as never, recordId: more.recordId ?? 'r1' },
+        ...(more.idempotencyKey ? { idempotencyKey: more.idempotencyKey } : {}),
+      });
+    },
+    journal: (tenant) => store(tenant).journal({ afterSeq: 0, limit: 1_000 }),
+    refusals: (tenant, runId) => refusalsOf(store(tenant), runId as RunId),
+    startHost: (more = {}) => keep(startLaneHost(newParts(), { bundle, ...more })),
+    startControl: () => keep(startControlHost(newParts(), { bundle })),
+    async close() {
+      await Promise.all(hosts.map((host) => host.stop()));
+      await operator.close();
+      await storage.close();
+      await native.close();
+      await connection.close();
+      await database.drop();
+    },
+  };
+  if (options.workers !== false) await Promise.all([stack.startControl(), stack.startHost()]);
+  return stack;
+}

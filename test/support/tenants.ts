@@ -1,0 +1,49 @@
+/** Documents of a plain test tenant on a system outside, with everything allowed that a test does not forbid. */
+export function tenantYaml(parts: {
+  name: string;
+  keeper: string;
+  models: string;
+  account?: string;
+  rules?: string;
+  limits?: string;
+  perRun?: string;
+  ceiling?: number;
+  lane?: string;
+}): string {
+  const { name } = parts;
+  return `
+apiVersion: bulkhead/v1
+kind: QuotaClass
+metadata: { name: quota_${name.replaceAll('-', '_')} }
+lane: ${parts.lane ?? 'own'}
+workerCeiling: ${parts.ceiling ?? 8}
+limits: ${parts.limits ?? '{}'}
+perRun: ${parts.perRun ?? '{}'}
+---
+${policyYaml(name, parts.rules)}
+---
+apiVersion: bulkhead/v1
+kind: Tenant
+metadata: { name: ${name} }
+environments: { \${ENV}: { policyProfile: profile_${name.replaceAll('-', '_')}, quotaClass: quota_${name.replaceAll('-', '_')} } }
+workspaces: [main]
+connections: { keeper: "${parts.keeper}", models: "${parts.models}" }
+scope: [{ system: keeper, account: ${parts.account ?? 'acct'} }]
+`;
+}
+
+/** The profile of {@link tenantYaml}: the given rules, or one that allows every action. */
+export function policyYaml(name: string, rules?: string): string {
+  return `
+apiVersion: bulkhead/v1
+kind: PolicyProfile
+metadata: { name: profile_${name.replaceAll('-', '_')} }
+environments: [\${ENV}]
+rules:
+${rules ?? '  - { id: all, effect: allow, actions: ["record.read", "note.write", "blind.write", "payment.send", "web.fetch", "text.judge"] }'}
+models: { allow: [{ model: "models/*" }] }
+secrets:
+  - { capability: "keeper:read", agents: ["test_*"] }
+  - { capability: "keeper:write", agents: ["test_*"] }
+  - { capability: "models:generate", agents: ["test_*"] }`;
+}

@@ -1,0 +1,53 @@
+import { z } from 'zod';
+import type { Action, ActionSpec } from '../contracts/action';
+import { digestOf } from '../contracts/digest';
+import { milliseconds } from '../contracts/duration';
+import { ActionName, Capability, SystemName } from '../contracts/ids';
+import { MODEL_ACTION } from '../contracts/names';
+
+const DAY_MS = 86_400_000;
+
+/**
+ * Declares a tool. Checks at load what would otherwise fail at the first call: names, strictness of `args`, that a
+ * high-risk write says how it is read back, that what it declares can be carried out.
+ * Throws a TypeError that names the action and what to change.
+ */
+export function defineAction<A extends z.ZodObject, R extends z.ZodType>(spec: ActionSpec<A, R>): Action {
+  const wrong = (what: string): never => {
+    throw new TypeError(`action ${spec.name}: ${what}`);
+  };
+  const name = ActionName.safeParse(spec.name);
+  if (!name.success) throw new TypeError(`action "${spec.name}": ${name.error.issues[0]?.message}`);
+  if (spec.name === MODEL_ACTION) wrong('this name is kept for model calls');
+  if (spec.effect === 'high_risk_write' && !spec.verify) wrong('a high-risk write declares `verify`, how it is read back');
+  if (spec.effect === 'read' && spec.compensate) wrong('a read has nothing to compensate');
+  if (spec.reversible === 'compensable' && !spec.compensate) wrong('a compensable action declares `compensate`');
+  if (spec.secret && !spec.system) wrong('a secret goes to a system: declare `system`');
+  const timeoutMs = milliseconds(spec.timeout);
+  if (timeoutMs < 100 || timeoutMs > 600_000) wrong('timeout is between 100ms and 10m');
+
+  const args = spec.args.strict();
+  return Object.freeze<Action>({
+    name: name.data,
+    description: spec.description,
+    effect: spec.effect,
+    args,
+    result: spec.result,
+    system: spec.system === null ? null : SystemName.parse(spec.system),
+    secret: spec.secret === undefined ? null : Capability.parse(spec.secret),
+    destination: (spec.destination as Action['destination']) ?? null,
+    records: (spec.records as Action['records']) ?? null,
+    dataClasses: (spec.dataClasses ?? {}) as Record<string, string[]>,
+    costMicroUsd: spec.cost?.microUsd ?? 0,
+    timeoutMs,
+    remoteHonoursKeys: spec.remoteHonoursKeys ?? false,
+    keyValidForMs: spec.keyValidFor ? milliseconds(spec.keyValidFor) : DAY_MS,
+    reversible: spec.reversible ?? (spec.effect === 'read' ? 'reversible' : 'final'),
+    facts: (spec.facts as Action['facts']) ?? null,
+    run: spec.run as Action['run'],
+    reconcile: (spec.reconcile as Action['reconcile']) ?? null,
+    verify: (spec.verify as Action['verify']) ?? null,
+    compensate: (spec.compensate as Action['compensate']) ?? null,
+    schemaDigest: digestOf(z.toJSONSchema(args)),
+  });
+}

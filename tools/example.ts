@@ -1,0 +1,78 @@
+import type { Refusal } from '../contracts/refusal';
+import type { RunState, StopReason } from '../contracts/states';
+
+/** What `bulkhead up --example <name>` hands to an example product: the public surface, and processes of its own. */
+export interface ExampleContext {
+  /** Where the example keeps what must survive a restart. */
+  readonly stateDir: string;
+  readonly environment: string;
+  /** Chosen model provider, if the operator named one; else the example brings its scripted one. */
+  readonly model: (tenant: string) => { baseUrl: string; apiKey: string; name: string } | undefined;
+  /**
+   * Starts a compiled module as a process of its own. Resolves once it printed `{"url": "http://127.0.0.1:…"}` as a
+   * line on standard output; it is ended with the stack.
+   */
+  spawn(name: string, modulePath: string, env: Record<string, string>): Promise<{ pid: number; url: string }>;
+  /** Applies QuotaClass, Tenant and PolicyProfile documents (YAML, several to a text). Throws on any mistake, with its line. */
+  apply(yaml: string): Promise<void>;
+  putCredential(tenant: string, capability: string, secret: string): Promise<void>;
+  putKnowledge(tenant: string, documents: { documentId: string; title: string; text: string }[]): Promise<void>;
+  /** The same key and body answer the same run, also after a restart. */
+  startRun(request: ExampleRun): Promise<{ runId: string }>;
+  /** Resolves when the run is closed. */
+  waitRun(tenant: string, runId: string): Promise<RunReport>;
+  runs(tenant: string): Promise<RunReport[]>;
+  /** Refusals in the run's journal, oldest first. */
+  refusals(tenant: string, runId: string): Promise<{ action: string; refusal: Refusal }[]>;
+  /** `temporal workflow signal` to the tenant's control workflow, as an operator types it. */
+  signalControl(tenant: string, name: 'kill' | 'release', argument?: unknown): Promise<void>;
+  controlState(tenant: string): Promise<{ mode: string; fencedAt: string | null; containedAt: string | null; drainedAt: string | null }>;
+  /** One line to the person who watches. */
+  say(line: string): void;
+}
+
+export interface ExampleRun {
+  readonly tenant: string;
+  readonly workspace: string;
+  readonly agent: string;
+  readonly input: unknown;
+  readonly target: { system: string; recordId: string };
+  readonly idempotencyKey: string;
+}
+
+export interface RunReport {
+  readonly runId: string;
+  readonly state: RunState;
+  readonly stopReason: StopReason | null;
+  readonly steps: number;
+  readonly toolCalls: number;
+  readonly refusals: number;
+  readonly spentMicroUsd: number;
+  readonly acceptedAt: string;
+  readonly closedAt: string | null;
+}
+
+/** A row of the table that `--once` prints; the process exits 0 only if every `ok` holds. */
+export interface ScenarioRow {
+  readonly run: string;
+  readonly tenant: string;
+  readonly state: string;
+  readonly stopReason: string;
+  readonly expected: string;
+  readonly calls: number;
+  readonly spendMicroUsd: number;
+  readonly ok: boolean;
+  /** What was wrong, or what the scenario checked beside the stop reason. */
+  readonly note: string;
+}
+
+/** An example product: an app, its world outside, and scenarios that are promises watched live. */
+export interface Example {
+  readonly name: string;
+  /** Module (absolute path) that exports `app`, for the workers. */
+  readonly appModule: string;
+  /** Brings up its systems, tenants, policies, credentials; called at every start, so it is idempotent. */
+  start(context: ExampleContext): Promise<void>;
+  /** `main` is what `npm start` runs. */
+  readonly scenarios: Readonly<Record<string, (context: ExampleContext) => Promise<ScenarioRow[]>>>;
+}

@@ -1,0 +1,121 @@
+import type { CliRuntime } from '../client/cli/context';
+import { UsageError } from '../client/cli/exit';
+import { createDevIssuer } from '../client/dev-issuer';
+import { Environment } from '../contracts/ids';
+import { mintScope } from '../contracts/scope-mint';
+import { verifyJournal } from '../storage/journal-verify';
+import { migrate, type RolePasswords } from '../storage/migrate';
+import { createSealer, masterKeyOf } from '../secrets/seal';
+import { openOperator, type SealCredential } from '../storage/operator';
+import { openStorage } from '../storage/open';
+import { loadApp } from './app-module';
+import type { Config } from './config';
+import { connectBulkhead, identityOf, namespaceOf, temporalClient } from './connect';
+
+/** A command asks one thing after the other. */
+const FEW = { tenants: 2, control: 1, platform: 1 };
+
+/** Opens, when first asked, what a command works on; closes what it opened. */
+export function openRuntime(config: Config, named: string | undefined): CliRuntime {
+  const environment = environmentOf(config, named);
+  const namespace = namespaceOf(config, environment);
+  const { address } = config.temporal;
+  const closing: (() => Promise<void>)[] = [];
+  const closed = <T>(part: T, close: (part: T) => Promise<void>): T => {
+    closing.push(() => close(part));
+    return part;
+  };
+
+  const storage = once(async () => {
+    const databaseUrl = required(config.database.app?.reveal(), 'BULKHEAD_DATABASE_APP_URL');
+    return closed(
+      openStorage({ databaseUrl, environment, hostId: `cli-${process.pid}`, pools: FEW }),
+      (opened) => opened.close(),
+    );
+  });
+  const temporal = once(async () =>
+    closed(temporalClient(required(address ?? undefined, 'TEMPORAL_ADDRESS'), namespace), (client) =>
+      client.connection.close(),
+    ),
+  );
+  return {
+    environment,
+    temporalHint: `--address ${address ?? 'HOST:PORT'} --namespace ${namespace}`,
+    bearer: config.token.bearer?.reveal(),
+    storage,
+    temporal,
+    operator: once(async () => {
+      const databaseUrl = required(config.database.operator?.reveal(), 'BULKHEAD_DATABASE_OPERATOR_URL');
+      const seal: SealCredential = (request) =>
+        createSealer([masterKeyOf(required(config.masterKey?.reveal(), 'BULKHEAD_MASTER_KEY_FILE'))])(
+          request,
+        );
+      return closed(openOperator({ databaseUrl, environment, seal }), (opened) => opened.close());
+    }),
+    bulkhead: once(async () => {
+      const identity = identityOf(config);
+      const signer = config.envelope.signingKey?.reveal();
+      return connectBulkhead({
+        environment,
+        temporal: await temporal(),
+        database: await storage(),
+        identity: required(identity, 'BULKHEAD_TOKEN_ISSUER and BULKHEAD_TOKEN_JWKS'),
+        signer: required(signer, 'BULKHEAD_ENVELOPE_SIGNING_KEY'),
+      });
+    }),
+    app: once(async () => (config.app === null ? undefined : loadApp(config.app))),
+    devIssuer() {
+      const signingKey = config.token.devIssuerKey?.reveal();
+      const { issuer, audience } = config.token;
+      return signingKey && issuer !== null ? createDevIssuer({ signingKey, issuer, audience }) : undefined;
+    },
+    operatorScope: (tenantId) => mintScope(tenantId, environment, 'operator'),
+    migrate: async (onStep) =>
+      migrate(required(config.database.admin?.reveal(), 'DATABASE_URL'), {
+        onStep,
+        passwords: passwordsOf(config),
+      }),
+    brokenLink({ tenantId }, entries) {
+      const head = entries.at(-1);
+      const verdict = verifyJournal(entries, {
+        tenantId,
+        environment,
+        seq: head?.seq ?? 0,
+        hash: head?.hash ?? '',
+      });
+      return verdict.intact || !head ? undefined : `entry ${verdict.seq}: ${verdict.because}`;
+    },
+    async close() {
+      for (const close of closing.reverse()) await close();
+    },
+  };
+}
+
+function environmentOf(config: Config, named: string | undefined): Environment {
+  if (named === undefined) return config.environment;
+  const parsed = Environment.safeParse(named);
+  if (!parsed.success) throw new UsageError(`--env: ${parsed.error.issues[0]?.message ?? 'is malformed'}`);
+  return parsed.data;
+}
+
+function required<T>(value: T | undefined, setting: string): T {
+  if (value === undefined)
+    throw new UsageError(
+      `nothing to work on: start \`bulkhead up\` here, or set ${setting} (.env.example says how)`,
+    );
+  return value;
+}
+
+/** The passwords that the addresses of our roles hold, so that a migration gives the roles the same. */
+function passwordsOf(config: Config): RolePasswords {
+  const password = (url: string | undefined): string =>
+    url === undefined ? '' : decodeURIComponent(new URL(url).password);
+  const app = password(config.database.app?.reveal());
+  const operator = password(config.database.operator?.reveal());
+  return { ...(app && { app }), ...(operator && { operator }) };
+}
+
+function once<T>(open: () => Promise<T>): () => Promise<T> {
+  let opened: Promise<T> | undefined;
+  return () => (opened ??= open());
+}

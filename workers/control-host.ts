@@ -1,0 +1,62 @@
+import { ScheduleAlreadyRunning, ScheduleOverlapPolicy, type Client } from '@temporalio/client';
+import type { WorkflowBundleOption } from '@temporalio/worker';
+import { controlActivities, lifecycleActivities } from '../activities/registry';
+import { ensureControl } from '../client/control';
+import { startAccepted } from '../client/start';
+import { CONTROL_QUEUE, LIFECYCLE_QUEUE, SWEEP_SCHEDULE, SWEEP_WORKFLOW_PREFIX, WORKFLOW } from '../contracts/names';
+import type { Running, WorkerParts } from './parts';
+import { serve } from './served-worker';
+
+/**
+ * The process that stops tenants: the control queue with a workflow worker and an activity worker of its own, so that no
+ * tenant's work and no blocked event loop can stand before a kill (promise N4). Runs also enter and leave here.
+ */
+export async function startControlHost(parts: WorkerParts, options: { bundle: WorkflowBundleOption }): Promise<Running> {
+  const { storage, client, environment, timing, bounds } = parts;
+  const control = await serve(
+    parts,
+    { environment },
+    {
+      taskQueue: CONTROL_QUEUE,
+      workflowBundle: options.bundle,
+      activities: controlActivities({ storage, client, environment, startAccepted, ensureControl, drainGraceMs: timing.drainGraceMs }),
+      maxConcurrentActivityTaskExecutions: 200,
+      // Nothing sticky: a kill after a crash must not wait for a dead worker's cache.
+      maxCachedWorkflows: 0,
+    },
+  );
+  const lifecycle = await serve(
+    parts,
+    { environment },
+    { taskQueue: LIFECYCLE_QUEUE, activities: lifecycleActivities({ storage, bounds }), maxConcurrentActivityTaskExecutions: 100 },
+  );
+  await ensureSweep(client, timing.sweepEveryMs);
+  return {
+    async stop() {
+      await Promise.all([control.stop(), lifecycle.stop()]);
+    },
+  };
+}
+
+/** Sees that the sweep's schedule exists and fires as often as the settings say. Safe from several hosts at once. */
+async function ensureSweep(client: Client, everyMs: number): Promise<void> {
+  const spec = { intervals: [{ every: everyMs }] };
+  try {
+    await client.schedule.create({
+      scheduleId: SWEEP_SCHEDULE,
+      spec,
+      policies: { overlap: ScheduleOverlapPolicy.SKIP, catchupWindow: '1m' },
+      action: {
+        type: 'startWorkflow',
+        workflowType: WORKFLOW.sweep,
+        workflowId: SWEEP_WORKFLOW_PREFIX,
+        taskQueue: CONTROL_QUEUE,
+        workflowTaskTimeout: '3s',
+        workflowExecutionTimeout: '5m',
+      },
+    });
+  } catch (error) {
+    if (!(error instanceof ScheduleAlreadyRunning)) throw error;
+    await client.schedule.getHandle(SWEEP_SCHEDULE).update((schedule) => ({ ...schedule, spec }));
+  }
+}

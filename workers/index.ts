@@ -1,0 +1,22 @@
+/** What `import … from 'bulkhead'` gives: the client for backends, and what authors of actions and agents write with. */
+
+import { connectBulkhead, type ConnectedBulkhead } from './connect';
+
+/** `const bulkhead = await Bulkhead.connect()`: see docs/client.md. */
+export const Bulkhead = { connect: connectBulkhead } as const;
+export type Bulkhead = ConnectedBulkhead;
+export type { ConnectOptions } from './connect';
+
+export { BulkheadError, type ErrorCode } from '../client/errors';
+export type { RunRequest } from '../client/acceptance';
+export type { IdentityConfig } from '../client/identity';
+export type { Explanation, Run, RunResult } from '../client/run';
+export type { RunRow } from '../contracts/ports';
+export type { Refusal } from '../contracts/refusal';
+export type { RunState, StopReason } from '../contracts/states';
+
+export { defineAction } from '../tools/define-action';
+export { defineAgent } from '../tools/define-agent';
+export { defineApp, type App } from '../tools/app';
+export type { Action, ActionContext, ActionSpec } from '../contracts/action';
+export type { Agent } from '../contracts/agent';

@@ -1,0 +1,55 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs';
+import { userInfo } from 'node:os';
+import path from 'node:path';
+import type { CliContext } from '../client/cli/context';
+import { EXIT } from '../client/cli/exit';
+import { buildProgram, runProgram } from '../client/cli/program';
+import { openRuntime } from './cli-runtime';
+import { loadConfigOfStack } from './config';
+import { registerDoctor } from './doctor';
+import { packageRoot } from './package-paths';
+import { registerUp } from './up';
+import { registerWorker } from './worker-command';
+
+/** The `bulkhead` command: settings, database, Temporal and terminal put together. */
+
+const interrupt = new AbortController();
+
+/** For commands that only wait; `up` and `worker` end in an order of their own. */
+function listenForInterrupt(): void {
+  if (process.listenerCount('SIGINT') > 0) return;
+  process.on('SIGINT', () => {
+    interrupt.abort();
+    // Whatever does not heed the signal by then would keep a person waiting.
+    setTimeout(() => process.exit(EXIT.interrupted), 1_000).unref();
+  });
+}
+
+async function standardInput(): Promise<string | undefined> {
+  if (process.stdin.isTTY) return undefined;
+  const parts: Buffer[] = [];
+  for await (const part of process.stdin) parts.push(part as Buffer);
+  return Buffer.concat(parts).toString('utf8');
+}
+
+const context: CliContext = {
+  open(environment) {
+    listenForInterrupt();
+    return openRuntime(loadConfigOfStack(), environment);
+  },
+  write: (text) => void process.stdout.write(text),
+  say: (text) => void process.stderr.write(`${text}\n`),
+  stdin: standardInput,
+  user: userInfo().username,
+  signal: interrupt.signal,
+};
+
+const { version } = JSON.parse(readFileSync(path.join(packageRoot, 'package.json'), 'utf8')) as {
+  version: string;
+};
+const program = buildProgram(context, version, [registerUp, registerDoctor, registerWorker]);
+
+void runProgram(program, context, process.argv.slice(2)).then((code) => {
+  process.exitCode = code;
+});

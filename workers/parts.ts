@@ -1,0 +1,31 @@
+import type { Client } from '@temporalio/client';
+import type { NativeConnection } from '@temporalio/worker';
+import type { Logger } from 'pino';
+import type { Environment } from '../contracts/ids';
+import type { EnvelopeVerifier } from '../contracts/ports';
+import type { Broker } from '../secrets/broker';
+import type { OpenStorage } from '../storage/open';
+import type { App } from '../tools/app';
+import type { Config } from './config';
+
+/** What every worker process is made of; how each part came to be is its composition's business. */
+export interface WorkerParts {
+  readonly connection: NativeConnection;
+  readonly client: Client;
+  readonly namespace: string;
+  readonly environment: Environment;
+  readonly storage: OpenStorage;
+  readonly verifier: EnvelopeVerifier;
+  readonly broker: Broker;
+  readonly app: App;
+  readonly hostId: string;
+  readonly bounds: Config['run'];
+  readonly timing: Config['timing'];
+  readonly logger: Logger;
+}
+
+/** Something that runs until it is stopped. */
+export interface Running {
+  /** Resolves once everything it started has ended. */
+  stop(): Promise<void>;
+}

@@ -1,0 +1,205 @@
+import path from 'node:path';
+import Table from 'cli-table3';
+import type { Command } from 'commander';
+import { Exit, EXIT } from '../client/cli/exit';
+import { openStorage } from '../storage/open';
+import type { Example, ExampleContext, ScenarioRow } from '../tools/example';
+import { bringUp, workerReady, type Stack } from './bring-up';
+import { loadConfigWith, type Config } from './config';
+import { createExampleContext } from './example-context';
+import { loadExample } from './example-host';
+import { followDedicatedLanes, type LaneProcesses } from './lanes';
+import { compiledModule } from './package-paths';
+
+interface UpOptions {
+  readonly example: string;
+  readonly once?: boolean;
+  readonly scenario?: string;
+  readonly stateDir?: string;
+}
+
+/** Adds `bulkhead up`. */
+export function registerUp(program: Command): void {
+  program
+    .command('up')
+    .description('bring everything up on this machine: Temporal, PostgreSQL, workers and an example')
+    .option('--example <name>', 'the example product to run', 'support-desk')
+    .option('--once', 'run its main scenario to the end, print a table, and exit 0 only if all is as it should be')
+    .option('--scenario <name>', 'run another of its scenarios, by the same rule')
+    .option('--state-dir <directory>', 'where databases, keys and logs are kept (default: BULKHEAD_STATE_DIR, or .bulkhead)')
+    .addHelpText('after', '\nExamples:\n  $ bulkhead up\n  $ bulkhead up --once\n  $ bulkhead up --scenario kill\n')
+    .action(async (options: UpOptions) => {
+      throw new Exit(await up(options));
+    });
+}
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+
+/** Runs `bulkhead up` to its end and answers its exit code. Rejects where the stack cannot come up. */
+export async function up(options: UpOptions): Promise<number> {
+  const config = loadConfigWith(options.stateDir === undefined ? {} : { BULKHEAD_STATE_DIR: path.resolve(options.stateDir) });
+  const example = await loadExample(options.example);
+  const scenario = scenarioOf(example, options.scenario ?? 'main');
+  const toTheEnd = options.once === true || options.scenario !== undefined;
+
+  const interrupted = onInterrupt();
+  const started = performance.now();
+  say(`Bulkhead: state in ${config.stateDir}`);
+  let stack: Stack | undefined;
+  let closeContext = async (): Promise<void> => undefined;
+  try {
+    const rising = bringUp({ config, appModule: config.app ?? example.appModule, step: sayStep, say });
+    stack = await Promise.race([rising, interrupted.promise.then(() => undefined)]);
+    if (!stack) {
+      say('stopping what came up so far');
+      stack = await rising;
+      return EXIT.interrupted;
+    }
+    const opened = await openExample(stack, example);
+    closeContext = opened.close;
+    sayAddresses(stack, performance.now() - started);
+
+    const running = runScenario(example, scenario, opened.context, toTheEnd);
+    const rows = await Promise.race([running, stack.broken, interrupted.promise.then(() => undefined)]);
+    if (!rows) {
+      running.catch(() => undefined);
+      return EXIT.interrupted;
+    }
+    say(tableOf(rows));
+    const wrong = rows.filter((row) => !row.ok);
+    say(wrong.length === 0 && rows.length > 0 ? `all ${rows.length} as the scenario says` : `${wrong.length} of ${rows.length} not as the scenario says`);
+    if (toTheEnd) return rows.length > 0 && wrong.length === 0 ? EXIT.done : EXIT.failed;
+
+    say('everything stays up; Ctrl-C stops it');
+    await Promise.race([interrupted.promise, stack.broken]);
+    return EXIT.interrupted;
+  } finally {
+    if (interrupted.happened()) say('stopping; once more to end at once');
+    await closeContext();
+    await stack?.stop();
+    interrupted.dispose();
+    if (stack) say('stopped');
+  }
+}
+
+function scenarioOf(example: Example, name: string): NonNullable<Example['scenarios'][string]> {
+  const scenario = Object.hasOwn(example.scenarios, name) ? example.scenarios[name] : undefined;
+  if (!scenario) throw new Error(`example ${example.name} has no scenario ${name}: it has ${Object.keys(example.scenarios).join(', ')}`);
+  return scenario;
+}
+
+async function runScenario(example: Example, scenario: NonNullable<Example['scenarios'][string]>, context: ExampleContext, toTheEnd: boolean): Promise<ScenarioRow[]> {
+  if (toTheEnd) say(`running ${example.name} to its end`);
+  return scenario(context);
+}
+
+async function openExample(stack: Stack, example: Example): Promise<{ context: ExampleContext; close: () => Promise<void> }> {
+  const config = loadConfigWith(stack.addresses.env);
+  const context = await createExampleContext({ config, stack: stack.addresses, children: stack.children, say: (line) => say(`  ${line}`) });
+  const lanes = openLanes(stack, config);
+  const close = async (): Promise<void> => {
+    await lanes.stop();
+    await context.close();
+  };
+  try {
+    const started = performance.now();
+    await example.start(context);
+    sayStep(`example ${example.name}`, 'its systems, tenants, policies and credentials', performance.now() - started);
+    return { context, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Follows the dedicated lanes of every environment, each through storage of its own. */
+function openLanes(stack: Stack, config: Config): { stop: () => Promise<void> } {
+  const databaseUrl = config.database.app?.reveal();
+  if (databaseUrl === undefined) throw new Error('the stack has no database address: this is a defect of `bulkhead up`');
+  const opened = config.environments.map((environment) => {
+    const storage = openStorage({ databaseUrl, environment, hostId: 'up', pools: { tenants: 1, control: 1, platform: 1 } });
+    const lanes = followDedicatedLanes({
+      placements: () => storage.platform.placements(),
+      everyMs: config.timing.placementPollMs,
+      say,
+      processes: dedicatedHosts(stack, environment),
+    });
+    return { storage, lanes };
+  });
+  return {
+    stop: async () => {
+      for (const { storage, lanes } of opened) {
+        await lanes.stop();
+        await storage.close();
+      }
+    },
+  };
+}
+
+function dedicatedHosts(stack: Stack, environment: string): LaneProcesses {
+  const nameOf = (tenantId: string): string => `${environment}-host-${tenantId}`;
+  return {
+    start: async (tenantId) => {
+      const started = performance.now();
+      const { pid } = await stack.children.start({
+        name: nameOf(tenantId),
+        module: compiledModule('workers/main'),
+        args: ['worker', '--role', 'host', '--tenant', tenantId],
+        env: stack.workerEnvironment(environment),
+        ready: workerReady,
+        restart: true,
+      });
+      sayStep(`worker ${nameOf(tenantId)}`, `process ${pid}, dedicated lane`, performance.now() - started);
+    },
+    stop: (tenantId) => stack.children.stop(nameOf(tenantId)),
+  };
+}
+
+function sayStep(what: string, detail: string, tookMs: number): void {
+  const took = tookMs < 1_000 ? `${Math.round(tookMs)} ms` : `${(tookMs / 1_000).toFixed(1)} s`;
+  say(`  ${what.padEnd(24)} ${took.padStart(8)}  ${detail}`);
+}
+
+function sayAddresses(stack: Stack, tookMs: number): void {
+  const { addresses, downloadMs } = stack;
+  const downloaded = downloadMs > 0 ? `, and ${(downloadMs / 1_000).toFixed(1)} s of downloading` : '';
+  say(`up in ${((tookMs - downloadMs) / 1_000).toFixed(1)} s${downloaded}`);
+  if (addresses.temporalUiUrl) say(`  Temporal UI   ${addresses.temporalUiUrl}/namespaces/${addresses.environments[0] ?? 'prod'}/workflows`);
+  say(`  Temporal      ${addresses.temporalAddress}`);
+  say('  commands      npx bulkhead --help');
+}
+
+/** The rows of a scenario as a table. */
+export function tableOf(rows: readonly ScenarioRow[]): string {
+  const table = new Table({
+    head: ['run', 'tenant', 'state', 'stop reason', 'expected', 'calls', 'spend', 'ok', 'note'],
+    style: { head: [], border: [], compact: true },
+  });
+  for (const row of rows) {
+    const spend = `$${(row.spendMicroUsd / 1_000_000).toFixed(4)}`;
+    table.push([row.run, row.tenant, row.state, row.stopReason, row.expected, row.calls, spend, row.ok ? 'yes' : 'NO', row.note]);
+  }
+  return table.toString();
+}
+
+/** Waits for Ctrl-C or SIGTERM. The second one ends the process where it stands: its children end by themselves. */
+function onInterrupt(): { promise: Promise<true>; happened: () => boolean; dispose: () => void } {
+  let times = 0;
+  let heard: (value: true) => void = () => undefined;
+  const promise = new Promise<true>((resolve) => (heard = resolve));
+  const listener = (): void => {
+    times += 1;
+    heard(true);
+    if (times > 1) process.exit(EXIT.interrupted);
+  };
+  process.on('SIGINT', listener);
+  process.on('SIGTERM', listener);
+  return {
+    promise,
+    happened: () => times > 0,
+    dispose: () => {
+      process.off('SIGINT', listener);
+      process.off('SIGTERM', listener);
+    },
+  };
+}

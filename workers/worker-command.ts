@@ -1,0 +1,103 @@
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import { Client, Connection } from '@temporalio/client';
+import { NativeConnection } from '@temporalio/worker';
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import { TenantId } from '../contracts/ids';
+import { createEnvelopeVerifier } from '../secrets/envelope-verifier';
+import { createBroker } from '../secrets/broker';
+import { masterKeyOf } from '../secrets/seal';
+import { openStorage } from '../storage/open';
+import { loadApp } from './app-module';
+import { ConfigError, loadConfigOfStack, type Config } from './config';
+import { startControlHost } from './control-host';
+import { startLaneHost } from './lane-host';
+import { createLogger, installTemporalLogging } from './logging';
+import type { Running, WorkerParts } from './parts';
+import { workflowBundle } from './workflow-bundle';
+
+interface WorkerOptions {
+  readonly role: 'control' | 'host';
+  readonly tenant?: string;
+}
+
+/** Adds `bulkhead worker`. */
+export function registerWorker(program: Command): void {
+  program
+    .command('worker')
+    .description('run one worker process: tenants’ lanes and runs (host), or the kill switch and the sweep (control)')
+    .addOption(new Option('--role <role>', 'what this process serves').choices(['control', 'host']).makeOptionMandatory())
+    .option('--tenant <id>', 'with --role host: serve this tenant’s dedicated lane alone')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ bulkhead worker --role control\n  $ bulkhead worker --role host\n  $ bulkhead worker --role host --tenant acme\n\nPrints {"ready":true} once it polls. SIGTERM lets activities finish for BULKHEAD_SHUTDOWN_GRACE.\n',
+    )
+    .action((options: WorkerOptions) => runWorker(options));
+}
+
+/** Runs a worker process until SIGTERM or SIGINT. Rejects where a part cannot be reached, with the remedy. */
+async function runWorker({ role, tenant }: WorkerOptions): Promise<void> {
+  const only = tenant === undefined ? undefined : TenantId.parse(tenant);
+  const config = loadConfigOfStack();
+  const logger = createLogger(config.logLevel, only ? `lane ${only}` : role);
+  installTemporalLogging(logger);
+  const stopped = new Promise<string>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));
+  });
+  const { parts, close } = await openParts(config, role, logger);
+  let running: Running | undefined;
+  try {
+    const bundle = await workflowBundle();
+    for (const agent of parts.app.agents.values()) await parts.storage.platform.publishAgent(agent);
+    running = role === 'control' ? await startControlHost(parts, { bundle }) : await startLaneHost(parts, { bundle, ...(only ? { only } : {}) });
+    process.stdout.write(`${JSON.stringify({ ready: true, role, hostId: parts.hostId })}\n`);
+    logger.info({ signal: await stopped }, 'stopping');
+  } finally {
+    await running?.stop();
+    await close();
+  }
+}
+
+async function openParts(config: Config, role: string, logger: WorkerParts['logger']): Promise<{ parts: WorkerParts; close: () => Promise<void> }> {
+  const address = config.temporal.address;
+  const databaseUrl = config.database.app?.reveal();
+  const { jwks } = config.envelope;
+  const missing = [
+    address === null && 'TEMPORAL_ADDRESS: where Temporal is',
+    databaseUrl === undefined && 'BULKHEAD_DATABASE_APP_URL: the database as bulkhead_app',
+    jwks === null && 'BULKHEAD_ENVELOPE_JWKS: the keys that verify envelopes',
+    config.masterKey === null && 'BULKHEAD_MASTER_KEY_FILE: the key that opens tenants’ credentials',
+    config.app === null && 'BULKHEAD_APP: the module with the actions and agents to serve',
+  ].filter((problem) => typeof problem === 'string');
+  if (address === null || databaseUrl === undefined || jwks === null || config.masterKey === null || config.app === null) {
+    throw new ConfigError(missing.map((problem) => `${problem}; set it, or run beside \`bulkhead up\``));
+  }
+  const hostId = `${role}-${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
+  const namespace = config.temporal.namespace;
+  const app = await loadApp(config.app);
+  const storage = openStorage({ databaseUrl, environment: config.environment, hostId });
+  const connection = await NativeConnection.connect({ address });
+  const clientConnection = await Connection.connect({ address });
+  return {
+    parts: {
+      connection,
+      client: new Client({ connection: clientConnection, namespace }),
+      namespace,
+      environment: config.environment,
+      storage,
+      verifier: createEnvelopeVerifier({ jwks, environment: config.environment }),
+      broker: createBroker([masterKeyOf(config.masterKey.reveal())]),
+      app,
+      hostId,
+      bounds: config.run,
+      timing: config.timing,
+      logger,
+    },
+    close: async () => {
+      await clientConnection.close();
+      await connection.close();
+      await storage.close();
+    },
+  };
+}
