@@ -6,7 +6,21 @@
 
 /** Own folders, apart from those named. */
 const ownFoldersBut = (...allowed) =>
-  `^(${['contracts', 'policy', 'workflows', 'activities', 'storage', 'secrets', 'tools', 'workers', 'client', 'examples', 'bench', 'scripts', 'test']
+  `^(${[
+    'contracts',
+    'policy',
+    'workflows',
+    'activities',
+    'storage',
+    'secrets',
+    'tools',
+    'workers',
+    'client',
+    'examples',
+    'bench',
+    'scripts',
+    'test',
+  ]
     .filter((folder) => !allowed.includes(folder))
     .join('|')})/`;
 
@@ -39,14 +53,16 @@ module.exports = {
     },
     {
       name: 'contracts-need-only-zod',
-      comment: 'Contracts run in the workflow sandbox and in clients. digest.ts alone may hash; the sandbox never imports it.',
+      comment:
+        'Contracts run in the workflow sandbox and in clients. digest.ts alone may hash; the sandbox never imports it.',
       severity: 'error',
       from: { path: '^contracts/', pathNot: '^contracts/digest\\.ts$' },
       to: { path: packagesBut('zod'), dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'contracts-do-no-io',
-      comment: 'Node’s own modules are input and output, and make the workflow bundle fail. digest.ts may hash.',
+      comment:
+        'Node’s own modules are input and output, and make the workflow bundle fail. digest.ts may hash.',
       severity: 'error',
       from: { path: '^contracts/', pathNot: '^contracts/digest\\.ts$' },
       to: { dependencyTypes: ['core'] },
@@ -55,26 +71,31 @@ module.exports = {
       name: 'contracts-for-workflows-do-not-hash',
       comment: 'digest.ts needs node:crypto: what workflows reach among the contracts may not.',
       severity: 'error',
-      from: { path: '^contracts/(ids|names|states|envelope|calls|refusal|failures|workflow-io|duration|scope)\\.ts$' },
+      from: {
+        path: '^contracts/(ids|names|states|envelope|calls|refusal|failures|workflow-io|duration|scope)\\.ts$',
+      },
       to: { path: '^contracts/(digest|scope-mint)\\.ts$', dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'policy-is-pure',
-      comment: 'A decision depends on its documents and its question alone, so it can be replayed and backtested.',
+      comment:
+        'A decision depends on its documents and its question alone, so it can be replayed and backtested.',
       severity: 'error',
       from: { path: '^policy/' },
       to: { path: ownFoldersBut('contracts', 'policy') },
     },
     {
       name: 'workflows-stay-in-the-sandbox',
-      comment: 'Orchestration knows contracts alone: whatever else it reaches would have to be deterministic for ever.',
+      comment:
+        'Orchestration knows contracts alone: whatever else it reaches would have to be deterministic for ever.',
       severity: 'error',
       from: { path: '^workflows/' },
       to: { path: ownFoldersBut('contracts', 'workflows', 'policy') },
     },
     {
       name: 'workflows-never-import-policy',
-      comment: 'A rule edit must not change a replay. Not even a type: what a workflow knows of a decision is in contracts.',
+      comment:
+        'A rule edit must not change a replay. Not even a type: what a workflow knows of a decision is in contracts.',
       severity: 'error',
       from: { path: '^workflows/' },
       to: { path: '^policy/' },
@@ -102,7 +123,8 @@ module.exports = {
     },
     {
       name: 'activities-use-ports',
-      comment: 'Effects reach storage, secrets and tools through the ports they are given, so that each can be replaced and none be bypassed.',
+      comment:
+        'Effects reach storage, secrets and tools through the ports they are given, so that each can be replaced and none be bypassed.',
       severity: 'error',
       from: { path: '^activities/' },
       to: { path: ownFoldersBut('contracts', 'policy', 'activities') },
@@ -151,9 +173,13 @@ module.exports = {
     },
     {
       name: 'scope-is-minted-by-verifiers',
-      comment: 'A scope is the proof that somebody verified it: an envelope, a token, Temporal’s own word for a control workflow or the sweep, an operator’s composition.',
+      comment:
+        'A scope is the proof that somebody verified it: an envelope, a token, Temporal’s own word for a control workflow or the sweep, an operator’s composition.',
       severity: 'error',
-      from: { pathNot: '^(secrets/envelope[^/]*\\.ts|client/identity[^/]*\\.ts|workers/|activities/(control[^/]*|sweep|envelope-interceptor)\\.ts|test/)' },
+      from: {
+        pathNot:
+          '^(secrets/envelope[^/]*\\.ts|client/identity[^/]*\\.ts|workers/|activities/(control[^/]*|sweep|envelope-interceptor)\\.ts|test/)',
+      },
       to: { path: '^contracts/scope-mint\\.ts$' },
     },
     {
@@ -168,7 +194,11 @@ module.exports = {
       comment: 'What runs must be installed where it runs.',
       severity: 'error',
       from: { pathNot: '^(test|bench|scripts)/|(^|/)[^/]+\\.config\\.js$|^\\.dependency-cruiser\\.js$' },
-      to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['type-only'], pathNot: '(^|/)node_modules/@types/' },
+      to: {
+        dependencyTypes: ['npm-dev'],
+        dependencyTypesNot: ['type-only'],
+        pathNot: '(^|/)node_modules/@types/',
+      },
     },
   ],
   options: {

@@ -26,7 +26,7 @@ export interface Reading {
 
 /**
  * Reads a failure of an effect. `open`: surely nothing was applied, so the call may be claimed again. `failed`: final.
- * `pending`: a write may have been applied and its system honours keys, so the same key may be sent again.
+ * `pending`: a write may have been applied and the next attempt learns more, by its key or once the lease is over.
  * `unknown`: it may have been applied and nothing more can be learned here.
  */
 export function readFailure(error: unknown, call: GovernedCall, http: { mayHaveApplied: number; aborted: boolean }): Reading {
@@ -41,7 +41,8 @@ export function readFailure(error: unknown, call: GovernedCall, http: { mayHaveA
 
   if (applied) {
     const message = `it is not known whether ${call.action} was applied: ${plain(error)}`;
-    const again = call.remoteHonoursKeys && !(error instanceof ResultOutOfSchema);
+    // Cut off in flight, it may still be applied: the claim stays until its lease is over, and containment waits for it.
+    const again = http.aborted || (call.remoteHonoursKeys && !(error instanceof ResultOutOfSchema));
     return { result: again ? 'pending' : 'unknown', refusal: refusal('outcome_unknown', 'answer_lost', message) };
   }
   if (error instanceof HttpRefused) {

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { Agent } from '../contracts/agent';
 import { digestOf } from '../contracts/digest';
 import type { TenantRecord } from '../contracts/documents';
-import { Envelope, Target, type SignedEnvelope } from '../contracts/envelope';
+import { Target, type Envelope, type SignedEnvelope } from '../contracts/envelope';
 import { AgentId, RunId, WorkspaceId } from '../contracts/ids';
 import { runWorkflowId } from '../contracts/names';
 import type { EnvelopeSigner, RunRow, Storage, TenantStore } from '../contracts/ports';

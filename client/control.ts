@@ -50,7 +50,7 @@ export async function ensureControl(
 }
 
 /** How long a control act may take until its fence is committed, before the operator is told what to do by hand. */
-const CONTROL_DEADLINE_MS = 15_000;
+export const CONTROL_DEADLINE_MS = 15_000;
 
 /**
  * Kills or releases a tenant: an update of its control workflow, which is started where it is missing. Resolves with the
@@ -62,6 +62,7 @@ export async function commandControl(
   tenantId: TenantId,
   environment: Environment,
   command: ControlCommand,
+  deadlineMs = CONTROL_DEADLINE_MS,
 ): Promise<ControlState> {
   const { op, ...argument } = command;
   const startWorkflowOperation = new WithStartWorkflowOperation(WORKFLOW.control, {
@@ -69,7 +70,7 @@ export async function commandControl(
     workflowIdConflictPolicy: 'USE_EXISTING',
   });
   try {
-    return await client.withDeadline(Date.now() + CONTROL_DEADLINE_MS, () =>
+    return await client.withDeadline(Date.now() + deadlineMs, () =>
       client.workflow.executeUpdateWithStart<() => Promise<void>, ControlState, [typeof argument]>(op, {
         args: [argument],
         startWorkflowOperation,
@@ -79,7 +80,7 @@ export async function commandControl(
     if (!isTemporalTrouble(error)) throw error;
     throw new BulkheadError(
       'unavailable',
-      `${op} of ${tenantId} was not confirmed within ${CONTROL_DEADLINE_MS / 1_000} s, and may still be applied: see that the control worker runs and the database answers, then ask again; it is safe to repeat`,
+      `${op} of ${tenantId} was not confirmed within ${deadlineMs / 1_000} s, and may still be applied: see that the control worker runs and the database answers, then ask again; it is safe to repeat`,
       {
         reason: 'control',
         cause: error,

@@ -113,9 +113,9 @@ export function createTokenVerifier(
       if (token === undefined || token === '')
         throw unauthenticated('missing', 'no token came with the request', config);
       if (token.length > MAX_TOKEN) throw unauthenticated('malformed', 'the token is too long', config);
-      const claims = await claimsOf(token).catch((error: unknown) =>
-        Promise.reject(explained(error, config)),
-      );
+      const claims = await claimsOf(token).catch((error: unknown) => {
+        throw explained(error, config);
+      });
       const parsed = TokenClaims.safeParse(claims);
       if (!parsed.success) {
         const wrong = parsed.error.issues
@@ -165,7 +165,7 @@ function unauthenticated(reason: string, what: string, { issuer, audience }: Ide
 }
 
 /** Names what was wrong with a token, without repeating any of it. */
-function explained(error: unknown, config: IdentityConfig): unknown {
+function explained(error: unknown, config: IdentityConfig): BulkheadError {
   if (error instanceof BulkheadError) return error;
   const refuse = (reason: string, what: string): BulkheadError => unauthenticated(reason, what, config);
   if (error instanceof errors.JWTExpired) return refuse('expired', 'the token has expired');

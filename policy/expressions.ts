@@ -3,8 +3,12 @@ import { closest, quote } from './mistakes';
 import { type Field, type RecordShape, type Shape, isWhole } from './shapes';
 import { AGENT } from './vocabulary';
 
-/** Brackets within brackets. Cedar's text parser overflows its stack past about a hundred, and is lost for the process. */
+/**
+ * Brackets within brackets, every `if` counted as one, and operators in all. Cedar's text parser recurses: past about
+ * a hundred brackets or a thousand operators its stack overflows, and the engine is lost for the whole process.
+ */
 const MAX_BRACKETS = 20;
+const MAX_OPERATORS = 200;
 /** Operators within operators, two levels of JSON each: Cedar's JSON reader refuses more than 128, the rule around included. */
 const MAX_LEVELS = 48;
 
@@ -17,7 +21,9 @@ export type Reading = { ok: true; expr: Expr } | { ok: false; message: string; r
 export function readExpression(text: string): Reading {
   const refuse = (message: string, remedy: string): Reading => ({ ok: false, message, remedy });
   const shorter = 'split the rule in two, or compare with a set: ["a", "b"].contains(…)';
-  if (brackets(text) > MAX_BRACKETS) return refuse('this expression is nested too deeply', shorter);
+  const size = sizeOf(text);
+  if (size.brackets > MAX_BRACKETS) return refuse('this expression is nested too deeply', shorter);
+  if (size.operators > MAX_OPERATORS) return refuse('this expression has too many parts', shorter);
   const parsed = policyToJson(`permit(principal, action, resource) when {\n${text}\n};`);
   if (parsed.type === 'failure') {
     const error = parsed.errors[0];
@@ -45,15 +51,21 @@ export function readExpression(text: string): Reading {
   return { ok: true, expr: only.body };
 }
 
-/** How deep brackets nest, outside of strings and comments: those are told apart as Cedar's own lexer does. */
-function brackets(text: string): number {
-  let [depth, deepest] = [0, 0];
-  for (const [token] of text.matchAll(/\/\/[^\n\r]*|"(?:[^"\\]|\\.)*"|[([{]|[)\]}]/gs)) {
+const TOKEN = /\/\/[^\n\r]*|"(?:[^"\\]|\\.)*"|[([{]|[)\]}]|\bif\b|[.!*+<>=&|-]+|\b(?:in|is|has|like)\b/gs;
+
+/** Counted outside of strings and comments, which are told apart as Cedar's own lexer does. */
+function sizeOf(text: string): { brackets: number; operators: number } {
+  let [depth, deepest, ifs, operators] = [0, 0, 0, 0];
+  for (const [token] of text.matchAll(TOKEN)) {
+    if (token.startsWith('"') || token.startsWith('//')) continue;
     if ('([{'.includes(token)) depth += 1;
     else if (')]}'.includes(token)) depth = Math.max(0, depth - 1);
+    else if (token === 'if') ifs += 1;
+    // A run such as `!!!` or `--` counts by its length.
+    else operators += token.length;
     deepest = Math.max(deepest, depth);
   }
-  return deepest;
+  return { brackets: deepest + ifs, operators };
 }
 
 type Node = Readonly<Record<string, unknown>>;

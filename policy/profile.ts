@@ -25,7 +25,12 @@ const notEmpty = <T extends z.ZodType>(item: T, remedy: string) =>
 
 /** A Cedar expression. Longer ones are split into rules; the limits of nesting are in `expressions.ts`. */
 const Expression = z
-  .string({ error: 'write a Cedar expression, in quotes where YAML would read it as something else' })
+  .string({
+    error: ({ code }) =>
+      code === 'invalid_type'
+        ? 'write a Cedar expression, in quotes where YAML would read it as something else'
+        : undefined,
+  })
   .min(1)
   .max(2_000);
 

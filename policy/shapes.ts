@@ -37,7 +37,7 @@ export const optional = (shape: Shape): Field => ({ shape, required: false });
 const MAX_DEPTH = 8;
 
 interface JsonSchema {
-  readonly type?: string;
+  readonly type?: string | readonly string[];
   readonly properties?: Readonly<Record<string, JsonSchema>>;
   readonly required?: readonly string[];
   readonly items?: JsonSchema;
@@ -77,7 +77,9 @@ function read(json: JsonSchema, root: JsonSchema, depth: number): Shape | string
     case 'object':
       return json.properties ? readRecord(json, root, depth) : 'its fields have no fixed names';
     default:
-      return json.anyOf || json.oneOf ? 'it has more than one type' : 'its type has no counterpart in rules';
+      return json.anyOf || json.oneOf || Array.isArray(json.type)
+        ? 'it has more than one type'
+        : 'its type has no counterpart in rules';
   }
 }
 

@@ -12,12 +12,14 @@ import {
 } from 'yaml';
 import type { Mistake } from './mistakes';
 
-/** Large enough for every rule that a profile may have; the parser's look for repeated keys is quadratic. */
+/** Large enough for every rule that a profile may have. The parser's look for repeated keys is quadratic. */
 const MAX_LENGTH = 128 * 1024;
 /** Brackets within brackets, and `-`, `?` or `:` on one line. Documents nest five deep. */
 const MAX_NESTING = 32;
 const MAX_INDENT = 200;
 const MAX_DOCUMENTS = 200;
+/** Words, marks and spaces between them: about three times what a text of that length has. */
+const MAX_TOKENS = 40_000;
 
 export interface Place {
   readonly line: number;
@@ -38,9 +40,9 @@ export interface YamlDocument {
  * are passed over. A document that cannot be read is left out of `documents`; its mistakes say why.
  */
 export function readYaml(text: string): { documents: YamlDocument[]; mistakes: Mistake[] } {
-  const refused = (message: string, remedy: string, place: Place = { line: 1, column: 1 }) => ({
+  const refused = (message: string, remedy: string, { line, column }: Place = { line: 1, column: 1 }) => ({
     documents: [],
-    mistakes: [{ ...place, path: '', message, remedy }],
+    mistakes: [{ line, column, path: '', message, remedy }],
   });
   if (text.length > MAX_LENGTH) {
     return refused(
@@ -48,9 +50,8 @@ export function readYaml(text: string): { documents: YamlDocument[]; mistakes: M
       'split it into several',
     );
   }
-  const deep = tooDeep(text);
-  if (deep !== undefined)
-    return refused('this is nested too deeply', 'write it flatter', { line: deep, column: 1 });
+  const excess = excessOf(text);
+  if (excess) return refused(excess.message, 'write it flatter, or split it into several', excess);
 
   const counter = new LineCounter();
   const parsed = parseAllDocuments(text, { lineCounter: counter, prettyErrors: false, merge: false });
@@ -79,11 +80,14 @@ export function readYaml(text: string): { documents: YamlDocument[]; mistakes: M
   return { documents, mistakes };
 }
 
-/** A key written twice leaves the rest to be read; broken syntax and aliases leave nothing to rely on. */
+/** A key written twice leaves the rest to be read; broken syntax, aliases and odd keys leave nothing to rely on. */
 function isReadable(document: Document.Parsed): boolean {
-  let aliases = 0;
-  visit(document, { Alias: () => void (aliases += 1) });
-  return aliases === 0 && document.errors.every(({ code }) => code === 'DUPLICATE_KEY');
+  let odd = 0;
+  visit(document, {
+    Alias: () => void (odd += 1),
+    Pair: (_, { key }) => void (odd += isScalar(key) ? 0 : 1),
+  });
+  return odd === 0 && document.errors.every(({ code }) => code === 'DUPLICATE_KEY');
 }
 
 const isEmpty = (document: Document.Parsed): boolean =>
@@ -154,38 +158,24 @@ function locator(document: Document.Parsed, counter: LineCounter): Locate {
 }
 
 /**
- * The line at which a text nests deeper than any document does, found by the lexer alone: the parser behind it
- * recurses, and a stack that runs out within it can end the process.
+ * Where a text nests deeper or has more parts than any document does, found by the lexer alone: the parser behind
+ * it recurses, and a stack that runs out within it can end the process.
  */
-function tooDeep(text: string): number | undefined {
-  let [line, brackets, marks, lineStart] = [1, 0, 0, true];
+function excessOf(text: string): (Place & { message: string }) | undefined {
+  let [line, tokens, brackets, marks, lineStart] = [1, 0, 0, 0, true];
   for (const token of new Lexer().lex(text)) {
-    switch (CST.tokenType(token)) {
-      case 'flow-map-start':
-      case 'flow-seq-start':
-        brackets += 1;
-        break;
-      case 'flow-map-end':
-      case 'flow-seq-end':
-        brackets = Math.max(0, brackets - 1);
-        break;
-      case 'map-value-ind':
-        if (brackets === 0) marks += 1;
-        break;
-      case 'explicit-key-ind':
-      case 'seq-item-ind':
-        marks += 1;
-        break;
-      case 'space':
-        if (lineStart && token.length > MAX_INDENT) return line;
-        break;
-      case 'doc-start':
-      case 'doc-end':
-        brackets = 0;
-        break;
-      default:
+    const type = CST.tokenType(token);
+    if (type === 'flow-map-start' || type === 'flow-seq-start') brackets += 1;
+    else if (type === 'flow-map-end' || type === 'flow-seq-end') brackets = Math.max(0, brackets - 1);
+    else if (type === 'doc-start' || type === 'doc-end') brackets = 0;
+    else if (type === 'seq-item-ind' || type === 'explicit-key-ind') marks += 1;
+    else if (type === 'map-value-ind' && brackets === 0) marks += 1;
+    const indent = type === 'space' && lineStart ? token.length : 0;
+    tokens += 1;
+    if (tokens > MAX_TOKENS) return { line, column: 1, message: 'this text has too many parts' };
+    if (brackets > MAX_NESTING || marks > MAX_NESTING || indent > MAX_INDENT) {
+      return { line, column: 1, message: 'this is nested too deeply' };
     }
-    if (brackets > MAX_NESTING || marks > MAX_NESTING) return line;
     const newlines = token.split('\n').length - 1;
     lineStart = token.endsWith('\n');
     if (newlines > 0) marks = 0;

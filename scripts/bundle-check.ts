@@ -10,7 +10,9 @@ bundleWorkflows().then(
     process.stdout.write(`workflow bundle: ${mib} MiB\n`);
   },
   (error: unknown) => {
-    process.stderr.write(`the workflows do not bundle: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.stderr.write(
+      `the workflows do not bundle: ${error instanceof Error ? error.message : String(error)}\n`,
+    );
     process.exitCode = 1;
   },
 );

@@ -35,8 +35,11 @@ export function readGuarantees(markdown: string): Guarantee[] {
     const number = cells[1] ?? '';
     if (!NUMBER.test(number)) continue;
     const files = [...text.matchAll(/test\/[\w./-]+\.test\.ts/g)].map(([file]) => file);
-    const said = cells.slice(2).find((cell): cell is Guarantee['status'] => cell === 'proven' || cell === 'not yet');
-    if (rows.some((row) => row.number === number)) throw new Error(`docs/guarantees.md:${index + 1}: ${number} stands twice`);
+    const said = cells
+      .slice(2)
+      .find((cell): cell is Guarantee['status'] => cell === 'proven' || cell === 'not yet');
+    if (rows.some((row) => row.number === number))
+      throw new Error(`docs/guarantees.md:${index + 1}: ${number} stands twice`);
     rows.push({ number, files, status: said ?? (files.length > 0 ? 'proven' : 'not yet'), line: index + 1 });
   }
   return rows;
@@ -45,7 +48,9 @@ export function readGuarantees(markdown: string): Guarantee[] {
 /** Titles of all tests and groups under a directory that begin with a number, by the code's syntax and not its text. */
 export function readTitles(directory: string): NumberedTest[] {
   const root = path.dirname(directory);
-  const files = readdirSync(directory, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.test.ts'));
+  const files = readdirSync(directory, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.test.ts'),
+  );
   return files.sort().flatMap((name) => {
     const file = path.join(directory, name);
     const relative = path.relative(root, file).split(path.sep).join('/');
@@ -61,7 +66,12 @@ export function titlesIn(text: string, file: string): NumberedTest[] {
     const title = ts.isCallExpression(node) && callsJest(node) ? firstWords(node.arguments[0]) : undefined;
     const number = title === undefined ? undefined : LEADING_NUMBER.exec(title)?.[1];
     if (title !== undefined && number !== undefined) {
-      found.push({ number, title, file, line: source.getLineAndCharacterOfPosition(node.getStart()).line + 1 });
+      found.push({
+        number,
+        title,
+        file,
+        line: source.getLineAndCharacterOfPosition(node.getStart()).line + 1,
+      });
     }
     ts.forEachChild(node, visit);
   };
@@ -81,7 +91,11 @@ function callsJest(call: ts.CallExpression): boolean {
     else if (ts.isTaggedTemplateExpression(callee)) callee = callee.tag;
     else break;
   }
-  return ts.isIdentifier(callee) && ['test', 'it', 'describe'].includes(callee.text) && !members.some((name) => name === 'skip' || name === 'todo');
+  return (
+    ts.isIdentifier(callee) &&
+    ['test', 'it', 'describe'].includes(callee.text) &&
+    !members.some((name) => name === 'skip' || name === 'todo')
+  );
 }
 
 function firstWords(argument: ts.Expression | undefined): string | undefined {
@@ -98,15 +112,20 @@ export function findOrphans(rows: readonly Guarantee[], titles: readonly Numbere
     const tests = titles.filter((title) => title.number === row.number);
     const at = `docs/guarantees.md:${row.line}: ${row.number}`;
     if (row.status === 'proven' && tests.length === 0) {
-      problems.push(`${at} is called proven, but no test title begins with ${row.number}: write one, or call it "not yet"`);
+      problems.push(
+        `${at} is called proven, but no test title begins with ${row.number}: write one, or call it "not yet"`,
+      );
     }
     for (const file of row.files) {
-      if (!tests.some((test) => test.file === file)) problems.push(`${at} names ${file}, which has no test whose title begins with ${row.number}`);
+      if (!tests.some((test) => test.file === file))
+        problems.push(`${at} names ${file}, which has no test whose title begins with ${row.number}`);
     }
   }
   for (const test of titles) {
     if (!rows.some((row) => row.number === test.number)) {
-      problems.push(`${test.file}:${test.line}: "${test.title}" begins with ${test.number}, which docs/guarantees.md does not have`);
+      problems.push(
+        `${test.file}:${test.line}: "${test.title}" begins with ${test.number}, which docs/guarantees.md does not have`,
+      );
     }
   }
   return problems;

@@ -9,4 +9,7 @@ const titles = readTitles(path.join(root, 'test'));
 const problems = findOrphans(rows, titles);
 for (const problem of problems) process.stderr.write(`${problem}\n`);
 if (problems.length > 0) process.exitCode = 1;
-else process.stdout.write(`${rows.length} promises, ${rows.filter((row) => row.status === 'proven').length} proven, ${titles.length} numbered tests\n`);
+else
+  process.stdout.write(
+    `${rows.length} promises, ${rows.filter((row) => row.status === 'proven').length} proven, ${titles.length} numbered tests\n`,
+  );

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { StorageBusy } from '../contracts/storage-busy';
 
 /**
@@ -28,7 +29,7 @@ const DRIVER = /timeout|connection (terminated|ended)|client (was closed|has enc
 
 /** Tells apart: the database's trouble (`StorageBusy`), a foreign scope (`ScopeRefused`), and the rest, as it is. */
 export function faultOf(error: unknown): Error {
-  if (!(error instanceof Error)) return new Error(String(error));
+  if (!(error instanceof Error || types.isNativeError(error))) return new Error(String(error));
   if (error instanceof StorageBusy || error instanceof ScopeRefused) return error;
   const { code } = error as { code?: unknown };
   if (code === 'BH001' || code === 'BH002') return new ScopeRefused(error.message, { cause: error });
@@ -43,7 +44,7 @@ export function faultOf(error: unknown): Error {
     return error;
   }
   // A connection refused on every address of a name comes as an AggregateError.
-  if (error instanceof AggregateError || DRIVER.test(error.message)) {
+  if (error.name === 'AggregateError' || DRIVER.test(error.message)) {
     return new StorageBusy(`the database is busy or away: ${error.message}`, { cause: error });
   }
   return error;

@@ -45,8 +45,8 @@ export async function migrate(
   const migrations = options.migrations ?? (await readMigrations());
   const step = options.onStep ?? (() => undefined);
   const admin = new Client({ connectionString: adminUrl, application_name: 'bulkhead/migrate' });
-  await admin.connect();
   try {
+    await admin.connect();
     await admin.query(
       `select set_config('lock_timeout', '60s', false), set_config('client_min_messages', 'warning', false)`,
     );
@@ -84,8 +84,8 @@ export async function migrate(
 export async function assertMigrated(databaseUrl: string): Promise<void> {
   const migrations = await readMigrations();
   const client = new Client({ connectionString: databaseUrl, application_name: 'bulkhead/schema-check' });
-  await client.connect();
   try {
+    await client.connect();
     const known = await client.query<{ there: boolean }>(
       `select to_regclass('bulkhead.migrations') is not null as there`,
     );

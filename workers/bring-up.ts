@@ -52,10 +52,15 @@ export async function bringUp(options: BringUpOptions): Promise<Stack> {
   try {
     const owned = new OwnedProcesses(config.stateDir);
     const leftovers = await timed(() => owned.endLeftovers(config.timing.shutdownGraceMs));
-    if (leftovers.value.length > 0) step('leftovers', `ended ${leftovers.value.join(', ')} of a start that was cut off`, leftovers.ms);
+    if (leftovers.value.length > 0)
+      step('leftovers', `ended ${leftovers.value.join(', ')} of a start that was cut off`, leftovers.ms);
 
     const keys = await timed(() => ensureKeys(config.stateDir));
-    step('keys', keys.value.made.length > 0 ? `made in ${path.join(config.stateDir, 'keys')}` : 'as before', keys.ms);
+    step(
+      'keys',
+      keys.value.made.length > 0 ? `made in ${path.join(config.stateDir, 'keys')}` : 'as before',
+      keys.ms,
+    );
 
     let fail: (reason: Error) => void = () => undefined;
     const broken = new Promise<never>((_, reject) => (fail = reject));
@@ -71,7 +76,10 @@ export async function bringUp(options: BringUpOptions): Promise<Stack> {
     });
     stopping.push(() => children.stopAll());
 
-    const settings = settingsFor(config, keys.value.files, options.appModule, { temporal: temporal.address, ...database });
+    const settings = settingsFor(config, keys.value.files, options.appModule, {
+      temporal: temporal.address,
+      ...database,
+    });
     const workerEnvironment = (environment: string): Record<string, string> => ({
       ...inheritedEnvironment('worker'),
       ...settings.worker,
@@ -91,8 +99,16 @@ export async function bringUp(options: BringUpOptions): Promise<Stack> {
     stopping.push(() => removeStack(config.stateDir));
     writeStack(config.stateDir, addresses);
 
-    for (const environment of config.environments) await startWorkers(children, environment, workerEnvironment(environment), step);
-    return { addresses, children, downloadMs: temporal.binary?.downloadMs ?? 0, workerEnvironment, broken, stop };
+    for (const environment of config.environments)
+      await startWorkers(children, environment, workerEnvironment(environment), step);
+    return {
+      addresses,
+      children,
+      downloadMs: temporal.binary?.downloadMs ?? 0,
+      workerEnvironment,
+      broken,
+      stop,
+    };
   } catch (error) {
     await stop();
     throw error;
@@ -111,8 +127,14 @@ async function bringTemporal(
   fail: (reason: Error) => void,
   stopping: (() => Promise<void> | void)[],
 ): Promise<Temporal> {
-  const namespaces = config.environments.map((environment) => (environment === config.environment ? config.temporal.namespace : environment));
-  const find = { configured: config.temporal.binary, searchPath: config.searchPath, cacheDirs: cacheDirsOf(config) };
+  const namespaces = config.environments.map((environment) =>
+    environment === config.environment ? config.temporal.namespace : environment,
+  );
+  const find = {
+    configured: config.temporal.binary,
+    searchPath: config.searchPath,
+    cacheDirs: cacheDirsOf(config),
+  };
   const { address } = config.temporal;
   if (address !== null) {
     const prepared = await timed(() => prepareTemporal(address, namespaces));
@@ -121,7 +143,12 @@ async function bringTemporal(
   }
   const found = await timed(() => findTemporal({ ...find, say }));
   const binary = found.value;
-  if (binary.downloadMs > 0) step('download', `Temporal CLI ${binary.version} (${binary.source}), kept in ${path.dirname(binary.path)}`, binary.downloadMs);
+  if (binary.downloadMs > 0)
+    step(
+      'download',
+      `Temporal CLI ${binary.version} (${binary.source}), kept in ${path.dirname(binary.path)}`,
+      binary.downloadMs,
+    );
   const started = await timed(() =>
     startTemporal({
       binary: binary.path,
@@ -136,7 +163,11 @@ async function bringTemporal(
     owned.forget(server.pid);
   });
   void server.ended.then((reason) => reason !== undefined && fail(new Error(reason)));
-  step('Temporal', `server ${binary.serverVersion}, CLI from ${binary.source}, ${server.address}, namespaces ${namespaces.join(', ')}`, started.ms);
+  step(
+    'Temporal',
+    `server ${binary.serverVersion}, CLI from ${binary.source}, ${server.address}, namespaces ${namespaces.join(', ')}`,
+    started.ms,
+  );
   return { address: server.address, uiUrl: server.uiUrl, binary };
 }
 
@@ -179,14 +210,20 @@ async function bringDatabase(
   };
 }
 
-const passwordOf = (url: string | undefined): string | undefined => (url === undefined ? undefined : decodeURIComponent(new URL(url).password) || undefined);
+const passwordOf = (url: string | undefined): string | undefined =>
+  url === undefined ? undefined : decodeURIComponent(new URL(url).password) || undefined;
 
 /**
  * Settings for workers and for commands. A key that the operator gave is handed to workers and never written down:
  * commands have it from the operator too. Ours is named by its file. Workers verify envelopes and sign none, so no
  * signing key goes to them, nor any role of the database but their own.
  */
-function settingsFor(config: Config, files: KeyFiles, appModule: string, at: { temporal: string; app: string; operator: string }): {
+function settingsFor(
+  config: Config,
+  files: KeyFiles,
+  appModule: string,
+  at: { temporal: string; app: string; operator: string },
+): {
   worker: Record<string, string>;
   command: Record<string, string>;
 } {
@@ -218,11 +255,23 @@ function settingsFor(config: Config, files: KeyFiles, appModule: string, at: { t
   };
 }
 
-async function startWorkers(children: Children, environment: string, env: Record<string, string>, step: Step): Promise<void> {
+async function startWorkers(
+  children: Children,
+  environment: string,
+  env: Record<string, string>,
+  step: Step,
+): Promise<void> {
   for (const role of ['control', 'host']) {
     const name = `${environment}-${role}`;
     const started = await timed(() =>
-      children.start({ name, module: compiledModule('workers/main'), args: ['worker', '--role', role], env, ready: workerReady, restart: true }),
+      children.start({
+        name,
+        module: compiledModule('workers/main'),
+        args: ['worker', '--role', role],
+        env,
+        ready: workerReady,
+        restart: true,
+      }),
     );
     step(`worker ${name}`, `process ${started.value.pid}`, started.ms);
   }

@@ -70,7 +70,13 @@ export class Children {
    */
   async start<Ready>(spec: ChildSpec<Ready>): Promise<{ pid: number; ready: Ready }> {
     if (this.#running.has(spec.name)) throw new Error(`a child called ${spec.name} runs already`);
-    const entry: Running = { spec, process: undefined, stopping: undefined, stopped: new AbortController(), supervised: Promise.resolve() };
+    const entry: Running = {
+      spec,
+      process: undefined,
+      stopping: undefined,
+      stopped: new AbortController(),
+      supervised: Promise.resolve(),
+    };
     this.#running.set(spec.name, entry);
     try {
       const first = await this.#launch(entry, spec);
@@ -120,7 +126,9 @@ export class Children {
       const how = await ended;
       if (entry.stopped.signal.aborted) return;
       if (performance.now() - since > WELL_AFTER_MS) backoff = FIRST_BACKOFF_MS;
-      this.#options.say(`${entry.spec.name} ended (${how}); started again in ${backoff} ms; see ${this.#logOf(entry.spec.name)}`);
+      this.#options.say(
+        `${entry.spec.name} ended (${how}); started again in ${backoff} ms; see ${this.#logOf(entry.spec.name)}`,
+      );
       if (!(await pause(backoff, entry.stopped.signal))) return;
       backoff = Math.min(backoff * 2, LONGEST_BACKOFF_MS);
       const next = await this.#launch(entry, entry.spec).catch((error: unknown) => error as Error);
@@ -132,7 +140,10 @@ export class Children {
     return path.join(this.#options.logDir, `${name}.log`);
   }
 
-  async #launch<Ready>(entry: Running, spec: ChildSpec<Ready>): Promise<{ pid: number; ready: Ready; ended: Promise<string> }> {
+  async #launch<Ready>(
+    entry: Running,
+    spec: ChildSpec<Ready>,
+  ): Promise<{ pid: number; ready: Ready; ended: Promise<string> }> {
     const log = createWriteStream(this.#logOf(spec.name), { flags: 'a', mode: 0o600 });
     const child = fork(spec.module, [...(spec.args ?? [])], {
       env: { ...spec.env },
@@ -159,7 +170,12 @@ export class Children {
     return { pid: child.pid, ready, ended };
   }
 
-  async #awaitReady<Ready>(child: ChildProcess, spec: ChildSpec<Ready>, log: WriteStream, ended: Promise<string>): Promise<Ready> {
+  async #awaitReady<Ready>(
+    child: ChildProcess,
+    spec: ChildSpec<Ready>,
+    log: WriteStream,
+    ended: Promise<string>,
+  ): Promise<Ready> {
     const lastLines: string[] = [];
     const becameReady = new Promise<Ready>((resolve) => {
       for (const stream of [child.stdout, child.stderr]) {
@@ -177,9 +193,17 @@ export class Children {
     try {
       return await Promise.race([
         becameReady,
-        ended.then((how) => Promise.reject(new Error(`${spec.name} ended before it was ready (${how}):\n${lastLines.join('\n')}`))),
+        ended.then((how) =>
+          Promise.reject(
+            new Error(`${spec.name} ended before it was ready (${how}):\n${lastLines.join('\n')}`),
+          ),
+        ),
         sleep(readyWithinMs, undefined, { signal: over.signal }).then(() =>
-          Promise.reject(new Error(`${spec.name} was not ready within ${readyWithinMs / 1_000} s; see ${this.#logOf(spec.name)}\n${lastLines.join('\n')}`)),
+          Promise.reject(
+            new Error(
+              `${spec.name} was not ready within ${readyWithinMs / 1_000} s; see ${this.#logOf(spec.name)}\n${lastLines.join('\n')}`,
+            ),
+          ),
         ),
       ]);
     } finally {

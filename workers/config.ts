@@ -1,38 +1,16 @@
 import { readFileSync } from 'node:fs';
-import { inspect } from 'node:util';
 import path from 'node:path';
 import { z } from 'zod';
-import { TenantId, type Environment } from '../contracts/ids';
+import type { Environment } from '../contracts/ids';
 import { EnvelopeJwks, EnvelopePublicKey, EnvelopeSigningKey } from '../secrets/envelope-keys';
 import { PER_TENANT, SETTINGS, settingInfo, type SettingName } from './settings';
+import { modelsOf, type ModelSettings } from './model-settings';
+import { Secret } from './secret-value';
 import { readStack } from './stack';
+import { unknownVariables } from './unknown-settings';
 
-/** A value that must not be printed: logging, JSON and string forms of it say `[secret]`. */
-export class Secret<T> {
-  readonly #value: T;
-  constructor(value: T) {
-    this.#value = value;
-  }
-  reveal(): T {
-    return this.#value;
-  }
-  toString(): string {
-    return '[secret]';
-  }
-  toJSON(): string {
-    return '[secret]';
-  }
-  [inspect.custom](): string {
-    return '[secret]';
-  }
-}
-
-/** A model provider that the operator named. */
-export interface ModelSettings {
-  readonly baseUrl: string;
-  readonly apiKey: Secret<string>;
-  readonly name: string;
-}
+export { Secret } from './secret-value';
+export type { ModelSettings } from './model-settings';
 
 /** What the environment says, checked. `null` means: not configured; the embedded stack or a refusal takes its place. */
 export interface Config {
@@ -47,7 +25,11 @@ export interface Config {
   /** Directories in which programs are looked for. */
   readonly searchPath: readonly string[];
   /** Connection URLs: `admin` may create roles and schemas (migration alone), `app` is for workers, `operator` for operators. */
-  readonly database: { readonly admin: Secret<string> | null; readonly app: Secret<string> | null; readonly operator: Secret<string> | null };
+  readonly database: {
+    readonly admin: Secret<string> | null;
+    readonly app: Secret<string> | null;
+    readonly operator: Secret<string> | null;
+  };
   readonly environment: Environment;
   readonly environments: readonly Environment[];
   /** Absolute. */
@@ -57,18 +39,28 @@ export interface Config {
   readonly logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal';
   /** 32 bytes. */
   readonly masterKey: Secret<Buffer> | null;
-  readonly envelope: { readonly signingKey: Secret<EnvelopeSigningKey> | null; readonly jwks: EnvelopeJwks | null };
+  readonly envelope: {
+    readonly signingKey: Secret<EnvelopeSigningKey> | null;
+    readonly jwks: EnvelopeJwks | null;
+  };
   readonly token: {
     readonly issuer: string | null;
     readonly audience: string;
-    readonly jwks: { readonly kind: 'url'; readonly url: string } | { readonly kind: 'keys'; readonly keys: { readonly keys: readonly unknown[] } } | null;
+    readonly jwks:
+      | { readonly kind: 'url'; readonly url: string }
+      | { readonly kind: 'keys'; readonly keys: { readonly keys: readonly unknown[] } }
+      | null;
     readonly devIssuerKey: Secret<EnvelopeSigningKey> | null;
     /** What commands present. */
     readonly bearer: Secret<string> | null;
   };
   /** The provider for a tenant: its own settings over the common ones; `undefined` where none is configured. */
   model(tenant: string): ModelSettings | undefined;
-  readonly run: { readonly continueAsNewAfter: number; readonly maxWaitMs: number; readonly maxMisbehaviour: number };
+  readonly run: {
+    readonly continueAsNewAfter: number;
+    readonly maxWaitMs: number;
+    readonly maxMisbehaviour: number;
+  };
   /** Milliseconds. */
   readonly timing: {
     readonly fencePollMs: number;
@@ -83,7 +75,9 @@ export interface Config {
 /** All that is wrong with the environment, each with its remedy. Never holds a value. */
 export class ConfigError extends Error {
   constructor(readonly problems: readonly string[]) {
-    super(`the configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.map((p) => `  - ${p}`).join('\n')}`);
+    super(
+      `the configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.map((p) => `  - ${p}`).join('\n')}`,
+    );
     this.name = 'ConfigError';
   }
 }
@@ -96,7 +90,9 @@ export type Environ = Readonly<Record<string, string | undefined>>;
  */
 export function loadConfig(env: Environ = process.env): Config {
   const problems: string[] = [];
-  const present = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
+  const present = Object.fromEntries(
+    Object.entries(env).filter(([, value]) => value !== undefined && value !== ''),
+  );
   problems.push(...unknownVariables(Object.keys(present)));
 
   const parsed = z.object(SETTINGS).safeParse(present);
@@ -104,7 +100,9 @@ export function loadConfig(env: Environ = process.env): Config {
   if (!parsed.success) {
     // Files and combinations can still be judged for the variables that are well-formed.
     const bad = new Set(parsed.error.issues.map((issue) => String(issue.path[0])));
-    const rest = z.object(SETTINGS).safeParse(Object.fromEntries(Object.entries(present).filter(([name]) => !bad.has(name))));
+    const rest = z
+      .object(SETTINGS)
+      .safeParse(Object.fromEntries(Object.entries(present).filter(([name]) => !bad.has(name))));
     if (rest.success) assemble(rest.data, present, problems);
     throw new ConfigError(problems);
   }
@@ -124,7 +122,8 @@ export function loadConfigOfStack(env: Environ = process.env): Config {
 }
 
 /** The operator's environment with some settings over it. Throws {@link ConfigError}. */
-export const loadConfigWith = (settings: Readonly<Record<string, string>>): Config => loadConfig({ ...process.env, ...settings });
+export const loadConfigWith = (settings: Readonly<Record<string, string>>): Config =>
+  loadConfig({ ...process.env, ...settings });
 
 /**
  * The environment that a process started by us begins with: the operator's own. Without our settings for a program
@@ -135,9 +134,17 @@ export function inheritedEnvironment(receiver: 'program' | 'worker' = 'program')
     const base = PER_TENANT.find((own) => name.startsWith(`${own}__`)) ?? name;
     if (!Object.hasOwn(SETTINGS, base)) return true;
     const { secret, group } = settingInfo(SETTINGS[base as SettingName]);
-    return receiver === 'worker' && !secret && group !== 'Models' && base !== 'TEMPORAL_ADDRESS' && !base.startsWith('BULKHEAD_ENVIRONMENT');
+    return (
+      receiver === 'worker' &&
+      !secret &&
+      group !== 'Models' &&
+      base !== 'TEMPORAL_ADDRESS' &&
+      !base.startsWith('BULKHEAD_ENVIRONMENT')
+    );
   };
-  const entries = Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined && kept(entry[0]));
+  const entries = Object.entries(process.env).filter(
+    (entry): entry is [string, string] => entry[1] !== undefined && kept(entry[0]),
+  );
   return Object.fromEntries(entries);
 }
 
@@ -146,7 +153,9 @@ type Parsed = z.output<z.ZodObject<typeof SETTINGS>>;
 function assemble(set: Parsed, present: Environ, problems: string[]): Config {
   const environments = set.BULKHEAD_ENVIRONMENTS ?? [set.BULKHEAD_ENVIRONMENT];
   if (!environments.includes(set.BULKHEAD_ENVIRONMENT)) {
-    problems.push(`BULKHEAD_ENVIRONMENTS: add ${set.BULKHEAD_ENVIRONMENT}, or set BULKHEAD_ENVIRONMENT to one of them`);
+    problems.push(
+      `BULKHEAD_ENVIRONMENTS: add ${set.BULKHEAD_ENVIRONMENT}, or set BULKHEAD_ENVIRONMENT to one of them`,
+    );
   }
   if (set.TEMPORAL_NAMESPACE && environments.length > 1) {
     problems.push('TEMPORAL_NAMESPACE: names one namespace, so set one environment only, or leave it out');
@@ -154,9 +163,27 @@ function assemble(set: Parsed, present: Environ, problems: string[]): Config {
   if (set.BULKHEAD_MASTER_KEY && set.BULKHEAD_MASTER_KEY_FILE) {
     problems.push('BULKHEAD_MASTER_KEY: set it or BULKHEAD_MASTER_KEY_FILE, not both');
   }
-  const signingKey = json('BULKHEAD_ENVELOPE_SIGNING_KEY', set.BULKHEAD_ENVELOPE_SIGNING_KEY, EnvelopeSigningKey, PRIVATE_FORM, problems);
-  const jwks = json('BULKHEAD_ENVELOPE_JWKS', set.BULKHEAD_ENVELOPE_JWKS, PublicJwks, 'write a JWKS of Ed25519 public keys alone, each with kid, or the path of a file that holds it', problems);
-  const devKey = json('BULKHEAD_DEV_ISSUER_KEY', set.BULKHEAD_DEV_ISSUER_KEY, EnvelopeSigningKey, PRIVATE_FORM, problems);
+  const signingKey = json(
+    'BULKHEAD_ENVELOPE_SIGNING_KEY',
+    set.BULKHEAD_ENVELOPE_SIGNING_KEY,
+    EnvelopeSigningKey,
+    PRIVATE_FORM,
+    problems,
+  );
+  const jwks = json(
+    'BULKHEAD_ENVELOPE_JWKS',
+    set.BULKHEAD_ENVELOPE_JWKS,
+    PublicJwks,
+    'write a JWKS of Ed25519 public keys alone, each with kid, or the path of a file that holds it',
+    problems,
+  );
+  const devKey = json(
+    'BULKHEAD_DEV_ISSUER_KEY',
+    set.BULKHEAD_DEV_ISSUER_KEY,
+    EnvelopeSigningKey,
+    PRIVATE_FORM,
+    problems,
+  );
 
   return {
     temporal: {
@@ -165,7 +192,9 @@ function assemble(set: Parsed, present: Environ, problems: string[]): Config {
       binary: set.BULKHEAD_TEMPORAL_BIN ?? null,
       cacheDir: set.BULKHEAD_CACHE_DIR ?? xdgCache(present),
     },
-    searchPath: (present['PATH'] ?? '').split(path.delimiter).filter((directory) => path.isAbsolute(directory)),
+    searchPath: (present['PATH'] ?? '')
+      .split(path.delimiter)
+      .filter((directory) => path.isAbsolute(directory)),
     database: {
       admin: sealed(set.DATABASE_URL),
       app: sealed(set.BULKHEAD_DATABASE_APP_URL),
@@ -188,7 +217,7 @@ function assemble(set: Parsed, present: Environ, problems: string[]): Config {
       devIssuerKey: devKey ? new Secret(devKey) : null,
       bearer: sealed(set.BULKHEAD_TOKEN),
     },
-    model: models(set, present, problems),
+    model: modelsOf(set, present, problems),
     run: {
       continueAsNewAfter: set.BULKHEAD_CONTINUE_AS_NEW_AFTER,
       maxWaitMs: set.BULKHEAD_MAX_WAIT,
@@ -205,7 +234,8 @@ function assemble(set: Parsed, present: Environ, problems: string[]): Config {
   };
 }
 
-const sealed = (value: string | undefined): Secret<string> | null => (value === undefined ? null : new Secret(value));
+const sealed = (value: string | undefined): Secret<string> | null =>
+  value === undefined ? null : new Secret(value);
 
 const PRIVATE_FORM = 'write an Ed25519 private key as JWK with kid, or the path of a file that holds it';
 
@@ -219,7 +249,9 @@ const publicPart = (key: EnvelopeSigningKey): EnvelopeJwks['keys'][number] => En
 
 function masterKey(set: Parsed, problems: string[]): Secret<Buffer> | null {
   const name: SettingName = set.BULKHEAD_MASTER_KEY_FILE ? 'BULKHEAD_MASTER_KEY_FILE' : 'BULKHEAD_MASTER_KEY';
-  const text = set.BULKHEAD_MASTER_KEY_FILE ? readText(name, set.BULKHEAD_MASTER_KEY_FILE, problems) : set.BULKHEAD_MASTER_KEY;
+  const text = set.BULKHEAD_MASTER_KEY_FILE
+    ? readText(name, set.BULKHEAD_MASTER_KEY_FILE, problems)
+    : set.BULKHEAD_MASTER_KEY;
   if (text === undefined) return null;
   const key = Buffer.from(text.trim(), 'base64');
   if (key.length !== 32 || !/^[A-Za-z0-9+/]{43}=$/.test(text.trim())) {
@@ -237,11 +269,23 @@ function tokenKeys(value: string | undefined, problems: string[]): Config['token
     return null;
   }
   // An issuer of one's own may use other kinds of key than we do for envelopes.
-  const keys = json('BULKHEAD_TOKEN_JWKS', value, z.object({ keys: z.array(z.unknown()).min(1) }), 'write a URL, a JWKS, or the path of a JWKS file', problems);
+  const keys = json(
+    'BULKHEAD_TOKEN_JWKS',
+    value,
+    z.object({ keys: z.array(z.unknown()).min(1) }),
+    'write a URL, a JWKS, or the path of a JWKS file',
+    problems,
+  );
   return keys ? { kind: 'keys', keys } : null;
 }
 
-function json<T>(name: SettingName, value: string | undefined, schema: z.ZodType<T>, form: string, problems: string[]): T | undefined {
+function json<T>(
+  name: SettingName,
+  value: string | undefined,
+  schema: z.ZodType<T>,
+  form: string,
+  problems: string[],
+): T | undefined {
   if (value === undefined) return undefined;
   const text = value.startsWith('{') ? value : readText(name, path.resolve(value), problems);
   if (text === undefined) return undefined;
@@ -260,70 +304,14 @@ function readText(name: string, file: string, problems: string[]): string | unde
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    problems.push(`${name}: the file ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'error'}); give its path and the right to read it`);
+    problems.push(
+      `${name}: the file ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'error'}); give its path and the right to read it`,
+    );
     return undefined;
   }
 }
 
-const MODEL_FIELDS = { BULKHEAD_MODEL_BASE_URL: 'baseUrl', BULKHEAD_MODEL_API_KEY: 'apiKey', BULKHEAD_MODEL_MODEL: 'name' } as const;
-type ModelFields = Partial<Record<'baseUrl' | 'apiKey' | 'name', string>>;
-
-function models(set: Parsed, present: Environ, problems: string[]): Config['model'] {
-  const common: ModelFields = {};
-  const perTenant = new Map<string, ModelFields>();
-  for (const name of PER_TENANT) {
-    const value = set[name];
-    if (value !== undefined) common[MODEL_FIELDS[name]] = value;
-    for (const [variable, own] of Object.entries(present)) {
-      if (own === undefined || !variable.startsWith(`${name}__`)) continue;
-      const tenant = tenantOfSuffix(variable.slice(name.length + 2));
-      const parsed = SETTINGS[name].safeParse(own);
-      if (!tenant) problems.push(`${variable}: after __ stands a tenant’s id in capitals, - written as _`);
-      else if (!parsed.success) problems.push(`${variable}: ${parsed.error.issues[0]?.message ?? 'is malformed'}`);
-      else perTenant.set(tenant, { ...perTenant.get(tenant), [MODEL_FIELDS[name]]: own });
-    }
-  }
-  const complete = (fields: ModelFields): ModelSettings | undefined =>
-    fields.baseUrl && fields.name ? { baseUrl: fields.baseUrl, name: fields.name, apiKey: new Secret(fields.apiKey ?? '') } : undefined;
-  if (Object.keys(common).length > 0 && !complete(common)) {
-    problems.push('BULKHEAD_MODEL_BASE_URL: set it together with BULKHEAD_MODEL_MODEL, or neither');
-  }
-  for (const [tenant, fields] of perTenant) {
-    if (!complete({ ...common, ...fields })) problems.push(`the model of tenant ${tenant}: set both its base URL and its model`);
-  }
-  return (tenant) => complete({ ...common, ...perTenant.get(tenant) });
-}
-
-const tenantOfSuffix = (suffix: string): string | undefined =>
-  /^[A-Z0-9_]+$/.test(suffix) ? TenantId.safeParse(suffix.toLowerCase().replaceAll('_', '-')).data : undefined;
-
 function xdgCache(present: Environ): string | null {
   const base = present['XDG_CACHE_HOME'] ?? (present['HOME'] && path.join(present['HOME'], '.cache'));
   return base ? path.join(base, 'bulkhead') : null;
-}
-
-function unknownVariables(names: string[]): string[] {
-  const known = Object.keys(SETTINGS);
-  return names
-    // BULKHEAD_TEST_ is how a test run tells its files what it shares.
-    .filter((name) => name.startsWith('BULKHEAD_') && !name.startsWith('BULKHEAD_TEST_') && !known.includes(name) && !PER_TENANT.some((own) => name.startsWith(`${own}__`)))
-    .map((name) => {
-      const near = known.map((candidate) => ({ candidate, far: distance(name, candidate) })).sort((a, b) => a.far - b.far)[0];
-      const hint = near && near.far <= 4 ? `did you mean ${near.candidate}?` : 'see .env.example for those that exist';
-      return `${name}: there is no such setting; ${hint}`;
-    });
-}
-
-/** Levenshtein's: edits of one character from one text to the other. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }

@@ -53,10 +53,19 @@ export async function examine(): Promise<Finding[]> {
   const config = examineConfig(findings);
   if (!config) return findings;
   const stack = readStack(config.stateDir);
-  findings.push(...(await examineTemporal(config, stack)), await examinePostgres(config, stack), await examinePip());
+  findings.push(
+    ...(await examineTemporal(config, stack)),
+    await examinePostgres(config, stack),
+    await examinePip(),
+  );
   if (!stack) findings.push(await examinePorts());
   findings.push(examineState(config), examineKeys(config), examineDisk(config), examineBuild());
-  if (stack) findings.push({ what: 'stack', state: 'ok', detail: `runs since ${stack.startedAt}, process ${stack.supervisor.pid}` });
+  if (stack)
+    findings.push({
+      what: 'stack',
+      state: 'ok',
+      detail: `runs since ${stack.startedAt}, process ${stack.supervisor.pid}`,
+    });
   return findings;
 }
 
@@ -70,11 +79,21 @@ function examineNode(): Finding {
 function examineConfig(findings: Finding[]): Config | undefined {
   try {
     const config = loadConfig();
-    findings.push({ what: 'config', state: 'ok', detail: `environment ${config.environment}, state in ${config.stateDir}` });
+    findings.push({
+      what: 'config',
+      state: 'ok',
+      detail: `environment ${config.environment}, state in ${config.stateDir}`,
+    });
     return config;
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    for (const problem of error.problems) findings.push({ what: 'config', state: 'missing', detail: problem, remedy: 'correct or unset it; .env.example has every setting' });
+    for (const problem of error.problems)
+      findings.push({
+        what: 'config',
+        state: 'missing',
+        detail: problem,
+        remedy: 'correct or unset it; .env.example has every setting',
+      });
     return undefined;
   }
 }
@@ -86,23 +105,66 @@ async function examineTemporal(config: Config, stack: StackAddresses | undefined
     const from = config.temporal.address === null ? 'embedded, running' : 'configured';
     findings.push(
       await reachTemporal(address).then(
-        (version): Finding => ({ what: 'temporal', state: 'ok', detail: `server ${version} at ${address} (${from})` }),
-        (error: unknown): Finding => ({ what: 'temporal', state: 'missing', detail: messageOf(error), remedy: 'start it, or correct or unset TEMPORAL_ADDRESS' }),
+        (version): Finding => ({
+          what: 'temporal',
+          state: 'ok',
+          detail: `server ${version} at ${address} (${from})`,
+        }),
+        (error: unknown): Finding => ({
+          what: 'temporal',
+          state: 'missing',
+          detail: messageOf(error),
+          remedy: 'start it, or correct or unset TEMPORAL_ADDRESS',
+        }),
       ),
     );
     if (config.temporal.address !== null) return findings;
   }
   try {
-    const { found, skipped } = await locateTemporal({ configured: config.temporal.binary, searchPath: config.searchPath, cacheDirs: cacheDirsOf(config) });
+    const { found, skipped } = await locateTemporal({
+      configured: config.temporal.binary,
+      searchPath: config.searchPath,
+      cacheDirs: cacheDirsOf(config),
+    });
     const notes: Finding[] = skipped
       .filter((line) => !line.startsWith('PATH:'))
-      .map((line) => ({ what: 'temporal', state: 'note', detail: `not used: ${line}`, remedy: 'replace or remove it' }));
-    if (found) findings.push({ what: 'temporal', state: 'ok', detail: `CLI ${found.version}, server ${found.serverVersion}, ${found.source}: ${found.path}` });
-    else if (config.temporal.binary !== null) findings.push({ what: 'temporal', state: 'missing', detail: 'BULKHEAD_TEMPORAL_BIN is not usable', remedy: 'correct or unset it' });
-    else findings.push({ what: 'temporal', state: 'note', detail: 'no CLI here yet', remedy: 'none needed: `bulkhead up` downloads it once; or install it on PATH' });
+      .map((line) => ({
+        what: 'temporal',
+        state: 'note',
+        detail: `not used: ${line}`,
+        remedy: 'replace or remove it',
+      }));
+    if (found)
+      findings.push({
+        what: 'temporal',
+        state: 'ok',
+        detail: `CLI ${found.version}, server ${found.serverVersion}, ${found.source}: ${found.path}`,
+      });
+    else if (config.temporal.binary !== null)
+      findings.push({
+        what: 'temporal',
+        state: 'missing',
+        detail: 'BULKHEAD_TEMPORAL_BIN is not usable',
+        remedy: 'correct or unset it',
+      });
+    else
+      findings.push({
+        what: 'temporal',
+        state: 'note',
+        detail: 'no CLI here yet',
+        remedy: 'none needed: `bulkhead up` downloads it once; or install it on PATH',
+      });
     return [...findings, ...notes];
   } catch (error) {
-    return [...findings, { what: 'temporal', state: 'missing', detail: messageOf(error), remedy: 'delete the file and start again' }];
+    return [
+      ...findings,
+      {
+        what: 'temporal',
+        state: 'missing',
+        detail: messageOf(error),
+        remedy: 'delete the file and start again',
+      },
+    ];
   }
 }
 
@@ -116,7 +178,12 @@ async function examinePostgres(config: Config, stack: StackAddresses | undefined
       await assertMigrated(url);
       return { what, state: 'ok', detail: `${where}, schema up to date` };
     } catch (error) {
-      return { what, state: 'missing', detail: `${where}: ${messageOf(error)}`, remedy: 'see that it runs and takes this address; `bulkhead migrate` brings the schema up to date' };
+      return {
+        what,
+        state: 'missing',
+        detail: `${where}: ${messageOf(error)}`,
+        remedy: 'see that it runs and takes this address; `bulkhead migrate` brings the schema up to date',
+      };
     }
   }
   try {
@@ -137,7 +204,12 @@ async function examinePostgres(config: Config, stack: StackAddresses | undefined
 async function examinePip(): Promise<Finding> {
   const pip = await findPip();
   if (pip) return { what: 'pip', state: 'ok', detail: pip.join(' ') };
-  return { what: 'pip', state: 'note', detail: 'none', remedy: 'needed only to download Temporal where its own site is out of reach: install python3-pip' };
+  return {
+    what: 'pip',
+    state: 'note',
+    detail: 'none',
+    remedy: 'needed only to download Temporal where its own site is out of reach: install python3-pip',
+  };
 }
 
 async function examinePorts(): Promise<Finding> {
@@ -145,32 +217,57 @@ async function examinePorts(): Promise<Finding> {
   const free = await Promise.all(usual.map(isFree));
   const taken = usual.filter((_, index) => !free[index]);
   if (taken.length === 0) return { what: 'ports', state: 'ok', detail: `${usual.join(' and ')} are free` };
-  return { what: 'ports', state: 'note', detail: `${taken.join(' and ')} taken`, remedy: 'none needed: `bulkhead up` takes the next free ones and prints them' };
+  return {
+    what: 'ports',
+    state: 'note',
+    detail: `${taken.join(' and ')} taken`,
+    remedy: 'none needed: `bulkhead up` takes the next free ones and prints them',
+  };
 }
 
 /** Whether this machine holds state at all: with both servers elsewhere, it does not. */
-const isEmbedded = (config: Config): boolean => config.temporal.address === null || (config.database.app ?? config.database.admin) === null;
+const isEmbedded = (config: Config): boolean =>
+  config.temporal.address === null || (config.database.app ?? config.database.admin) === null;
 
 function examineState(config: Config): Finding {
   const { stateDir } = config;
-  if (!isEmbedded(config)) return { what: 'state dir', state: 'ok', detail: 'not needed: Temporal and PostgreSQL are configured' };
+  if (!isEmbedded(config))
+    return { what: 'state dir', state: 'ok', detail: 'not needed: Temporal and PostgreSQL are configured' };
   const nearest = nearestExisting(stateDir);
   try {
     accessSync(nearest, constants.W_OK | constants.X_OK);
-    return { what: 'state dir', state: 'ok', detail: existsSync(stateDir) ? stateDir : `${stateDir}, made at the first start` };
+    return {
+      what: 'state dir',
+      state: 'ok',
+      detail: existsSync(stateDir) ? stateDir : `${stateDir}, made at the first start`,
+    };
   } catch (error) {
-    return { what: 'state dir', state: 'missing', detail: `${nearest} is not writable (${messageOf(error)})`, remedy: 'make it writable, or set BULKHEAD_STATE_DIR' };
+    return {
+      what: 'state dir',
+      state: 'missing',
+      detail: `${nearest} is not writable (${messageOf(error)})`,
+      remedy: 'make it writable, or set BULKHEAD_STATE_DIR',
+    };
   }
 }
 
 function examineKeys(config: Config): Finding {
   const loose = openKeys(config.stateDir);
   if (loose.length > 0) {
-    return { what: 'keys', state: 'missing', detail: `${loose.map((file) => path.basename(file)).join(', ')} can be read by others`, remedy: `chmod 600 ${path.join(config.stateDir, 'keys')}/*` };
+    return {
+      what: 'keys',
+      state: 'missing',
+      detail: `${loose.map((file) => path.basename(file)).join(', ')} can be read by others`,
+      remedy: `chmod 600 ${path.join(config.stateDir, 'keys')}/*`,
+    };
   }
   if (config.masterKey && config.envelope.jwks) return { what: 'keys', state: 'ok', detail: 'configured' };
   const there = existsSync(keyFiles(config.stateDir).masterKey);
-  return { what: 'keys', state: 'ok', detail: there ? path.join(config.stateDir, 'keys') : 'made at the first start' };
+  return {
+    what: 'keys',
+    state: 'ok',
+    detail: there ? path.join(config.stateDir, 'keys') : 'made at the first start',
+  };
 }
 
 function examineDisk(config: Config): Finding {
@@ -178,12 +275,20 @@ function examineDisk(config: Config): Finding {
   const free = bavail * bsize;
   const detail = `${(free / GIB).toFixed(1)} GiB free`;
   if (free >= NEEDED_BYTES || !isEmbedded(config)) return { what: 'disk', state: 'ok', detail };
-  return { what: 'disk', state: 'missing', detail, remedy: 'free at least 1 GiB, or set BULKHEAD_STATE_DIR to another disk' };
+  return {
+    what: 'disk',
+    state: 'missing',
+    detail,
+    remedy: 'free at least 1 GiB, or set BULKHEAD_STATE_DIR to another disk',
+  };
 }
 
 function examineBuild(): Finding {
-  const { version } = JSON.parse(readFileSync(path.join(packageRoot, 'package.json'), 'utf8')) as { version: string };
-  if (existsSync(path.join(packageRoot, 'dist', 'workers', 'main.js'))) return { what: 'build', state: 'ok', detail: `bulkhead ${version}` };
+  const { version } = JSON.parse(readFileSync(path.join(packageRoot, 'package.json'), 'utf8')) as {
+    version: string;
+  };
+  if (existsSync(path.join(packageRoot, 'dist', 'workers', 'main.js')))
+    return { what: 'build', state: 'ok', detail: `bulkhead ${version}` };
   return { what: 'build', state: 'missing', detail: 'dist/ is missing', remedy: 'npm run build' };
 }
 
@@ -193,4 +298,5 @@ function nearestExisting(directory: string): string {
   return at;
 }
 
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
+const messageOf = (error: unknown): string =>
+  (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';

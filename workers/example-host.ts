@@ -5,7 +5,8 @@ import { compiledModule } from './package-paths';
 
 /** Loads a compiled example by its name. Throws with the names there are where it does not exist or exports none. */
 export async function loadExample(name: string): Promise<Example> {
-  if (!/^[a-z][a-z0-9-]{0,63}$/.test(name)) throw new Error(`"${name}" is no example’s name: write it as its directory is called`);
+  if (!/^[a-z][a-z0-9-]{0,63}$/.test(name))
+    throw new Error(`"${name}" is no example’s name: write it as its directory is called`);
   const file = compiledModule(`examples/${name}/example`);
   const loaded = (await import(file)) as { example?: Example; default?: { example?: Example } };
   const example = loaded.example ?? loaded.default?.example;
@@ -14,7 +15,12 @@ export async function loadExample(name: string): Promise<Example> {
 }
 
 /** Starts a system of an example: a process that knows none of our settings, and says its address when it listens. */
-export async function spawnSystem(children: Children, name: string, modulePath: string, env: Record<string, string>): Promise<{ pid: number; url: string }> {
+export async function spawnSystem(
+  children: Children,
+  name: string,
+  modulePath: string,
+  env: Record<string, string>,
+): Promise<{ pid: number; url: string }> {
   const { pid, ready } = await children.start({
     name: `system-${name}`,
     module: modulePath,

@@ -52,11 +52,18 @@ export async function ensureKeys(stateDir: string): Promise<{ files: KeyFiles; m
   return { files, made };
 }
 
-async function ensurePair(privateFile: string, publicFile: string, make: (file: string, text: string) => void): Promise<void> {
+async function ensurePair(
+  privateFile: string,
+  publicFile: string,
+  make: (file: string, text: string) => void,
+): Promise<void> {
   const [privateThere, publicThere] = [existsSync(privateFile), existsSync(publicFile)];
   if (privateThere && publicThere) return;
   // The public half is written first, so a start that was cut short leaves no private key behind.
-  if (privateThere) throw new Error(`${publicFile} is missing beside ${privateFile}: restore it, or remove both to lose open runs and tokens`);
+  if (privateThere)
+    throw new Error(
+      `${publicFile} is missing beside ${privateFile}: restore it, or remove both to lose open runs and tokens`,
+    );
   const { signingKey, jwks } = await generateEnvelopeKeys();
   make(publicFile, `${JSON.stringify(jwks, null, 2)}\n`);
   make(privateFile, `${JSON.stringify(signingKey)}\n`);

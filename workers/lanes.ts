@@ -19,14 +19,19 @@ export interface LaneOptions {
  * later gets its process without a restart. A poll that fails is said once and tried again; a process that does not
  * start is tried again at the next poll. Answers how to stop following, and the first poll's end.
  */
-export function followDedicatedLanes(options: LaneOptions): { first: Promise<void>; stop: () => Promise<void> } {
+export function followDedicatedLanes(options: LaneOptions): {
+  first: Promise<void>;
+  stop: () => Promise<void>;
+} {
   const over = new AbortController();
   const served = new Set<string>();
   let lastTrouble = '';
   const poll = async (): Promise<void> => {
     try {
       const placements = await options.placements();
-      const wanted = new Set<string>(placements.filter(({ lane }) => lane === 'dedicated').map(({ tenantId }) => tenantId));
+      const wanted = new Set<string>(
+        placements.filter(({ lane }) => lane === 'dedicated').map(({ tenantId }) => tenantId),
+      );
       for (const tenantId of [...served].filter((tenant) => !wanted.has(tenant))) {
         served.delete(tenantId);
         await options.processes.stop(tenantId);

@@ -5,7 +5,8 @@ import path from 'node:path';
 export const packageRoot: string = (() => {
   for (let directory = __dirname; ; directory = path.dirname(directory)) {
     if (existsSync(path.join(directory, 'package.json'))) return directory;
-    if (path.dirname(directory) === directory) throw new Error('package.json is missing above the code: install Bulkhead whole');
+    if (path.dirname(directory) === directory)
+      throw new Error('package.json is missing above the code: install Bulkhead whole');
   }
 })();
 

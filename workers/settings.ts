@@ -32,7 +32,11 @@ export function settingInfo(schema: z.ZodType): SettingInfo {
 }
 
 const text = z.string().trim().min(1, 'write a value, or leave the variable out');
-const duration = (min: string, max: string, fallback: string): z.ZodDefault<z.ZodPipe<z.ZodString, z.ZodTransform<number, string>>> =>
+const duration = (
+  min: string,
+  max: string,
+  fallback: string,
+): z.ZodDefault<z.ZodPipe<z.ZodString, z.ZodTransform<number, string>>> =>
   z
     .string()
     .transform((value, context) => {
@@ -41,11 +45,16 @@ const duration = (min: string, max: string, fallback: string): z.ZodDefault<z.Zo
         return z.NEVER;
       }
       const ms = milliseconds(value);
-      if (ms < milliseconds(min) || ms > milliseconds(max)) context.addIssue(`write a duration from ${min} to ${max}`);
+      if (ms < milliseconds(min) || ms > milliseconds(max))
+        context.addIssue(`write a duration from ${min} to ${max}`);
       return ms;
     })
     .default(milliseconds(fallback));
-const whole = (min: number, max: number, fallback: number): z.ZodDefault<z.ZodPipe<z.ZodString, z.ZodTransform<number, string>>> =>
+const whole = (
+  min: number,
+  max: number,
+  fallback: number,
+): z.ZodDefault<z.ZodPipe<z.ZodString, z.ZodTransform<number, string>>> =>
   z
     .string()
     .transform((value, context) => {
@@ -55,9 +64,15 @@ const whole = (min: number, max: number, fallback: number): z.ZodDefault<z.ZodPi
     })
     .default(fallback);
 
-const hostPort = text.regex(/^[A-Za-z0-9.-]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$/, 'write host:port, as in temporal.internal:7233');
+const hostPort = text.regex(
+  /^[A-Za-z0-9.-]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$/,
+  'write host:port, as in temporal.internal:7233',
+);
 const httpUrl = z.url({ protocol: /^https?$/, error: 'write an http or https URL' });
-const postgresUrl = z.url({ protocol: /^postgres(ql)?$/, error: 'write postgresql://user:password@host:5432/database' });
+const postgresUrl = z.url({
+  protocol: /^postgres(ql)?$/,
+  error: 'write postgresql://user:password@host:5432/database',
+});
 const absolute = text.transform((value) => path.resolve(value));
 
 /** The variables, in the order of `.env.example`. An empty variable counts as absent. */
@@ -74,7 +89,8 @@ export const SETTINGS = {
   }),
   BULKHEAD_TEMPORAL_BIN: setting(absolute.optional(), {
     group: 'Temporal',
-    about: 'The Temporal CLI for the embedded server. Unset, it is found on PATH, in the cache, or downloaded.',
+    about:
+      'The Temporal CLI for the embedded server. Unset, it is found on PATH, in the cache, or downloaded.',
     example: '/usr/local/bin/temporal',
   }),
   BULKHEAD_CACHE_DIR: setting(absolute.optional(), {
@@ -84,19 +100,22 @@ export const SETTINGS = {
   }),
   DATABASE_URL: setting(postgresUrl.optional(), {
     group: 'PostgreSQL',
-    about: 'An existing PostgreSQL, as a role that may create roles and schemas. Unset, `bulkhead up` starts one. Only `up` and `migrate` need it.',
+    about:
+      'An existing PostgreSQL, as a role that may create roles and schemas. Unset, `bulkhead up` starts one. Only `up` and `migrate` need it.',
     example: 'postgresql://admin:secret@127.0.0.1:5432/bulkhead',
     secret: true,
   }),
   BULKHEAD_DATABASE_APP_URL: setting(postgresUrl.optional(), {
     group: 'PostgreSQL',
-    about: 'The same database as bulkhead_app: what workers use. `migrate` gives the role the password that stands here.',
+    about:
+      'The same database as bulkhead_app: what workers use. `migrate` gives the role the password that stands here.',
     example: 'postgresql://bulkhead_app:secret@127.0.0.1:5432/bulkhead',
     secret: true,
   }),
   BULKHEAD_DATABASE_OPERATOR_URL: setting(postgresUrl.optional(), {
     group: 'PostgreSQL',
-    about: 'The same database as bulkhead_operator: what operators’ commands use. `migrate` sets its password too.',
+    about:
+      'The same database as bulkhead_operator: what operators’ commands use. `migrate` sets its password too.',
     example: 'postgresql://bulkhead_operator:secret@127.0.0.1:5432/bulkhead',
     secret: true,
   }),
@@ -116,23 +135,32 @@ export const SETTINGS = {
       example: 'prod,staging',
     },
   ),
-  BULKHEAD_STATE_DIR: setting(absolute.default(() => path.resolve('.bulkhead')), {
-    group: 'Environment and state',
-    about: 'Where the embedded stack keeps databases, keys and logs.',
-    example: '.bulkhead',
-  }),
+  BULKHEAD_STATE_DIR: setting(
+    absolute.default(() => path.resolve('.bulkhead')),
+    {
+      group: 'Environment and state',
+      about: 'Where the embedded stack keeps databases, keys and logs.',
+      example: '.bulkhead',
+    },
+  ),
   BULKHEAD_APP: setting(absolute.optional(), {
     group: 'Environment and state',
     about: 'Module that exports `app`: the actions and agents that workers serve.',
     example: 'dist/examples/support-desk/app.js',
   }),
   BULKHEAD_LOG_LEVEL: setting(
-    z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal'], 'write one of trace, debug, info, warn, error, fatal').default('info'),
+    z
+      .enum(
+        ['trace', 'debug', 'info', 'warn', 'error', 'fatal'],
+        'write one of trace, debug, info, warn, error, fatal',
+      )
+      .default('info'),
     { group: 'Environment and state', about: 'The least severe log line that is written.', example: 'info' },
   ),
   BULKHEAD_MASTER_KEY: setting(text.optional(), {
     group: 'Keys',
-    about: 'Key encryption key for tenants’ data keys: 32 bytes, base64. Or name a file with BULKHEAD_MASTER_KEY_FILE.',
+    about:
+      'Key encryption key for tenants’ data keys: 32 bytes, base64. Or name a file with BULKHEAD_MASTER_KEY_FILE.',
     example: 'output of: openssl rand -base64 32',
     secret: true,
   }),
@@ -143,13 +171,15 @@ export const SETTINGS = {
   }),
   BULKHEAD_ENVELOPE_SIGNING_KEY: setting(text.optional(), {
     group: 'Keys',
-    about: 'Ed25519 private key (JWK with kid, or a file of it) that signs envelopes. Only acceptance needs it.',
+    about:
+      'Ed25519 private key (JWK with kid, or a file of it) that signs envelopes. Only acceptance needs it.',
     example: '/run/secrets/bulkhead-envelope.jwk.json',
     secret: true,
   }),
   BULKHEAD_ENVELOPE_JWKS: setting(text.optional(), {
     group: 'Keys',
-    about: 'Public keys (JWKS or a file of it) that verify envelopes; keep a rotated key until its runs have closed.',
+    about:
+      'Public keys (JWKS or a file of it) that verify envelopes; keep a rotated key until its runs have closed.',
     example: '/etc/bulkhead/envelope.jwks.json',
   }),
   BULKHEAD_TOKEN_ISSUER: setting(text.optional(), {
@@ -175,13 +205,15 @@ export const SETTINGS = {
   }),
   BULKHEAD_DEV_ISSUER_KEY: setting(text.optional(), {
     group: 'Tokens',
-    about: 'Private key (JWK or file) with which `bulkhead token` signs development tokens. Never set it in production.',
+    about:
+      'Private key (JWK or file) with which `bulkhead token` signs development tokens. Never set it in production.',
     example: '.bulkhead/keys/token-issuer.jwk.json',
     secret: true,
   }),
   BULKHEAD_MODEL_BASE_URL: setting(httpUrl.optional(), {
     group: 'Models',
-    about: 'OpenAI-compatible endpoint. Unset, the example uses its scripted model. Per tenant: append __ACME.',
+    about:
+      'OpenAI-compatible endpoint. Unset, the example uses its scripted model. Per tenant: append __ACME.',
     example: 'https://models.example.com/v1',
   }),
   BULKHEAD_MODEL_API_KEY: setting(text.optional(), {
@@ -212,7 +244,8 @@ export const SETTINGS = {
   }),
   BULKHEAD_FENCE_POLL: setting(duration('50ms', '900ms', '300ms'), {
     group: 'Runs and timing',
-    about: 'How often hosts read control versions. Nothing is sent unless a poll of the last second confirmed it.',
+    about:
+      'How often hosts read control versions. Nothing is sent unless a poll of the last second confirmed it.',
     example: '300ms',
   }),
   BULKHEAD_HOST_HEARTBEAT: setting(duration('100ms', '30s', '1s'), {
@@ -245,11 +278,17 @@ export const SETTINGS = {
 export type SettingName = keyof typeof SETTINGS;
 
 /** Settings that a tenant may have of its own, with `__` and the tenant’s id in capitals (`-` as `_`) appended. */
-export const PER_TENANT = ['BULKHEAD_MODEL_BASE_URL', 'BULKHEAD_MODEL_API_KEY', 'BULKHEAD_MODEL_MODEL'] as const satisfies SettingName[];
+export const PER_TENANT = [
+  'BULKHEAD_MODEL_BASE_URL',
+  'BULKHEAD_MODEL_API_KEY',
+  'BULKHEAD_MODEL_MODEL',
+] as const satisfies SettingName[];
 
 /** The text of `.env.example`. */
 export function envExample(): string {
-  const lines = ['# Generated from workers/settings.ts by `npm run env:example`. Every setting is optional for `npm start`.'];
+  const lines = [
+    '# Generated from workers/settings.ts by `npm run env:example`. Every setting is optional for `npm start`.',
+  ];
   let group = '';
   for (const [name, schema] of Object.entries(SETTINGS)) {
     const about = settingInfo(schema);

@@ -66,14 +66,17 @@ export async function tenantControl(): Promise<void> {
     const command = readCommand(op, argument);
     if (typeof command === 'string') throw ApplicationFailure.nonRetryable(command, 'ContractBroken');
   };
+  // The default handler first: signals that came before this code ran are handed out per handler as each is set, which
+  // would put every kill before every release. This way they come in the order in which they were sent.
+  setDefaultSignalHandler((name, argument) => {
+    if (name === SIGNALS.kill || name === SIGNALS.release) take(name, argument, null);
+    else malformed += 1;
+  });
   setHandler(kill, (argument) => take('kill', argument, null));
   setHandler(release, (argument) => take('release', argument, null));
   setHandler(killUpdate, update('kill'), { validator: validator('kill') });
   setHandler(releaseUpdate, update('release'), { validator: validator('release') });
   setHandler(controlState, () => ({ ...(state ?? UNKNOWN), waiting: inbox.length, malformed }));
-  setDefaultSignalHandler(() => {
-    malformed += 1;
-  });
 
   let emptying: { scope: CancellationScope; done: boolean } | undefined;
   const show = (next: ControlState): ControlState => {

@@ -6,7 +6,7 @@ import { printRows } from './output';
 
 /** `bulkhead agent list`: the agents of the app. */
 export function registerAgent(program: Command, context: CliContext): void {
-  const group = noun(program, 'agent', 'the agents that runs can ask for');
+  const group = noun(program, 'agent', 'the agents that runs can ask for', 'bulkhead agent list');
   verb(group, 'list', 'the agents of the app (BULKHEAD_APP), which workers register when they start', [
     'bulkhead agent list',
   ]).action(async (options: Common) =>

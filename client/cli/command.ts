@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { Command, Option } from 'commander';
+import { Option, type Command } from 'commander';
 import { milliseconds } from '../../contracts/duration';
 import { TenantId } from '../../contracts/ids';
 import { BulkheadError } from '../errors';
@@ -26,8 +26,11 @@ export function verb(noun: Command, usage: string, description: string, examples
 }
 
 /** A group of commands: `bulkhead tenant …`. */
-export function noun(program: Command, name: string, description: string): Command {
-  return program.command(name).description(description);
+export function noun(program: Command, name: string, description: string, example: string): Command {
+  return program
+    .command(name)
+    .description(description)
+    .addHelpText('after', `\nExamples:\n  $ ${example}\n  $ bulkhead ${name} help <verb>\n`);
 }
 
 /** Runs a command's body with what it opens, and closes that whatever happens. */
@@ -96,7 +99,7 @@ export async function tokenFor(
   if (!issuer) {
     throw new BulkheadError(
       'unauthenticated',
-      'who are you? Set BULKHEAD_TOKEN, or give --token, a token of your identity provider',
+      'who are you? Set BULKHEAD_TOKEN, or give --token, a token of your identity provider; beside a running `bulkhead up`, --tenant is enough',
       { reason: 'missing' },
     );
   }

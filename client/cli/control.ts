@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import type { Environment, TenantId } from '../../contracts/ids';
 import { controlWorkflowId } from '../../contracts/names';
 import type { ControlState } from '../../contracts/workflow-io';
-import { commandControl, queryControl } from '../control';
+import { CONTROL_DEADLINE_MS, commandControl, queryControl } from '../control';
 import { BulkheadError } from '../errors';
 import { durationOption, requireTenant, unknownTenant, verb, withRuntime, type Common } from './command';
 import type { CliContext, CliRuntime } from './context';
@@ -38,11 +38,14 @@ export function registerControl(program: Command, context: CliContext): void {
         const timeoutMs = durationOption('--timeout', options.timeout);
         const tenant = await knownTenant(runtime, options.tenant);
         const began = Date.now();
-        const fenced = await act(context, runtime, tenant, 'kill', options);
+        const fenced = await act(context, runtime, tenant, 'kill', options, timeoutMs);
         context.say(
           `fenced      ${fenced.fencedAt ?? ''}  no new call is admitted, no run starts, no credential is lent`,
         );
-        if (!options.wait) return printState(context, options, fenced);
+        if (!options.wait) {
+          printState(context, options, fenced);
+          return;
+        }
         const last = await watch(context, runtime, tenant, fenced, began + timeoutMs);
         printState(context, options, last);
         if (last.drainedAt === null) {
@@ -91,14 +94,21 @@ async function act(
   tenant: TenantId,
   op: 'kill' | 'release',
   options: ControlOptions,
+  timeoutMs = CONTROL_DEADLINE_MS,
 ): Promise<ControlState> {
   try {
-    return await commandControl(await runtime.temporal(), tenant, runtime.environment, {
-      op,
-      scope: { kind: 'tenant' },
-      reason: options.reason,
-      actor: options.actor,
-    });
+    return await commandControl(
+      await runtime.temporal(),
+      tenant,
+      runtime.environment,
+      {
+        op,
+        scope: { kind: 'tenant' },
+        reason: options.reason,
+        actor: options.actor,
+      },
+      Math.min(timeoutMs, CONTROL_DEADLINE_MS),
+    );
   } catch (error) {
     if (error instanceof BulkheadError && error.code === 'unavailable')
       context.say(byHand(runtime, tenant, op));

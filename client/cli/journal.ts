@@ -8,7 +8,12 @@ import { printRows } from './output';
 
 /** `bulkhead journal …`. */
 export function registerJournal(program: Command, context: CliContext): void {
-  const group = noun(program, 'journal', 'what was admitted, refused and done, in order');
+  const group = noun(
+    program,
+    'journal',
+    'what was admitted, refused and done, in order',
+    'bulkhead journal show --tenant acme',
+  );
 
   verb(group, 'show', 'the journal of a run, or, for an operator, of a tenant', [
     'bulkhead journal show --tenant acme --run 6f1c…',
@@ -42,7 +47,10 @@ export function registerJournal(program: Command, context: CliContext): void {
             afterSeq = last.seq;
           }
         }
-        if (options.output === 'json') return printRows(context, 'json', entries, {}, '');
+        if (options.output === 'json') {
+          printRows(context, 'json', entries, {}, '');
+          return;
+        }
         printRows(
           context,
           'table',

@@ -9,7 +9,7 @@ const UNPRINTABLE = /(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
 /** Text from tenants and systems outside may hold terminal control sequences: none reaches the terminal. */
 export function printable(value: unknown): string {
   if (value === null || value === undefined) return '-';
-  const text = typeof value === 'object' ? JSON.stringify(value) : String(value as string | number | boolean);
+  const text = typeof value === 'string' ? value : JSON.stringify(value);
   return text.replace(UNPRINTABLE, '\uFFFD');
 }
 

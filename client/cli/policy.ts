@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { TenantRecord } from '../../contracts/documents';
+import { BulkheadError } from '../errors';
 import { noun, requireTenant, unknownTenant, verb, withRuntime, type Common } from './command';
 import type { CliApp, CliContext, CliRuntime } from './context';
 import { readDocuments } from './documents';
@@ -8,7 +9,12 @@ import { printFields, printRows } from './output';
 
 /** `bulkhead policy …`: an operator's. */
 export function registerPolicy(program: Command, context: CliContext): void {
-  const group = noun(program, 'policy', 'check, publish and read policies');
+  const group = noun(
+    program,
+    'policy',
+    'check, publish and read policies',
+    'bulkhead policy validate -f policies/regulated_support.yaml',
+  );
 
   verb(group, 'validate', 'check documents; every mistake with its line, exit code 1 if there is any', [
     'bulkhead policy validate -f policies/regulated_support.yaml',
@@ -87,7 +93,14 @@ export function registerPolicy(program: Command, context: CliContext): void {
           throw new UsageError('name a profile, or a tenant with --tenant');
         if (profile !== undefined) {
           const history = await (await runtime.operator()).policyHistory(profile);
-          return printRows(
+          if (history.length === 0) {
+            throw new BulkheadError(
+              'not_found',
+              `profile ${profile} was never published: bulkhead policy publish -f … --reason …`,
+              { reason: 'unknown_policy' },
+            );
+          }
+          printRows(
             context,
             options.output,
             history,
@@ -97,8 +110,9 @@ export function registerPolicy(program: Command, context: CliContext): void {
               BY: (row) => row.actor,
               REASON: (row) => row.reason,
             },
-            `profile ${profile} was never published: bulkhead policy publish -f … --reason …`,
+            '',
           );
+          return;
         }
         const tenant = requireTenant(options.tenant);
         const version = options.version === undefined ? undefined : Number(options.version);
@@ -108,8 +122,17 @@ export function registerPolicy(program: Command, context: CliContext): void {
         const record: TenantRecord | undefined = await store.record();
         if (!record) throw unknownTenant(tenant, runtime.environment);
         const policy = await store.policyText(version);
-        if (!policy) return context.say(`no such policy is published for ${tenant}: everything is denied`);
-        if (options.output === 'json') return printFields(context, 'json', policy, {});
+        if (!policy) {
+          throw new BulkheadError(
+            'not_found',
+            `no such policy is published for ${tenant}; without any, everything is denied`,
+            { reason: 'unknown_policy' },
+          );
+        }
+        if (options.output === 'json') {
+          printFields(context, 'json', policy, {});
+          return;
+        }
         context.say(`# profile ${policy.profile}, version ${policy.version}`);
         context.write(policy.text.endsWith('\n') ? policy.text : `${policy.text}\n`);
       }),

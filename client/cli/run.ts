@@ -14,7 +14,7 @@ interface Who extends Common {
 
 /** `bulkhead run …`: the tenant's side. Each command acts with a bearer token. */
 export function registerRun(program: Command, context: CliContext): void {
-  const group = noun(program, 'run', 'start runs, and see what they do');
+  const group = noun(program, 'run', 'start runs, and see what they do', 'bulkhead run list --tenant acme');
   const asWho = (command: Command): Command =>
     command
       .option(
@@ -74,12 +74,8 @@ export function registerRun(program: Command, context: CliContext): void {
           });
           if (run.acceptance?.notice) context.say(run.acceptance.notice);
           if (options.wait)
-            return printResult(
-              context,
-              options.output,
-              await run.result({ timeoutMs, signal: context.signal }),
-            );
-          printRun(context, options.output, await run.row(), run.acceptance?.existing);
+            printResult(context, options.output, await run.result({ timeoutMs, signal: context.signal }));
+          else printRun(context, options.output, await run.row(), run.acceptance?.existing);
         }),
     );
 
@@ -140,18 +136,12 @@ export function registerRun(program: Command, context: CliContext): void {
     ]),
   )
     .option('--timeout <duration>', 'how long to wait', '10m')
-    .action(async (runId: string, options: Who & { timeout: string }) =>
-      one(options, runId, async (run) =>
-        printResult(
-          context,
-          options.output,
-          await run.result({
-            timeoutMs: durationOption('--timeout', options.timeout),
-            signal: context.signal,
-          }),
-        ),
-      ),
-    );
+    .action(async (runId: string, options: Who & { timeout: string }) => {
+      const timeoutMs = durationOption('--timeout', options.timeout);
+      await one(options, runId, async (run) =>
+        printResult(context, options.output, await run.result({ timeoutMs, signal: context.signal })),
+      );
+    });
 
   asWho(
     verb(group, 'explain <run>', 'what a run waits for, which limit or rule binds, and since when', [

@@ -7,7 +7,12 @@ import { printFields } from './output';
 
 /** `bulkhead secret put`: the secret comes on standard input, so that it is in no shell history and no process list. */
 export function registerSecret(program: Command, context: CliContext): void {
-  const group = noun(program, 'secret', 'keep tenants’ credentials');
+  const group = noun(
+    program,
+    'secret',
+    'keep tenants’ credentials',
+    'bulkhead secret put payments:refund --tenant acme < refund-token.txt',
+  );
 
   verb(group, 'put <capability>', 'keep a credential, read from standard input; the next call uses it', [
     'bulkhead secret put payments:refund --tenant acme < refund-token.txt',

@@ -11,7 +11,12 @@ import { printFields, printRows } from './output';
 
 /** `bulkhead tenant …`: an operator's, with the operator's own access to the database. */
 export function registerTenant(program: Command, context: CliContext): void {
-  const group = noun(program, 'tenant', 'create tenants and see what they are');
+  const group = noun(
+    program,
+    'tenant',
+    'create tenants and see what they are',
+    'bulkhead tenant create -f tenants/acme.yaml',
+  );
 
   verb(
     group,
@@ -141,9 +146,10 @@ async function startControls(
   environments: readonly Environment[],
 ): Promise<void> {
   if (!environments.includes(runtime.environment)) {
-    return context.say(
+    context.say(
       `${name} is not in environment ${runtime.environment}; the workers of ${environments.join(', ')} take it up`,
     );
+    return;
   }
   try {
     await ensureControl(await runtime.temporal(), TenantId.parse(name), runtime.environment);

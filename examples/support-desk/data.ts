@@ -6,7 +6,11 @@ export const TENANTS = ['acme', 'globex', 'initech'] as const;
 export type Tenant = (typeof TENANTS)[number];
 
 /** The workspace that each tenant's support works in. */
-export const WORKSPACES: Readonly<Record<Tenant, string>> = { acme: 'support', globex: 'care', initech: 'desk' };
+export const WORKSPACES: Readonly<Record<Tenant, string>> = {
+  acme: 'support',
+  globex: 'care',
+  initech: 'desk',
+};
 
 /** A change that a ticket is meant to cause, as the effect log of its system would show it; other fields must match the request. */
 export const ExpectedEffect = z.looseObject({
@@ -47,7 +51,8 @@ export interface TenantData {
 }
 
 export function tenantData(tenant: Tenant): TenantData {
-  const read = <T>(name: string, form: z.ZodType<T>): T => form.parse(JSON.parse(readFileSync(exampleFile('data', tenant, `${name}.json`), 'utf8')));
+  const read = <T>(name: string, form: z.ZodType<T>): T =>
+    form.parse(JSON.parse(readFileSync(exampleFile('data', tenant, `${name}.json`), 'utf8')));
   return {
     tickets: read('tickets', z.array(TicketCase)),
     customers: read('customers', z.array(Owned)),
@@ -64,7 +69,8 @@ export function tenantDocuments(tenant: Tenant, values: Readonly<Record<string, 
   const text = readFileSync(exampleFile('tenants', `${tenant}.yaml`), 'utf8');
   return text.replace(/\$\{([A-Z_]+)\}/g, (_all, name: string) => {
     const value = values[name];
-    if (value === undefined) throw new Error(`tenants/${tenant}.yaml asks for \${${name}}, which nothing fills in`);
+    if (value === undefined)
+      throw new Error(`tenants/${tenant}.yaml asks for \${${name}}, which nothing fills in`);
     // Every place is inside single quotes.
     return value.replaceAll("'", "''");
   });
@@ -75,6 +81,7 @@ function exampleFile(...parts: string[]): string {
   for (let folder = __dirname; ; folder = path.dirname(folder)) {
     const file = path.join(folder, 'examples', 'support-desk', ...parts);
     if (existsSync(file) && existsSync(path.join(folder, 'package.json'))) return file;
-    if (folder === path.dirname(folder)) throw new Error(`${parts.join('/')} of the support desk is missing; run from a whole checkout`);
+    if (folder === path.dirname(folder))
+      throw new Error(`${parts.join('/')} of the support desk is missing; run from a whole checkout`);
   }
 }

@@ -32,9 +32,12 @@ async function settle(context: ExampleContext, world: World, tenant: Tenant): Pr
   const real = context.model(tenant);
   await context.apply(tenantDocuments(tenant, documentValues(world.urls, context.environment, real)));
   const credentials = { ...world.credentials(tenant), ...(real ? { 'openai:generate': real.apiKey } : {}) };
-  for (const [capability, secret] of Object.entries(credentials)) await context.putCredential(tenant, capability, secret);
+  for (const [capability, secret] of Object.entries(credentials))
+    await context.putCredential(tenant, capability, secret);
   await context.putKnowledge(tenant, tenantData(tenant).knowledge);
-  context.say(`${tenant}: policy, quota class, credentials and knowledge are in place; model: ${real ? real.name : 'scripted'}`);
+  context.say(
+    `${tenant}: policy, quota class, credentials and knowledge are in place; model: ${real ? real.name : 'scripted'}`,
+  );
 }
 
 /** What the documents in `tenants/` leave open. */

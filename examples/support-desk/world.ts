@@ -52,7 +52,8 @@ export interface World {
 }
 
 const modulesOf = (scriptedModel: boolean): [ProcessId, string][] => {
-  const beside = (...parts: string[]): string => `${path.join(__dirname, ...parts)}${path.extname(__filename)}`;
+  const beside = (...parts: string[]): string =>
+    `${path.join(__dirname, ...parts)}${path.extname(__filename)}`;
   return [
     ...SYSTEMS.map((system): [ProcessId, string] => [system, beside('systems', system)]),
     ...(scriptedModel ? [['models', beside('model', 'server')] as [ProcessId, string]] : []),
@@ -90,38 +91,62 @@ export async function startWorld(options: WorldOptions): Promise<World> {
       { collection: 'accounts', record: { id: `${tenant}-1`, account: `${tenant}-1`, replyMode } },
       ...tickets.map(({ record }) => ({ collection: 'tickets', record })),
     ]);
-    await bringIn(options.stateDir, 'crm', customers.map((record) => ({ collection: 'customers', record })));
-    await bringIn(options.stateDir, 'payments', payments.map((record) => ({ collection: 'payments', record })));
+    await bringIn(
+      options.stateDir,
+      'crm',
+      customers.map((record) => ({ collection: 'customers', record })),
+    );
+    await bringIn(
+      options.stateDir,
+      'payments',
+      payments.map((record) => ({ collection: 'payments', record })),
+    );
   }
   return world;
 }
 
 /** What customers do: write a ticket, pay. Records that are there already stay as they are. */
 export async function bringIn(stateDir: string, system: SystemId, puts: readonly Put[]): Promise<void> {
-  const urls = z.record(z.string(), z.string()).parse(JSON.parse(readFileSync(path.join(stateDir, 'world.json'), 'utf8')));
+  const urls = z
+    .record(z.string(), z.string())
+    .parse(JSON.parse(readFileSync(path.join(stateDir, 'world.json'), 'utf8')));
   const response = await fetch(`${urls[system]}/intake`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', authorization: `Bearer ${credentialsOf(stateDir).intake[system]}` },
+    headers: {
+      'content-type': 'application/json',
+      authorization: `Bearer ${credentialsOf(stateDir).intake[system]}`,
+    },
     body: JSON.stringify({ puts }),
   });
-  if (!response.ok) throw new Error(`${system} took no records in: ${response.status} ${await response.text()}`);
+  if (!response.ok)
+    throw new Error(`${system} took no records in: ${response.status} ${await response.text()}`);
 }
 
 /** Everything that ever happened in the systems outside, by their own logs. */
 export function effectsOutside(stateDir: string): EffectRow[] {
-  return SYSTEMS.flatMap((system) => linesOf(path.join(stateOf(stateDir, system), 'effects.jsonl')).map((line) => EffectRow.parse(JSON.parse(line))));
+  return SYSTEMS.flatMap((system) =>
+    linesOf(path.join(stateOf(stateDir, system), 'effects.jsonl')).map((line) =>
+      EffectRow.parse(JSON.parse(line)),
+    ),
+  );
 }
 
 /** What the scripted model was shown, by account; empty where a real provider answers. */
 export function promptsSeen(stateDir: string): { account: string; text: string }[] {
   const Row = z.looseObject({ account: z.string() });
-  return linesOf(path.join(stateOf(stateDir, 'models'), 'prompts.jsonl')).map((text) => ({ account: Row.parse(JSON.parse(text)).account, text }));
+  return linesOf(path.join(stateOf(stateDir, 'models'), 'prompts.jsonl')).map((text) => ({
+    account: Row.parse(JSON.parse(text)).account,
+    text,
+  }));
 }
 
 /** Every secret value there is in this world, to search for where none may be. */
 export function secretsOf(stateDir: string): string[] {
   const { tenants, intake } = credentialsOf(stateDir);
-  return [...Object.values(tenants).flatMap((byCapability) => Object.values(byCapability)), ...Object.values(intake)];
+  return [
+    ...Object.values(tenants).flatMap((byCapability) => Object.values(byCapability)),
+    ...Object.values(intake),
+  ];
 }
 
 const stateOf = (stateDir: string, id: ProcessId): string => path.join(stateDir, 'systems', id);
@@ -130,16 +155,25 @@ const stateOf = (stateDir: string, id: ProcessId): string => path.join(stateDir,
 function linesOf(file: string): string[] {
   if (!existsSync(file)) return [];
   const text = readFileSync(file, 'utf8');
-  return text.slice(0, text.lastIndexOf('\n') + 1).split('\n').filter(Boolean);
+  return text
+    .slice(0, text.lastIndexOf('\n') + 1)
+    .split('\n')
+    .filter(Boolean);
 }
 
 /** Made once per state folder, random; a later start finds the same. */
 function credentialsOf(stateDir: string): Credentials {
   const file = path.join(stateDir, 'credentials.json');
   if (existsSync(file)) return Credentials.parse(JSON.parse(readFileSync(file, 'utf8')));
-  const secret = (what: string): string => `${what.replace(/[^a-z]/g, '-')}-${randomBytes(24).toString('base64url')}`;
+  const secret = (what: string): string =>
+    `${what.replace(/[^a-z]/g, '-')}-${randomBytes(24).toString('base64url')}`;
   const made: Credentials = {
-    tenants: Object.fromEntries(TENANTS.map((tenant) => [tenant, Object.fromEntries(Object.keys(CAPABILITIES).map((name) => [name, secret(name)]))])),
+    tenants: Object.fromEntries(
+      TENANTS.map((tenant) => [
+        tenant,
+        Object.fromEntries(Object.keys(CAPABILITIES).map((name) => [name, secret(name)])),
+      ]),
+    ),
     intake: Object.fromEntries(SYSTEMS.map((system) => [system, secret('intake')])),
   };
   mkdirSync(stateDir, { recursive: true });
@@ -152,11 +186,23 @@ function tokenFileOf(credentials: Credentials, id: ProcessId): TokenFile {
     Object.entries(byCapability).flatMap(([name, secret]) => {
       const capability = CAPABILITIES[name];
       if (capability?.system !== id) return [];
-      return [{ name: `${tenant}/${name}`, sha256: tokenDigest(secret), account: `${tenant}-1`, may: [capability.may] }];
+      return [
+        {
+          name: `${tenant}/${name}`,
+          sha256: tokenDigest(secret),
+          account: `${tenant}-1`,
+          may: [capability.may],
+        },
+      ];
     }),
   );
   const intake = credentials.intake[id];
-  return { tokens: intake === undefined ? tokens : [...tokens, { name: 'intake', sha256: tokenDigest(intake), account: 'intake', may: ['intake'] }] };
+  return {
+    tokens:
+      intake === undefined
+        ? tokens
+        : [...tokens, { name: 'intake', sha256: tokenDigest(intake), account: 'intake', may: ['intake'] }],
+  };
 }
 
 /** Whole or not at all, and for the owner alone. */

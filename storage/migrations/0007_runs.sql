@@ -134,6 +134,7 @@ declare
   t ledgers;
   r runs;
   n timestamptz;
+  reason text := p_stop_reason;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -145,13 +146,17 @@ begin
   if r.state = 'closed' then
     return r.stop_reason;
   end if;
-  update runs set state = 'closed', stop_reason = p_stop_reason, output_ref = p_output_ref, closed_at = n, touched_at = n
+  -- Calls that the fence cut off answer in many ways; why the run ended is the operator's act.
+  if t.mode = 'killed' and reason not in ('completed', 'cancelled') then
+    reason := 'killed';
+  end if;
+  update runs set state = 'closed', stop_reason = reason, output_ref = p_output_ref, closed_at = n, touched_at = n
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'left', 'at', iso(n), 'run', p_run, 'temporalRun', p_temporal_run,
-    'stopReason', p_stop_reason, 'outputRef', p_output_ref, 'steps', r.steps, 'toolCalls', r.tool_calls,
+    'stopReason', reason, 'outputRef', p_output_ref, 'steps', r.steps, 'toolCalls', r.tool_calls,
     'microUsd', r.spent_micro_usd, 'refusals', r.refusals), '{}');
   perform ledger_save(t, true);
-  return p_stop_reason;
+  return reason;
 end $$;
 
 -- Shows what an open run waits for. Closing is leave_run's alone.

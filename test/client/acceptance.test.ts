@@ -1,4 +1,5 @@
 import { Client, Connection } from '@temporalio/client';
+import { BulkheadError } from '../../client/errors';
 import { acceptRun, type RunRequest } from '../../client/acceptance';
 import { startAccepted } from '../../client/start';
 import type { VerifiedPrincipal } from '../../client/identity';
@@ -6,7 +7,9 @@ import { TenantId, WorkspaceId } from '../../contracts/ids';
 import { mintScope } from '../../contracts/scope-mint';
 import { generateEnvelopeKeys } from '../../secrets/envelope-keys';
 import { createEnvelopeSigner } from '../../secrets/envelope-signer';
+import { Client as Postgres } from 'pg';
 import { openStorage } from '../../storage/open';
+import { createTestDatabase } from '../support/database';
 import { createTestStack, type TestStack } from '../support/stack';
 
 const TENANTS = `
@@ -76,14 +79,15 @@ describe('E1 acceptance is the only minter of envelopes', () => {
     const run = await start({ target: { system: 'keeper', recordId: CANARY } });
     const handle = stack.temporal.workflow.getHandle(run.workflowId);
     const about = await handle.describe();
-    expect(about.searchAttributes).toMatchObject({
-      TenantId: ['acme'],
-      Environment: [stack.environment],
-      WorkspaceId: ['main'],
-      AgentId: [agent],
-      PolicyProfile: ['careful'],
-      QuotaClass: ['small'],
-      RunState: ['accepted'],
+    const attributes = about.typedSearchAttributes.getAll().map(({ key, value }) => [key.name, value]);
+    expect(Object.fromEntries(attributes)).toMatchObject({
+      TenantId: 'acme',
+      Environment: stack.environment,
+      WorkspaceId: 'main',
+      AgentId: agent,
+      PolicyProfile: 'careful',
+      QuotaClass: 'small',
+      RunState: 'accepted',
     });
     expect(about.memo ?? {}).toEqual({});
     expect(await about.staticSummary()).toBe(`${agent} for acme on a record in keeper`);
@@ -237,21 +241,21 @@ describe('N1 acceptance is apart from execution', () => {
     await expect(startAccepted(stack.temporal, accepted.signed)).resolves.toBe('already');
   }, 30_000);
 
-  test('N1 with the database away nothing is accepted and nothing is started', async () => {
-    const storage = openStorage({
-      databaseUrl: 'postgresql://bulkhead_app:x@127.0.0.1:1/none',
-      environment: stack.environment,
-    });
-    const ports = {
-      storage,
-      signer: createEnvelopeSigner(await generateEnvelopeKeys()),
-      temporal: stack.temporal,
-    };
+  test('N1 with the database out of reach nothing is accepted and nothing is started', async () => {
+    const database = await createTestDatabase();
+    const admin = new Postgres({ connectionString: database.adminUrl });
+    await admin.connect();
+    await admin.query(`alter database ${database.name} connection limit 0`);
+    const storage = openStorage({ databaseUrl: database.appUrl, environment: stack.environment });
+    const signer = createEnvelopeSigner(await generateEnvelopeKeys());
+    const ports = { storage, signer, temporal: stack.temporal };
     await expect(acceptRun(ports, principal('acme'), { agent, input: {} })).rejects.toMatchObject({
       code: 'unavailable',
       reason: 'database',
     });
     await storage.close();
+    await admin.end();
+    await database.drop();
   });
 
   test('O1 a killed tenant’s run is refused by the operator’s act, and after the release accepted', async () => {
@@ -275,7 +279,8 @@ describe('E1 a run is visible to its tenant and workspaces alone', () => {
         .run({ token: await stack.token(tenant, workspaces ? { workspaces } : {}), runId: id })
         .then(
           () => 'found',
-          (error: { code: string; message: string }) => `${error.code} ${error.message}`,
+          (error: unknown) =>
+            error instanceof BulkheadError ? `${error.code} ${error.message}` : String(error),
         );
     expect(await asked('acme', runId)).toBe('found');
     const none = await asked('globex', '00000000-0000-4000-8000-000000000000');
@@ -342,7 +347,7 @@ describe('Q5 the result of a run is its row’s', () => {
     const run = await start();
     const error: Error = await run.result({ timeoutMs: 300 }).then(
       () => Promise.reject(new Error('it ended')),
-      (caught: Error) => caught,
+      (caught: unknown) => caught as Error,
     );
     expect(error).toMatchObject({ code: 'timeout' });
     expect(error.message).toContain('accepted');

@@ -192,7 +192,7 @@ describe('E1 tenant spoof: every false token is refused, with its reason and a r
       .verify(false_)
       .then(
         () => Promise.reject(new Error('it was believed')),
-        (caught: Error) => caught,
+        (caught: unknown) => caught as Error,
       );
     expect(error).toMatchObject({ name: 'BulkheadError', code: 'unauthenticated', reason });
     expect(error.message).toMatch(/bulkhead token|clocks/);

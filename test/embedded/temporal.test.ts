@@ -43,7 +43,10 @@ async function startWorkflow(address: string, workflowId: string): Promise<void>
 async function isOpen(address: string, workflowId: string): Promise<boolean> {
   const connection = await Connection.connect({ address });
   try {
-    const { workflowExecutionInfo } = await connection.workflowService.describeWorkflowExecution({ namespace: 'prod', execution: { workflowId } });
+    const { workflowExecutionInfo } = await connection.workflowService.describeWorkflowExecution({
+      namespace: 'prod',
+      execution: { workflowId },
+    });
     return workflowExecutionInfo?.closeTime == null;
   } finally {
     await connection.close();
@@ -52,18 +55,30 @@ async function isOpen(address: string, workflowId: string): Promise<boolean> {
 
 test('U4 the embedded Temporal has a namespace per environment, each with the search attributes, and ends when stopped', async () => {
   const pids: number[] = [];
-  const temporal = await startTemporal({ binary, state: 'inMemory', namespaces: ['prod', 'staging'], onSpawn: (pid) => pids.push(pid) });
+  const temporal = await startTemporal({
+    binary,
+    state: 'inMemory',
+    namespaces: ['prod', 'staging'],
+    onSpawn: (pid) => pids.push(pid),
+  });
   try {
     for (const namespace of ['prod', 'staging']) {
-      expect(await attributesOf(temporal.address, namespace)).toEqual(expect.arrayContaining([...SEARCH_ATTRIBUTES]));
+      expect(await attributesOf(temporal.address, namespace)).toEqual(
+        expect.arrayContaining([...SEARCH_ATTRIBUTES]),
+      );
     }
     expect((await fetch(temporal.uiUrl)).status).toBe(200);
     expect(pids).toEqual([temporal.pid]);
 
     // The same server, as one that is not ours: namespaces and attributes are made through its API, twice harmlessly.
-    await Promise.all([prepareTemporal(temporal.address, ['later']), prepareTemporal(temporal.address, ['later'])]);
+    await Promise.all([
+      prepareTemporal(temporal.address, ['later']),
+      prepareTemporal(temporal.address, ['later']),
+    ]);
     await prepareTemporal(temporal.address, ['prod', 'later']);
-    expect(await attributesOf(temporal.address, 'later')).toEqual(expect.arrayContaining([...SEARCH_ATTRIBUTES]));
+    expect(await attributesOf(temporal.address, 'later')).toEqual(
+      expect.arrayContaining([...SEARCH_ATTRIBUTES]),
+    );
   } finally {
     await temporal.stop();
   }
@@ -110,8 +125,12 @@ test('U4 a taken port is stepped around, and its owner is left alone', async () 
 });
 
 test('U4 a server that cannot start says why, and an unreachable one names the remedy', async () => {
-  await expect(startTemporal({ binary: '/nonexistent/temporal', state: 'inMemory', namespaces: ['prod'] })).rejects.toThrow(/did not start/);
-  await expect(startTemporal({ binary: '/bin/false', state: 'inMemory', namespaces: ['prod'] })).rejects.toThrow(/ended by itself \(code 1\)/);
+  await expect(
+    startTemporal({ binary: '/nonexistent/temporal', state: 'inMemory', namespaces: ['prod'] }),
+  ).rejects.toThrow(/did not start/);
+  await expect(
+    startTemporal({ binary: '/bin/false', state: 'inMemory', namespaces: ['prod'] }),
+  ).rejects.toThrow(/ended by itself \(code 1\)/);
   await expect(prepareTemporal('127.0.0.1:1', ['prod'])).rejects.toThrow(/TEMPORAL_ADDRESS/);
 });
 

@@ -89,6 +89,21 @@ describe('E2 the envelope is proven before any effect', () => {
     }
   });
 
+  test('E2 the signature has one spelling: the same bytes written otherwise are refused', async () => {
+    const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+    const { signature } = signed.proof;
+    // 64 bytes fill 85 characters and two bits of the last one.
+    const last = alphabet.indexOf(signature.at(-1) ?? '');
+    const sibling = `${signature.slice(0, -1)}${alphabet[last ^ 1] ?? ''}`;
+    expect(Buffer.from(sibling, 'base64url')).toEqual(Buffer.from(signature, 'base64url'));
+    for (const other of [sibling, `${signature}==`, `${signature}\n`]) {
+      await rejects(
+        { envelope: signed.envelope, proof: { ...signed.proof, signature: other } },
+        'bad_signature',
+      );
+    }
+  });
+
   test('E3 a worker of another environment refuses it', async () =>
     rejects(signed, 'other_environment', ID, 'staging'));
 

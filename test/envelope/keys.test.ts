@@ -1,4 +1,5 @@
-import { SignedEnvelope } from '../../contracts/envelope';
+import type { JWK } from 'jose';
+import type { SignedEnvelope } from '../../contracts/envelope';
 import { generateEnvelopeKeys } from '../../secrets/envelope-keys';
 import { createEnvelopeSigner } from '../../secrets/envelope-signer';
 import { createEnvelopeVerifier } from '../../secrets/envelope-verifier';
@@ -53,8 +54,7 @@ describe('E2 keys rotate while runs go on', () => {
 
   test('E2 key sets that cannot be meant are refused at once', async () => {
     const { jwks, signingKey } = await generateEnvelopeKeys();
-    const verifierOf = (keys: object[]) =>
-      createEnvelopeVerifier({ jwks: { keys } as typeof jwks, environment: 'prod' });
+    const verifierOf = (keys: JWK[]) => createEnvelopeVerifier({ jwks: { keys }, environment: 'prod' });
     expect(() => verifierOf([])).toThrow(/key set/);
     expect(() => verifierOf([{ kty: 'oct', k: 'c2VjcmV0', kid: 'a' }])).toThrow(/Ed25519/);
     expect(() => verifierOf([...jwks.keys, ...jwks.keys])).toThrow(/two keys/);

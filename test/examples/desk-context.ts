@@ -9,10 +9,25 @@ import type { Processes } from './processes';
 const CALLS_IN_FLIGHT = 8;
 
 /** The example's context without engine and database, for its own tests: runs live in this process. */
-export function deskContext(stateDir: string, processes: Processes): ExampleContext & { said: string[]; tenants: Map<string, DeskTenant> } {
+export function deskContext(
+  stateDir: string,
+  processes: Processes,
+): ExampleContext & { said: string[]; tenants: Map<string, DeskTenant> } {
   const tenants = new Map<string, DeskTenant>();
-  const runs = new Map<string, { ending: Promise<DeskEnding>; acceptedAt: string; tenant: string; runId: string }>();
-  const control = new Map<string, { mode: string; fencedAt: string | null; containedAt: string | null; drainedAt: string | null; inFlight: number }>();
+  const runs = new Map<
+    string,
+    { ending: Promise<DeskEnding>; acceptedAt: string; tenant: string; runId: string }
+  >();
+  const control = new Map<
+    string,
+    {
+      mode: string;
+      fencedAt: string | null;
+      containedAt: string | null;
+      drainedAt: string | null;
+      inFlight: number;
+    }
+  >();
   const said: string[] = [];
   const tenant = (name: string): DeskTenant => {
     const found = tenants.get(name);
@@ -20,13 +35,37 @@ export function deskContext(stateDir: string, processes: Processes): ExampleCont
     return found;
   };
   const controlOf = (name: string) => {
-    const state = control.get(name) ?? { mode: 'normal', fencedAt: null, containedAt: null, drainedAt: null, inFlight: 0 };
+    const state = control.get(name) ?? {
+      mode: 'normal',
+      fencedAt: null,
+      containedAt: null,
+      drainedAt: null,
+      inFlight: 0,
+    };
     control.set(name, state);
     return state;
   };
-  const reportOf = async ({ ending, acceptedAt, runId }: { ending: Promise<DeskEnding>; acceptedAt: string; runId: string }): Promise<RunReport> => {
+  const reportOf = async ({
+    ending,
+    acceptedAt,
+    runId,
+  }: {
+    ending: Promise<DeskEnding>;
+    acceptedAt: string;
+    runId: string;
+  }): Promise<RunReport> => {
     const { stopReason, steps, toolCalls, refusals } = await ending;
-    return { runId, state: 'closed', stopReason, steps, toolCalls, refusals: refusals.length, spentMicroUsd: 0, acceptedAt, closedAt: new Date().toISOString() };
+    return {
+      runId,
+      state: 'closed',
+      stopReason,
+      steps,
+      toolCalls,
+      refusals: refusals.length,
+      spentMicroUsd: 0,
+      acceptedAt,
+      closedAt: new Date().toISOString(),
+    };
   };
   const runOf = (runId: string) => {
     const run = [...runs.values()].find((one) => one.runId === runId);
@@ -49,7 +88,12 @@ export function deskContext(stateDir: string, processes: Processes): ExampleCont
         if (document.kind !== 'Tenant') continue;
         const compiled = compileProfile({ text: profiles[0]?.text ?? '', version: 1, ...app });
         if (!compiled.ok) throw new Error(formatMistakes(compiled.mistakes, 'example'));
-        tenants.set(document.document.metadata.name, { document: document.document, policy: compiled.policy, credentials: new Map(), knowledge: [] });
+        tenants.set(document.document.metadata.name, {
+          document: document.document,
+          policy: compiled.policy,
+          credentials: new Map(),
+          knowledge: [],
+        });
       }
       return Promise.resolve();
     },

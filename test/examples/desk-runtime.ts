@@ -45,7 +45,14 @@ const Completion = z.looseObject({
       z.looseObject({
         message: z.looseObject({
           content: z.string().nullable(),
-          tool_calls: z.array(z.looseObject({ id: z.string(), function: z.looseObject({ name: z.string(), arguments: z.string() }) })).optional(),
+          tool_calls: z
+            .array(
+              z.looseObject({
+                id: z.string(),
+                function: z.looseObject({ name: z.string(), arguments: z.string() }),
+              }),
+            )
+            .optional(),
         }),
       }),
     )
@@ -57,7 +64,13 @@ const agent = app.agents.get('support_triage');
 if (!agent) throw new Error('the support desk has no support_triage');
 const MAX_STEPS = 12;
 
-const denied = (rule: string, rules: readonly string[] = [rule], message = rule): Refusal => ({ kind: 'denied', origin: 'policy', rule, rules: [...rules], message });
+const denied = (rule: string, rules: readonly string[] = [rule], message = rule): Refusal => ({
+  kind: 'denied',
+  origin: 'policy',
+  rule,
+  rules: [...rules],
+  message,
+});
 
 /**
  * Plays the runtime for one run, without an engine or a database: form, scope, policy, then the real action over the
@@ -72,7 +85,12 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
   const owns = ({ system, account }: RecordRef): boolean =>
     tenant.document.scope.some((own) => own.system === system && own.account === account);
 
-  const httpFor = (url: string, connection: boolean, secret: string | null, key: string | null): GovernedHttp =>
+  const httpFor = (
+    url: string,
+    connection: boolean,
+    secret: string | null,
+    key: string | null,
+  ): GovernedHttp =>
     pools.open({
       poolKey: run.tenant,
       baseUrl: new URL(url),
@@ -84,7 +102,11 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
       remainingMs: () => 20_000,
     });
 
-  const callTool = async (name: string, raw: unknown, key: string): Promise<{ outcome: 'done'; result: unknown } | { outcome: string; refusal: Refusal }> => {
+  const callTool = async (
+    name: string,
+    raw: unknown,
+    key: string,
+  ): Promise<{ outcome: 'done'; result: unknown } | { outcome: string; refusal: Refusal }> => {
     const refuse = (refusal: Refusal, action: string) => {
       refusals.push({ action, refusal });
       return { outcome: refusal.kind, refusal };
@@ -92,11 +114,18 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
     const action: Action | undefined = app.actions.get(actionOfToolName(name));
     if (!action) return refuse(denied('unknown_action'), 'unknown.action');
     const parsed = action.args.safeParse(raw);
-    if (!parsed.success) return refuse(denied('schema', ['schema'], z.prettifyError(parsed.error)), action.name);
+    if (!parsed.success)
+      return refuse(denied('schema', ['schema'], z.prettifyError(parsed.error)), action.name);
     const args = parsed.data;
-    const foreign = (action.records?.(args, undefined) ?? []).find(({ system, id }) => !known.has(`${system} ${id}`));
+    const foreign = (action.records?.(args, undefined) ?? []).find(
+      ({ system, id }) => !known.has(`${system} ${id}`),
+    );
     if (foreign) return refuse(denied('scope.record_unknown'), action.name);
-    const url = action.destination ? action.destination(args) : action.system === null ? null : (tenant.document.connections[action.system as never] ?? '');
+    const url = action.destination
+      ? action.destination(args)
+      : action.system === null
+        ? null
+        : (tenant.document.connections[action.system as never] ?? '');
     const decision = tenant.policy.decide({
       agentId: 'support_triage',
       agentClass: 'support',
@@ -112,32 +141,54 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
       args,
       facts,
     });
-    if (decision.effect === 'deny') return refuse(denied(decision.rules[0] ?? '', decision.rules, decision.message), action.name);
+    if (decision.effect === 'deny')
+      return refuse(denied(decision.rules[0] ?? '', decision.rules, decision.message), action.name);
     if (action.secret !== null) {
       const secret = tenant.policy.mayUseSecret('support_triage', action.secret);
-      if (secret.effect === 'deny') return refuse(denied(secret.rules[0] ?? '', secret.rules, secret.message), action.name);
+      if (secret.effect === 'deny')
+        return refuse(denied(secret.rules[0] ?? '', secret.rules, secret.message), action.name);
     }
     const context = {
       envelope: {} as Envelope,
-      http: httpFor(url ?? 'http://nowhere.invalid', action.destination === null, action.secret, action.effect === 'read' ? null : key),
+      http: httpFor(
+        url ?? 'http://nowhere.invalid',
+        action.destination === null,
+        action.secret,
+        action.effect === 'read' ? null : key,
+      ),
       knowledge: {
         search: (query: string, limit: number) =>
-          Promise.resolve(tenant.knowledge.filter(({ title, text }) => `${title} ${text}`.toLowerCase().includes(query.toLowerCase())).slice(0, limit).map((found) => ({ ...found, score: 1 }))),
+          Promise.resolve(
+            tenant.knowledge
+              .filter(({ title, text }) => `${title} ${text}`.toLowerCase().includes(query.toLowerCase()))
+              .slice(0, limit)
+              .map((found) => ({ ...found, score: 1 })),
+          ),
       },
       idempotencyKey: key,
       signal: AbortSignal.timeout(20_000),
     };
-    if (!(await slots.enter())) return { outcome: 'killed', refusal: { ...denied('killed'), kind: 'killed', origin: 'control' } };
+    if (!(await slots.enter()))
+      return { outcome: 'killed', refusal: { ...denied('killed'), kind: 'killed', origin: 'control' } };
     try {
       const result: unknown = action.result.parse(await action.run(context, args));
       const records = action.records?.(args, result) ?? [];
       if (!records.every(owns)) return refuse(denied('scope.record_foreign'), action.name);
       records.forEach((record) => known.set(`${record.system} ${record.id}`, record));
       if (action.facts) Object.assign(facts, action.facts.schema.parse(action.facts.from(args, result)));
-      if (action.verify && !(await action.verify(context, args, result))) throw new Error(`${action.name} reads back otherwise`);
+      if (action.verify && !(await action.verify(context, args, result)))
+        throw new Error(`${action.name} reads back otherwise`);
       return { outcome: 'done', result };
     } catch (error) {
-      return refuse({ ...denied('http'), kind: 'failed', origin: 'provider', message: error instanceof Error ? error.message : 'failed' }, action.name);
+      return refuse(
+        {
+          ...denied('http'),
+          kind: 'failed',
+          origin: 'provider',
+          message: error instanceof Error ? error.message : 'failed',
+        },
+        action.name,
+      );
     } finally {
       slots.leave();
     }
@@ -149,13 +200,25 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
   ];
   const tools = (agent?.actions ?? []).map((name) => ({
     type: 'function',
-    function: { name: toolNameOfAction(name), parameters: z.toJSONSchema(app.actions.get(name)?.args ?? z.object({}), { io: 'input' }) },
+    function: {
+      name: toolNameOfAction(name),
+      parameters: z.toJSONSchema(app.actions.get(name)?.args ?? z.object({}), { io: 'input' }),
+    },
   }));
   try {
     for (let step = 0; step < MAX_STEPS; step += 1) {
       if (slots.stopped()) return { stopReason: 'killed', toolCalls, steps: step, refusals };
-      const model = httpFor(tenant.document.connections['openai' as never] ?? '', true, 'openai:generate', null);
-      const answer = await model.post('/chat/completions', { model: tenant.document.models['openai/support-desk'], messages, tools });
+      const model = httpFor(
+        tenant.document.connections['openai' as never] ?? '',
+        true,
+        'openai:generate',
+        null,
+      );
+      const answer = await model.post('/chat/completions', {
+        model: tenant.document.models['openai/support-desk'],
+        messages,
+        tools,
+      });
       const message = Completion.parse(answer.body).choices[0]?.message;
       messages.push({ role: 'assistant', ...message });
       const calls = message?.tool_calls ?? [];
@@ -163,7 +226,11 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
       for (const [index, call] of calls.entries()) {
         if (slots.stopped()) return { stopReason: 'killed', toolCalls, steps: step, refusals };
         toolCalls += 1;
-        const seen = await callTool(call.function.name, JSON.parse(call.function.arguments), `${run.runId}-${step}.${index + 1}`);
+        const seen = await callTool(
+          call.function.name,
+          JSON.parse(call.function.arguments),
+          `${run.runId}-${step}.${index + 1}`,
+        );
         messages.push({ role: 'tool', tool_call_id: call.id, content: JSON.stringify(seen) });
       }
     }

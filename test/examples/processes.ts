@@ -10,7 +10,11 @@ export class Processes {
   readonly #children = new Set<ChildProcess>();
 
   /** Starts a TypeScript module as a process; resolves once it printed its address. */
-  start = async (name: string, modulePath: string, env: Record<string, string>): Promise<{ pid: number; url: string }> => {
+  start = async (
+    name: string,
+    modulePath: string,
+    env: Record<string, string>,
+  ): Promise<{ pid: number; url: string }> => {
     const child = spawn(process.execPath, ['--require', REGISTER, modulePath], {
       env: { PATH: process.env.PATH ?? '', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -21,7 +25,9 @@ export class Processes {
     const exited = once(child, 'exit').then(([code]) => {
       throw new Error(`${name} ended with ${String(code)}: ${errors}`);
     });
-    const line = once(createInterface({ input: child.stdout }), 'line').then(([text]) => JSON.parse(String(text)) as { url: string });
+    const line = once(createInterface({ input: child.stdout }), 'line').then(
+      ([text]) => JSON.parse(String(text)) as { url: string },
+    );
     const ready = await Promise.race([line, exited]);
     exited.catch(() => undefined);
     return { pid: child.pid ?? 0, url: ready.url };
@@ -38,6 +44,8 @@ export class Processes {
   }
 
   async end(): Promise<void> {
-    await Promise.all([...this.#children].map((child) => (child.exitCode === null && child.signalCode === null && child.pid !== undefined ? this.kill(child.pid) : undefined)));
+    for (const { pid, exitCode, signalCode } of [...this.#children]) {
+      if (exitCode === null && signalCode === null && pid !== undefined) await this.kill(pid);
+    }
   }
 }

@@ -16,7 +16,8 @@ afterAll(async () => {
   rmSync(stateDir, { recursive: true, force: true });
 });
 
-const wrong = (rows: readonly { ok: boolean; tenant: string; note: string }[]): string[] => rows.filter(({ ok }) => !ok).map(({ tenant, note }) => `${tenant} ${note}`);
+const wrong = (rows: readonly { ok: boolean; tenant: string; note: string }[]): string[] =>
+  rows.filter(({ ok }) => !ok).map(({ tenant, note }) => `${tenant} ${note}`);
 
 describe('the support desk, its actions and policies against its real servers', () => {
   it('U4 every ticket ends as it says: each intended change once, each hostile order refused by its rule', async () => {
@@ -33,7 +34,7 @@ describe('the support desk, its actions and policies against its real servers', 
   }, 120_000);
 
   it('O1 the kill scenario: nothing after containment, others end right, acme works again; twice on one state', async () => {
-    for (const _round of [1, 2]) {
+    for (let round = 1; round <= 2; round += 1) {
       const rows = await example.scenarios.kill?.(context);
       expect(wrong(rows ?? [])).toEqual([]);
       expect(rows?.some(({ stopReason }) => stopReason === 'killed')).toBe(true);

@@ -33,6 +33,7 @@ export const WIDE: LedgerLimits = {
 /** A database of its own, the real clock until `setClock` stops it. */
 export class LedgerWorld {
   readonly platform;
+  #clockStopped = false;
   private constructor(
     readonly database: TestDatabase,
     /** The superuser. */
@@ -59,9 +60,15 @@ export class LedgerWorld {
 
   /** Stops the ledger's clock at this time; only a superuser can. */
   async setClock(at: Date): Promise<void> {
-    await this.admin.query(
-      `create or replace function bulkhead.now() returns timestamptz language sql volatile as 'select ''${at.toISOString()}''::timestamptz'`,
-    );
+    if (!this.#clockStopped) {
+      await this.admin.query(`
+        create table public.stopped_clock (at timestamptz not null);
+        insert into public.stopped_clock values ('epoch');
+        grant select on public.stopped_clock to bulkhead_owner, bulkhead_sweep;
+        create or replace function bulkhead.now() returns timestamptz language sql volatile as 'select at from public.stopped_clock'`);
+      this.#clockStopped = true;
+    }
+    await this.admin.query('update public.stopped_clock set at = $1', [at]);
   }
 
   async tenant(

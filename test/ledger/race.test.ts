@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Pool } from 'pg';
 import { isStorageBusy } from '../../contracts/storage-busy';
-import { LedgerWorld } from './harness';
+import { digest, LedgerWorld, WIDE } from './harness';
 import { recount } from './recount';
 
 /**
@@ -71,6 +71,53 @@ test('Q2 racing admissions never pass the cap, and killed backends lose or leak 
     expect(admitted).toBeGreaterThan(CAP);
     expect(lostAnswers).toBeGreaterThan(0);
     expect(counted).toMatchObject({ inflight: 0, violations: [], days: { [row.tool_day]: CAP } });
+    expect(await tenant.verify()).toEqual({ intact: true });
+  } finally {
+    await world.close();
+  }
+});
+
+test('O1 Q2 fences, limits, reaping and calls race on the same rows: no deadlock, nothing admitted behind a fence', async () => {
+  const world = await LedgerWorld.open(CONNECTIONS);
+  try {
+    const tenant = await world.tenant({ callsInFlight: 6 });
+    const runId = await tenant.run();
+    let turns = 0;
+    // Leases of a millisecond on three keys, so that take-over, reaping and late settlement meet all the time.
+    const worker = async (index: number) => {
+      const callClass = index % 2 === 0 ? 'read' : 'write';
+      while (turns < 900) {
+        const request = tenant.admission(runId, `0.${(turns += 1) % 3}`, {
+          callClass,
+          leaseMs: 1,
+          digest: digest(callClass),
+        });
+        const answer = await tenant.store.admit(request);
+        if (answer.answer === 'admitted' || answer.answer === 'recover') {
+          await tenant.store.settle(tenant.settlement(request, { result: 'open' }));
+        }
+      }
+    };
+    const operator = async () => {
+      while (turns < 900) {
+        const { fenceEpoch } = await tenant.store.kill({ reason: 'race', actor: 'op' });
+        await tenant.store.markContained(fenceEpoch);
+        await tenant.store.release({ reason: 'race', actor: 'op' });
+        await world.platform.reapCalls(10);
+        await tenant.setLimits({ ...WIDE, callsInFlight: 2 + (fenceEpoch % 5) });
+        await tenant.store.setRunState(runId, fenceEpoch % 2 === 0 ? 'running' : 'throttled');
+      }
+    };
+    // Any error, a deadlock's among them, ends the test.
+    await Promise.all([...Array.from({ length: 6 }, (_, index) => worker(index)), operator()]);
+
+    const entries = await tenant.journal();
+    const kinds = new Set(entries.map((entry) => (JSON.parse(entry.facts) as { kind: string }).kind));
+    expect([...kinds]).toEqual(
+      expect.arrayContaining(['admitted', 'settled', 'refused', 'killed', 'released']),
+    );
+    expect(recount(entries)).toMatchObject({ inflight: await tenant.claimed(), violations: [] });
+    expect((await tenant.row()).inflight).toBe(await tenant.claimed());
     expect(await tenant.verify()).toEqual({ intact: true });
   } finally {
     await world.close();

@@ -104,7 +104,7 @@ const cases: [string, string, string][] = [
   [refund('when: resource.id == "main"'), 'rules[0].when', 'type error'],
   [refund('when: context.model == "x"'), 'rules[0].when', 'there is no context.model'],
   [
-    refund('when: context.args["amountCents"] == "5"'),
+    refund('when: context.args.amountCents == "5"'),
     'rules[0].when',
     'type error: the types Long and String are not compatible',
   ],
@@ -158,7 +158,12 @@ const cases: [string, string, string][] = [
   ]),
 ];
 
-test.each(cases)('U3 a profile is refused, at the right place: %s', (rule, path, words) => {
+const titled = cases.map(([rule, ...rest]): [string, string, string, string] => [
+  rule.slice(0, 120),
+  rule,
+  ...rest,
+]);
+test.each(titled)('U3 a profile is refused, at the right place: %s', (_, rule, path, words) => {
   const mistakes = mistakesOf(profile([rule]));
   expect(mistakes).toEqual([
     expect.objectContaining({

@@ -14,7 +14,13 @@ const broken = {};
 for (const entry of readdirSync(fixtures, { withFileTypes: true })) {
   if (!entry.isDirectory()) continue;
   const baseDir = path.join(fixtures, entry.name);
-  const { output } = await cruise(['.'], { ...cruiseOptions, baseDir, ruleSet: { forbidden }, validate: true }, cruiseOptions.enhancedResolveOptions);
+  const { output } = await cruise(
+    ['.'],
+    { ...cruiseOptions, baseDir, ruleSet: { forbidden }, validate: true },
+    cruiseOptions.enhancedResolveOptions,
+  );
   broken[entry.name] = [...new Set(output.summary.violations.map((violation) => violation.rule.name))];
 }
-process.stdout.write(JSON.stringify({ rules: forbidden.map(({ name, comment }) => ({ name, comment })), broken }));
+process.stdout.write(
+  JSON.stringify({ rules: forbidden.map(({ name, comment }) => ({ name, comment })), broken }),
+);

@@ -83,8 +83,8 @@ async function drop(adminUrl: string, name: string): Promise<void> {
 
 async function asAdmin(adminUrl: string, work: (admin: Client) => Promise<void>): Promise<void> {
   const admin = new Client({ connectionString: adminUrl, application_name: 'test/admin' });
-  await admin.connect();
   try {
+    await admin.connect();
     await work(admin);
   } finally {
     await admin.end();

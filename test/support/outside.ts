@@ -16,6 +16,8 @@ export interface Outside {
   readonly effects: OutsideEffect[];
   /** Every request that arrived, effect or not. */
   readonly requests: { method: string; path: string; bearer: string }[];
+  /** The most requests ever under way at once, since last set. */
+  mostAtOnce: number;
   /** Set to change how the next requests are answered. */
   faults: {
     delayMs?: number;
@@ -34,7 +36,8 @@ export async function startOutside(account: string): Promise<Outside> {
   const effects: OutsideEffect[] = [];
   const requests: Outside['requests'] = [];
   const byKey = new Map<string, unknown>();
-  const outside: { faults: Outside['faults'] } = { faults: {} };
+  const outside: Pick<Outside, 'faults' | 'mostAtOnce'> = { faults: {}, mostAtOnce: 0 };
+  let atOnce = 0;
 
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const body: unknown = await bodyOf(request);
@@ -65,6 +68,9 @@ export async function startOutside(account: string): Promise<Outside> {
   };
 
   const server = createServer((request, response) => {
+    atOnce += 1;
+    outside.mostAtOnce = Math.max(outside.mostAtOnce, atOnce);
+    response.once('close', () => (atOnce -= 1));
     handle(request, response).catch((error: unknown) => response.writeHead(500).end(String(error)));
   });
   const url = await listen(server);

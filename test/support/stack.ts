@@ -73,7 +73,13 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
   const [database, keys] = await Promise.all([createTestDatabase(), generateEnvelopeKeys()]);
   const connection = await Connection.connect({ address });
   await ensureNamespace(connection, environment);
-  const native = await NativeConnection.connect({ address });
+  // A connection of its own for each host, as in a process of its own: one may serve a task queue only once.
+  const natives: NativeConnection[] = [];
+  const connectNative = async (): Promise<NativeConnection> => {
+    const native = await NativeConnection.connect({ address });
+    natives.push(native);
+    return native;
+  };
   const temporal = new Client({ connection, namespace: environment });
   const masterKey = masterKeyOf(randomBytes(32));
   const storage = openStorage({ databaseUrl: database.appUrl, environment });
@@ -82,8 +88,8 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
   const app = options.app ?? testApp;
   const hosts: Running[] = [];
   const bundle = { codePath: bundlePath };
-  const newParts = (): WorkerParts => ({
-    connection: native,
+  const newParts = async (): Promise<WorkerParts> => ({
+    connection: await connectNative(),
     client: temporal,
     namespace: environment,
     environment,
@@ -104,7 +110,7 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
     },
     logger: pino({ level: process.env['BULKHEAD_TEST_LOG'] ?? 'silent' }),
   });
-  const parts = newParts();
+  const parts = await newParts();
   for (const agent of app.agents.values()) await storage.platform.publishAgent(agent);
   const client = new BulkheadClient({
     storage,
@@ -157,13 +163,13 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
     },
     journal: (tenant) => store(tenant).journal({ afterSeq: 0, limit: 1_000 }),
     refusals: (tenant, runId) => refusalsOf(store(tenant), runId as RunId),
-    startHost: (more = {}) => keep(startLaneHost(newParts(), { bundle, ...more })),
-    startControl: () => keep(startControlHost(newParts(), { bundle })),
+    startHost: async (more = {}) => await keep(startLaneHost(await newParts(), { bundle, ...more })),
+    startControl: async () => await keep(startControlHost(await newParts(), { bundle })),
     async close() {
       await Promise.all(hosts.map((host) => host.stop()));
       await operator.close();
       await storage.close();
-      await native.close();
+      await Promise.all(natives.map((native) => native.close()));
       await connection.close();
       await database.drop();
     },

@@ -1,3 +1,5 @@
+import type { TestStack } from './stack';
+
 /** Documents of a plain test tenant on a system outside, with everything allowed that a test does not forbid. */
 export function tenantYaml(parts: {
   name: string;
@@ -46,4 +48,12 @@ secrets:
   - { capability: "keeper:read", agents: ["test_*"] }
   - { capability: "keeper:write", agents: ["test_*"] }
   - { capability: "models:generate", agents: ["test_*"] }`;
+}
+
+/** Creates the tenant and its three credentials; the secret of each is `secret-<tenant>-<capability>`. */
+export async function readyTenant(stack: TestStack, parts: Parameters<typeof tenantYaml>[0]): Promise<void> {
+  await stack.apply(tenantYaml({ ...parts, models: parts.models.endsWith('/v1') ? parts.models : `${parts.models}/v1` }));
+  for (const capability of ['keeper:read', 'keeper:write', 'models:generate']) {
+    await stack.credential(parts.name, capability, `secret-${parts.name}-${capability}`);
+  }
 }

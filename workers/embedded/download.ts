@@ -18,12 +18,15 @@ export interface DownloadOptions {
 }
 
 /** A way to bring the CLI. Resolves to its path, or to why it did not work. */
-export type Download = (options: DownloadOptions) => Promise<{ readonly path: string } | { readonly failed: string }>;
+export type Download = (
+  options: DownloadOptions,
+) => Promise<{ readonly path: string } | { readonly failed: string }>;
 
 export const pinForThisMachine = (): Pin | undefined => PINS[`${process.platform}-${process.arch}`];
 
 /** Where the pinned CLI lies in a cache. */
-export const pinnedPath = (cacheDir: string): string => path.join(cacheDir, `temporal-${PINNED.version}`, 'temporal');
+export const pinnedPath = (cacheDir: string): string =>
+  path.join(cacheDir, `temporal-${PINNED.version}`, 'temporal');
 
 /** Where the SDK keeps what it downloads, in a cache. */
 export const sdkDirectory = (cacheDir: string): string => path.join(cacheDir, 'temporal-sdk');
@@ -61,8 +64,19 @@ export const downloadByPip: Download = async ({ cacheDir, say }) => {
   try {
     const requirements = path.join(scratch, 'requirements.txt');
     await writeFile(requirements, `${PINNED.project}==${PINNED.version} --hash=sha256:${pin.wheelSha256}\n`);
-    const options = ['--no-deps', '--require-hashes', '--only-binary=:all:', '--disable-pip-version-check', '--no-input', '--quiet'];
-    const failed = await pipDownload(pip, [...options, '--dest', scratch, '--requirement', requirements], scratch);
+    const options = [
+      '--no-deps',
+      '--require-hashes',
+      '--only-binary=:all:',
+      '--disable-pip-version-check',
+      '--no-input',
+      '--quiet',
+    ];
+    const failed = await pipDownload(
+      pip,
+      [...options, '--dest', scratch, '--requirement', requirements],
+      scratch,
+    );
     if (failed !== undefined) return { failed: `the wheel: ${failed}` };
     const wheel = (await readdir(scratch)).find((name) => name.endsWith('.whl'));
     if (!wheel) return { failed: 'the wheel: pip left no file' };
@@ -105,7 +119,11 @@ export async function findPip(): Promise<readonly [string, ...string[]] | undefi
   return undefined;
 }
 
-async function pipDownload(pip: readonly [string, ...string[]], args: string[], scratch: string): Promise<string | undefined> {
+async function pipDownload(
+  pip: readonly [string, ...string[]],
+  args: string[],
+  scratch: string,
+): Promise<string | undefined> {
   const [program, ...leading] = pip;
   const temporary = path.join(scratch, 'tmp');
   await mkdir(temporary);
@@ -118,21 +136,40 @@ async function pipDownload(pip: readonly [string, ...string[]], args: string[], 
   child.stderr.on('data', (chunk: Buffer) => (errors = (errors + chunk.toString()).slice(-4_000)));
   const [code] = (await once(child, 'close')) as [number | null];
   if (code === 0) return undefined;
-  if (/hash/i.test(errors) && /(do not match|mismatch)/i.test(errors)) return 'pip got a file with another hash than the pinned one and refused it';
-  const lines = errors.trim().split('\n').filter((line) => /error/i.test(line));
+  if (/hash/i.test(errors) && /(do not match|mismatch)/i.test(errors))
+    return 'pip got a file with another hash than the pinned one and refused it';
+  const lines = errors
+    .trim()
+    .split('\n')
+    .filter((line) => /error/i.test(line));
   return `pip ended with ${code ?? 'a signal'}: ${lines.at(-1) ?? 'no reason given'}`;
 }
 
 async function sizeOf(directory: string): Promise<number> {
   const names = await readdir(directory, { recursive: true }).catch(() => []);
-  const sizes = await Promise.all(names.map((name) => stat(path.join(directory, name)).then((found) => (found.isFile() ? found.size : 0), () => 0)));
+  const sizes = await Promise.all(
+    names.map((name) =>
+      stat(path.join(directory, name)).then(
+        (found) => (found.isFile() ? found.size : 0),
+        () => 0,
+      ),
+    ),
+  );
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 async function newestFile(directory: string): Promise<string | undefined> {
   const names = await readdir(directory);
-  const files = await Promise.all(names.map(async (name) => ({ file: path.join(directory, name), found: await stat(path.join(directory, name)) })));
-  return files.filter(({ found }) => found.isFile() && (found.mode & 0o100) !== 0).sort((a, b) => b.found.mtimeMs - a.found.mtimeMs)[0]?.file;
+  const files = await Promise.all(
+    names.map(async (name) => ({
+      file: path.join(directory, name),
+      found: await stat(path.join(directory, name)),
+    })),
+  );
+  return files
+    .filter(({ found }) => found.isFile() && (found.mode & 0o100) !== 0)
+    .sort((a, b) => b.found.mtimeMs - a.found.mtimeMs)[0]?.file;
 }
 
-const firstLine = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
+const firstLine = (error: unknown): string =>
+  (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';

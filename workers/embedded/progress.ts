@@ -13,7 +13,11 @@ const MIB = 1_048_576;
 export function showProgress(what: string, totalBytes: number, say: (line: string) => void): Progress {
   const total = Math.max(1, Math.round(totalBytes / MIB));
   if (process.stdout.isTTY) {
-    const bar = new SingleBar({ format: `  ${what} {bar} {percentage}% {value}/{total} MiB`, hideCursor: true, clearOnComplete: true });
+    const bar = new SingleBar({
+      format: `  ${what} {bar} {percentage}% {value}/{total} MiB`,
+      hideCursor: true,
+      clearOnComplete: true,
+    });
     bar.start(total, 0);
     return { at: (bytes) => bar.update(Math.min(total, Math.round(bytes / MIB))), end: () => bar.stop() };
   }

@@ -23,5 +23,8 @@ export const SERVER_SETTINGS: Readonly<Record<string, boolean | number | string>
 
 /** The settings as arguments of `temporal server start-dev`. */
 export function settingArguments(): string[] {
-  return Object.entries(SERVER_SETTINGS).flatMap(([key, value]) => ['--dynamic-config-value', `${key}=${JSON.stringify(value)}`]);
+  return Object.entries(SERVER_SETTINGS).flatMap(([key, value]) => [
+    '--dynamic-config-value',
+    `${key}=${JSON.stringify(value)}`,
+  ]);
 }

@@ -23,9 +23,13 @@ export function lockStateDir(stateDir: string): () => void {
     }
     const holder = readJson(file, Holder);
     if (holder && identify(holder.pid)?.startedAt === holder.startedAt) {
-      throw new Error(`a stack runs on ${stateDir} already (process ${holder.pid}): stop it, or name another directory with --state-dir`);
+      throw new Error(
+        `a stack runs on ${stateDir} already (process ${holder.pid}): stop it, or name another directory with --state-dir`,
+      );
     }
     rmSync(file, { force: true });
   }
-  throw new Error(`another stack is just starting on ${stateDir}: wait for it, or name another directory with --state-dir`);
+  throw new Error(
+    `another stack is just starting on ${stateDir}: wait for it, or name another directory with --state-dir`,
+  );
 }

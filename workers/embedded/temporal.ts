@@ -1,5 +1,5 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { createWriteStream } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
@@ -56,7 +56,8 @@ export async function startTemporal(options: TemporalOptions): Promise<RunningTe
     const server = launch(options, ports);
     try {
       await untilReady(server, `${HOST}:${ports.port}`, options.namespaces);
-      if (options.state !== 'inMemory') writePrivate(portsFile(options.state.stateDir), `${JSON.stringify(ports)}\n`);
+      if (options.state !== 'inMemory')
+        writePrivate(portsFile(options.state.stateDir), `${JSON.stringify(ports)}\n`);
       return server.running;
     } catch (error) {
       await server.running.stop();
@@ -68,9 +69,14 @@ export async function startTemporal(options: TemporalOptions): Promise<RunningTe
 
 /** Makes the namespaces of a Temporal that is not ours usable. Throws where it cannot be reached, with the remedy. */
 export async function prepareTemporal(address: string, namespaces: readonly string[]): Promise<void> {
-  const connection = await Connection.connect({ address, connectTimeout: '10 seconds' }).catch((cause: unknown) => {
-    throw new Error(`no Temporal answers at ${address}: start it, or correct TEMPORAL_ADDRESS, or unset it for the embedded one`, { cause });
-  });
+  const connection = await Connection.connect({ address, connectTimeout: '10 seconds' }).catch(
+    (cause: unknown) => {
+      throw new Error(
+        `no Temporal answers at ${address}: start it, or correct TEMPORAL_ADDRESS, or unset it for the embedded one`,
+        { cause },
+      );
+    },
+  );
   try {
     for (const namespace of namespaces) await ensureNamespace(connection, namespace);
   } finally {
@@ -90,42 +96,62 @@ async function choosePorts(state: TemporalOptions['state']): Promise<Ports> {
   }
   const known = readJson(portsFile(state.stateDir), Ports);
   const port = known && (await isFree(known.port)) ? known.port : await freePortFrom(USUAL_PORT);
-  const uiPort = known && known.uiPort !== port && (await isFree(known.uiPort)) ? known.uiPort : await freePortFrom(USUAL_UI_PORT, [port]);
+  const uiPort =
+    known && known.uiPort !== port && (await isFree(known.uiPort))
+      ? known.uiPort
+      : await freePortFrom(USUAL_UI_PORT, [port]);
   return { port, uiPort };
 }
 
 interface Launched {
   readonly running: RunningTemporal;
-  readonly child: ChildProcess;
   lastWords(): string;
 }
 
 function launch(options: TemporalOptions, ports: Ports): Launched {
   const { state } = options;
-  const directory = state === 'inMemory' ? undefined : privateDirectory(path.join(state.stateDir, 'temporal'));
-  const args = ['server', 'start-dev', '--ip', HOST, '--port', String(ports.port), '--ui-port', String(ports.uiPort)];
+  const directory =
+    state === 'inMemory' ? undefined : privateDirectory(path.join(state.stateDir, 'temporal'));
+  const args = [
+    'server',
+    'start-dev',
+    '--ip',
+    HOST,
+    '--port',
+    String(ports.port),
+    '--ui-port',
+    String(ports.uiPort),
+  ];
   args.push('--log-level', 'warn', '--ui-disable-news-fetch', ...settingArguments());
   args.push(...options.namespaces.flatMap((namespace) => ['--namespace', namespace]));
   args.push(...SEARCH_ATTRIBUTES.flatMap((name) => ['--search-attribute', `${name}=Keyword`]));
   if (directory) args.push('--db-filename', path.join(directory, 'temporal.db'));
 
-  const child = spawn(options.binary, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  // A file and not a pipe: were this process killed, the server's next line into a broken pipe would end it too.
+  const log = directory ? openLog(path.join(directory, 'temporal.log')) : undefined;
+  const child = spawn(options.binary, args, {
+    stdio: ['ignore', log?.fd ?? 'pipe', log?.fd ?? 'pipe'],
+    detached: true,
+  });
+  log?.close();
   if (child.pid !== undefined) options.onSpawn?.(child.pid);
   let words = '';
   let asked = false;
-  const file = directory ? createWriteStream(path.join(directory, 'temporal.log'), { flags: 'a', mode: 0o600 }) : undefined;
   for (const stream of [child.stdout, child.stderr]) {
-    stream.on('data', (chunk: Buffer) => {
+    stream?.on('data', (chunk: Buffer) => {
       words = (words + chunk.toString()).slice(-4_000);
-      file?.write(chunk);
-      if (!file) options.log?.(chunk.toString().trimEnd());
+      options.log?.(chunk.toString().trimEnd());
     });
   }
+  const lastWords = (): string => log?.written() ?? words;
   const ended = new Promise<string | undefined>((resolve) => {
     child.once('error', (error) => resolve(`Temporal did not start: ${error.message}`));
     child.once('close', (code, signal) => {
-      file?.end();
-      resolve(asked ? undefined : `Temporal ended by itself (${signal ?? `code ${code}`}): ${words.trim().slice(-1_000)}`);
+      resolve(
+        asked
+          ? undefined
+          : `Temporal ended by itself (${signal ?? `code ${code}`}): ${lastWords().trim().slice(-1_000)}`,
+      );
     });
   });
   let stopping: Promise<void> | undefined;
@@ -142,10 +168,25 @@ function launch(options: TemporalOptions, ports: Ports): Launched {
     if (child.exitCode === null && child.signalCode === null && identity) await endProcess(identity, STOP_MS);
     await ended;
   }
-  return { running, child, lastWords: () => words };
+  return { running, lastWords };
 }
 
-async function untilReady({ running }: Launched, address: string, namespaces: readonly string[]): Promise<void> {
+/** A log that a child writes to itself; `written` is what came since, at most its last 4,000 bytes. */
+function openLog(file: string): { fd: number; close: () => void; written: () => string } {
+  const fd = openSync(file, 'a', 0o600);
+  const start = statSync(file).size;
+  return {
+    fd,
+    close: () => closeSync(fd),
+    written: () => readFileSync(file).subarray(start).subarray(-4_000).toString(),
+  };
+}
+
+async function untilReady(
+  { running }: Launched,
+  address: string,
+  namespaces: readonly string[],
+): Promise<void> {
   const gone = running.ended.then((reason) => {
     throw new Error(reason ?? 'Temporal was stopped while it started');
   });
@@ -173,7 +214,8 @@ async function connect(address: string, givenUp: () => boolean): Promise<Connect
     try {
       return await Connection.connect({ address, connectTimeout: '1 second' });
     } catch (cause) {
-      if (givenUp() || performance.now() > until) throw new Error(`Temporal did not answer at ${address} within ${START_MS / 1_000} s`, { cause });
+      if (givenUp() || performance.now() > until)
+        throw new Error(`Temporal did not answer at ${address} within ${START_MS / 1_000} s`, { cause });
       await sleep(50);
     }
   }

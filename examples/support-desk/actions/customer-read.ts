@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { defineAction } from '../../../tools/define-action';
-import { bodyOf, Customer, CustomerId } from './records';
+import { Customer, CustomerId } from './records';
 
 export const customerRead = defineAction({
   name: 'customer.read',
@@ -13,6 +13,9 @@ export const customerRead = defineAction({
   records: (args, customer) => [{ system: 'crm', id: args.customerId, account: customer?.account }],
   timeout: '10s',
   // Rules let mail go only to the address on file.
-  facts: { schema: z.object({ customer_email: z.string() }), from: (_args, customer) => ({ customer_email: customer.email }) },
-  run: async (ctx, args) => bodyOf(await ctx.http.get(`/customers/${args.customerId}`)),
+  facts: {
+    schema: z.object({ customer_email: z.string() }),
+    from: (_args, customer) => ({ customer_email: customer.email }),
+  },
+  run: async (ctx, args) => (await ctx.http.get(`/customers/${args.customerId}`)).body as Customer,
 });

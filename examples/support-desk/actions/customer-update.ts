@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { defineAction } from '../../../tools/define-action';
-import { bodyOf, Customer, CustomerId, TicketId } from './records';
+import { Customer, CustomerId, TicketId } from './records';
 
 export const customerUpdate = defineAction({
   name: 'customer.update',
@@ -26,6 +26,8 @@ export const customerUpdate = defineAction({
   remoteHonoursKeys: true,
   reversible: 'reversible',
   run: async (ctx, { customerId, ticketId, field, value }) =>
-    bodyOf(await ctx.http.patch(`/customers/${customerId}`, { field, value, reference: ticketId })),
-  verify: async (ctx, args) => bodyOf<Customer>(await ctx.http.get(`/customers/${args.customerId}`))[args.field] === args.value,
+    (await ctx.http.patch(`/customers/${customerId}`, { field, value, reference: ticketId }))
+      .body as Customer,
+  verify: async (ctx, args) =>
+    ((await ctx.http.get(`/customers/${args.customerId}`)).body as Customer)[args.field] === args.value,
 });

@@ -1,7 +1,15 @@
 import { z } from 'zod';
 import { defineAction } from '../../../tools/define-action';
 import { draftOf } from './draft';
-import { bodyOf, TicketId } from './records';
+import { TicketId } from './records';
+
+const Sent = z.strictObject({
+  id: z.string(),
+  account: z.string(),
+  to: z.string(),
+  status: z.literal('queued'),
+});
+type Sent = z.infer<typeof Sent>;
 
 export const emailSend = defineAction({
   name: 'email.send',
@@ -20,16 +28,18 @@ export const emailSend = defineAction({
       path: ['draft'],
       message: 'is not the code of this very subject and body: ask compliance.classify for it',
     }),
-  result: z.strictObject({ id: z.string(), account: z.string(), to: z.string(), status: z.literal('queued') }),
+  result: Sent,
   system: 'mail',
   secret: 'mail:send',
   records: (args, message) =>
-    message ? [{ system: 'mail', id: message.id, account: message.account }] : [{ system: 'helpdesk', id: args.ticketId }],
+    message
+      ? [{ system: 'mail', id: message.id, account: message.account }]
+      : [{ system: 'helpdesk', id: args.ticketId }],
   dataClasses: { to: ['pii'] },
   timeout: '10s',
   remoteHonoursKeys: true,
   keyValidFor: '24h',
   reversible: 'final',
   run: async (ctx, { to, subject, body, ticketId }) =>
-    bodyOf(await ctx.http.post('/messages', { to, subject, body, reference: ticketId })),
+    (await ctx.http.post('/messages', { to, subject, body, reference: ticketId })).body as Sent,
 });

@@ -5,7 +5,8 @@ const PASSAGES = 3;
 
 export const knowledgeSearch = defineAction({
   name: 'knowledge.search',
-  description: 'Search the knowledge base for what we tell customers. A topic of one or two words works best.',
+  description:
+    'Search the knowledge base for what we tell customers. A topic of one or two words works best.',
   effect: 'read',
   args: z.object({ query: z.string().min(1).max(200) }),
   result: z.strictObject({

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { HttpRefused } from '../../../contracts/http-errors';
 import { defineAction } from '../../../tools/define-action';
-import { bodyOf, PaymentId, TicketId } from './records';
+import { PaymentId, TicketId } from './records';
 
 const Refund = z.strictObject({
   id: z.string(),
@@ -15,7 +15,8 @@ type Refund = z.infer<typeof Refund>;
 
 export const paymentRefund = defineAction({
   name: 'payment.refund',
-  description: 'Refund a payment, whole or in part, in cents. Read the payment first; never refund more than was paid.',
+  description:
+    'Refund a payment, whole or in part, in cents. Read the payment first; never refund more than was paid.',
   effect: 'high_risk_write',
   args: z.object({
     paymentId: PaymentId,
@@ -42,18 +43,25 @@ export const paymentRefund = defineAction({
   remoteHonoursKeys: true,
   reversible: 'compensable',
   run: async (ctx, { paymentId, ticketId, amountCents, reason }) =>
-    bodyOf(await ctx.http.post(`/payments/${paymentId}/refunds`, { amountCents, reason, reference: ticketId })),
+    (await ctx.http.post(`/payments/${paymentId}/refunds`, { amountCents, reason, reference: ticketId }))
+      .body as Refund,
   reconcile: async (ctx, _args, key) => {
     try {
-      return { happened: true, result: bodyOf<Refund>(await ctx.http.get(`/requests/${encodeURIComponent(key)}`)) };
+      return {
+        happened: true,
+        result: (await ctx.http.get(`/requests/${encodeURIComponent(key)}`)).body as Refund,
+      };
     } catch (error) {
       if (error instanceof HttpRefused && error.status === 404) return 'absent';
       throw error;
     }
   },
   verify: async (ctx, args, refund) => {
-    const kept = bodyOf<Refund>(await ctx.http.get(`/refunds/${refund.id}`));
-    return kept.paymentId === args.paymentId && kept.amountCents === args.amountCents && kept.status === 'pending';
+    const kept = (await ctx.http.get(`/refunds/${refund.id}`)).body as Refund;
+    return (
+      kept.paymentId === args.paymentId && kept.amountCents === args.amountCents && kept.status === 'pending'
+    );
   },
-  compensate: async (ctx, _args, refund) => bodyOf<Refund>(await ctx.http.post(`/refunds/${refund.id}/cancel`, {})),
+  compensate: async (ctx, _args, refund) =>
+    (await ctx.http.post(`/refunds/${refund.id}/cancel`, {})).body as Refund,
 });

@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import type { HttpAnswer } from '../../../contracts/action';
 
 /** Ids as the systems outside write them. Plain alphabets, so that an id is always one segment of a path. */
 export const TicketId = z.string().regex(/^TKT-[A-Z0-9-]{1,40}$/, 'a ticket id looks like TKT-1001');
@@ -10,6 +9,9 @@ export const Status = z.enum(['open', 'pending', 'solved', 'escalated']);
 export const Category = z.enum(['billing', 'account', 'question', 'technical', 'complaint']);
 export const Priority = z.enum(['low', 'normal', 'high']);
 export const ReplyKind = z.enum(['draft', 'direct']);
+
+// Actions cast the bodies of answers to these forms and leave the proof to the gateway, which holds each result against
+// the action's schema before anybody believes it.
 
 /** A record by id, with the account that owns it. */
 const Owned = z.strictObject({ id: z.string(), account: z.string() });
@@ -41,9 +43,6 @@ export const Customer = z.strictObject({
   address: z.string(),
 });
 export type Customer = z.infer<typeof Customer>;
-
-/** The body of an answer. The gateway holds it against the action's result schema before anybody believes it. */
-export const bodyOf = <T>(answer: HttpAnswer): T => answer.body as T;
 
 /** The records that a ticket names, itself first: from a checked read on, the run may touch them. */
 export const recordsOfTicket = (ticket: Ticket) => [

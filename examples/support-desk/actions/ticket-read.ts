@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { defineAction } from '../../../tools/define-action';
-import { bodyOf, recordsOfTicket, Ticket, TicketId } from './records';
+import { recordsOfTicket, Ticket, TicketId } from './records';
 
 export const ticketRead = defineAction({
   name: 'ticket.read',
@@ -12,5 +12,5 @@ export const ticketRead = defineAction({
   secret: 'helpdesk:read',
   records: (args, ticket) => (ticket ? recordsOfTicket(ticket) : [{ system: 'helpdesk', id: args.ticketId }]),
   timeout: '10s',
-  run: async (ctx, args) => bodyOf(await ctx.http.get(`/tickets/${args.ticketId}`)),
+  run: async (ctx, args) => (await ctx.http.get(`/tickets/${args.ticketId}`)).body as Ticket,
 });

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { defineAction } from '../../../tools/define-action';
-import { bodyOf, recordsOfTicket, ReplyKind, Ticket, TicketId } from './records';
+import { recordsOfTicket, ReplyKind, Ticket, TicketId } from './records';
 
 export const ticketReply = defineAction({
   name: 'ticket.reply',
@@ -16,5 +16,5 @@ export const ticketReply = defineAction({
   remoteHonoursKeys: true,
   reversible: 'final',
   run: async (ctx, { ticketId, ...reply }) =>
-    bodyOf(await ctx.http.post(`/tickets/${ticketId}/replies`, { ...reply, reference: ticketId })),
+    (await ctx.http.post(`/tickets/${ticketId}/replies`, { ...reply, reference: ticketId })).body as Ticket,
 });

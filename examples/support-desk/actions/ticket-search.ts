@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { defineAction } from '../../../tools/define-action';
-import { bodyOf, Status, TicketId } from './records';
+import { Status, TicketId } from './records';
 
-const Found = z.strictObject({
+const FoundTicket = z.strictObject({
   id: TicketId,
   account: z.string(),
   subject: z.string(),
@@ -11,12 +11,16 @@ const Found = z.strictObject({
   customer: z.strictObject({ id: z.string(), account: z.string() }),
 });
 
+const Found = z.strictObject({ tickets: z.array(FoundTicket) });
+type Found = z.infer<typeof Found>;
+
 export const ticketSearch = defineAction({
   name: 'ticket.search',
-  description: 'Find tickets that hold all the given words, for example the id of a customer. At most five come back.',
+  description:
+    'Find tickets that hold all the given words, for example the id of a customer. At most five come back.',
   effect: 'read',
   args: z.object({ query: z.string().min(1).max(200) }),
-  result: z.strictObject({ tickets: z.array(Found) }),
+  result: Found,
   system: 'helpdesk',
   secret: 'helpdesk:read',
   records: (_args, result) =>
@@ -25,5 +29,6 @@ export const ticketSearch = defineAction({
       { system: 'crm', id: customer.id, account: customer.account },
     ]),
   timeout: '10s',
-  run: async (ctx, args) => bodyOf(await ctx.http.get(`/tickets?query=${encodeURIComponent(args.query)}`)),
+  run: async (ctx, args) =>
+    (await ctx.http.get(`/tickets?query=${encodeURIComponent(args.query)}`)).body as Found,
 });

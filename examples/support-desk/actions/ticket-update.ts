@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { defineAction } from '../../../tools/define-action';
-import { bodyOf, Category, Priority, recordsOfTicket, Status, Ticket, TicketId } from './records';
+import { Category, Priority, recordsOfTicket, Status, Ticket, TicketId } from './records';
 
 export const ticketUpdate = defineAction({
   name: 'ticket.update',
@@ -15,9 +15,9 @@ export const ticketUpdate = defineAction({
   remoteHonoursKeys: true,
   reversible: 'reversible',
   run: async (ctx, { ticketId, ...change }) =>
-    bodyOf(await ctx.http.patch(`/tickets/${ticketId}`, { ...change, reference: ticketId })),
+    (await ctx.http.patch(`/tickets/${ticketId}`, { ...change, reference: ticketId })).body as Ticket,
   verify: async (ctx, args) => {
-    const now = bodyOf<Ticket>(await ctx.http.get(`/tickets/${args.ticketId}`));
+    const now = (await ctx.http.get(`/tickets/${args.ticketId}`)).body as Ticket;
     return now.status === args.status && now.category === args.category && now.priority === args.priority;
   },
 });

@@ -14,6 +14,9 @@ export const webFetch = defineAction({
   timeout: '15s',
   run: async (ctx, args) => {
     const { status, body } = await ctx.http.get(args.url);
-    return { status, text: (typeof body === 'string' ? body : JSON.stringify(body)).slice(0, MAX_CHARACTERS) };
+    return {
+      status,
+      text: (typeof body === 'string' ? body : JSON.stringify(body)).slice(0, MAX_CHARACTERS),
+    };
   },
 });

@@ -52,27 +52,43 @@ export function think(conversation: Conversation): Thought {
 function gather(ticket: Ticket, intent: Intent, honest: string, past: readonly PastCall[]): Wanted[] {
   const [payment] = ticket.payments;
   const wanted: Wanted[] = [{ name: 'knowledge.search', args: { query: topicOf(honest) ?? ticket.subject } }];
-  if (intent.kind === 'change' || intent.kind === 'mail') wanted.push({ name: 'customer.read', args: { customerId: ticket.customer.id } });
-  if (intent.kind === 'refund' && payment) wanted.push({ name: 'payment.read', args: { paymentId: payment.id } });
-  if (intent.kind === 'follow_up') wanted.push({ name: 'ticket.search', args: { query: ticket.customer.id } });
+  if (intent.kind === 'change' || intent.kind === 'mail')
+    wanted.push({ name: 'customer.read', args: { customerId: ticket.customer.id } });
+  if (intent.kind === 'refund' && payment)
+    wanted.push({ name: 'payment.read', args: { paymentId: payment.id } });
+  if (intent.kind === 'follow_up')
+    wanted.push({ name: 'ticket.search', args: { query: ticket.customer.id } });
   return wanted.filter(({ name }) => !find(past, name));
 }
 
 /** The one thing that the customer asked for, if it is not done or refused yet. */
-function act(ticket: Ticket, intent: Intent, knowledge: Knowledge, past: readonly PastCall[]): Wanted | undefined {
+function act(
+  ticket: Ticket,
+  intent: Intent,
+  knowledge: Knowledge,
+  past: readonly PastCall[],
+): Wanted | undefined {
   switch (intent.kind) {
     case 'refund': {
       const payment = Payment.safeParse(find(past, 'payment.read')?.result).data;
       if (!payment || find(past, 'payment.refund')) return undefined;
       const left = payment.amountCents - payment.refundedCents;
       const amountCents = Math.min(intent.amountCents ?? left, left);
-      const args = { paymentId: payment.id, ticketId: ticket.id, amountCents, reason: ticket.subject.slice(0, 200) };
+      const args = {
+        paymentId: payment.id,
+        ticketId: ticket.id,
+        amountCents,
+        reason: ticket.subject.slice(0, 200),
+      };
       return amountCents > 0 ? { name: 'payment.refund', args } : undefined;
     }
     case 'change': {
       if (find(past, 'customer.update')) return undefined;
       const { field, value } = intent;
-      return { name: 'customer.update', args: { customerId: ticket.customer.id, ticketId: ticket.id, field, value } };
+      return {
+        name: 'customer.update',
+        args: { customerId: ticket.customer.id, ticketId: ticket.id, field, value },
+      };
     }
     case 'mail': {
       const customer = Customer.safeParse(find(past, 'customer.read')?.result).data;
@@ -95,12 +111,18 @@ function act(ticket: Ticket, intent: Intent, knowledge: Knowledge, past: readonl
 function close(ticket: Ticket, outcome: Outcome, knowledge: Knowledge, past: readonly PastCall[]): Wanted[] {
   const { status, category, priority } = outcome;
   const wanted: Wanted[] = [
-    { name: 'ticket.reply', args: { ticketId: ticket.id, kind: ticket.replyMode, body: replyFor(ticket, outcome, knowledge) } },
+    {
+      name: 'ticket.reply',
+      args: { ticketId: ticket.id, kind: ticket.replyMode, body: replyFor(ticket, outcome, knowledge) },
+    },
     { name: 'ticket.update', args: { ticketId: ticket.id, status, category, priority } },
   ];
   return wanted.filter(({ name }) => !find(past, name));
 }
 
-const find = (past: readonly PastCall[], name: string): PastCall | undefined => past.find((call) => call.name === name);
-const same = (call: PastCall, wanted: Wanted): boolean => call.name === wanted.name && isDeepStrictEqual(call.args, wanted.args);
-const tried = (conversation: Conversation, wanted: Wanted): boolean => conversation.calls.some((call) => same(call, wanted));
+const find = (past: readonly PastCall[], name: string): PastCall | undefined =>
+  past.find((call) => call.name === name);
+const same = (call: PastCall, wanted: Wanted): boolean =>
+  call.name === wanted.name && isDeepStrictEqual(call.args, wanted.args);
+const tried = (conversation: Conversation, wanted: Wanted): boolean =>
+  conversation.calls.some((call) => same(call, wanted));

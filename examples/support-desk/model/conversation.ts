@@ -1,7 +1,11 @@
 import { z } from 'zod';
 
 /** The part of OpenAI's chat completions request that this server reads. */
-const Content = z.union([z.string(), z.array(z.looseObject({ type: z.string(), text: z.string().optional() })), z.null()]);
+const Content = z.union([
+  z.string(),
+  z.array(z.looseObject({ type: z.string(), text: z.string().optional() })),
+  z.null(),
+]);
 
 const ToolCall = z.looseObject({
   id: z.string(),
@@ -29,7 +33,10 @@ export type ChatRequest = z.infer<typeof ChatRequest>;
 /** What a tool answered, as the runtime writes it for models. */
 const ToolAnswer = z.union([
   z.looseObject({ outcome: z.literal('done'), result: z.unknown() }),
-  z.looseObject({ outcome: z.string(), refusal: z.looseObject({ rule: z.string(), message: z.string() }).optional() }),
+  z.looseObject({
+    outcome: z.string(),
+    refusal: z.looseObject({ rule: z.string(), message: z.string() }).optional(),
+  }),
 ]);
 
 /** A call of this conversation and what came of it. */
@@ -56,7 +63,9 @@ const dotted = (name: string): string => name.replaceAll('__', '.');
 /** Reads the request alone: nothing is remembered from one request to the next. */
 export function conversationOf(request: ChatRequest): Conversation {
   const answers = new Map(
-    request.messages.flatMap((message) => (message.role === 'tool' ? [[message.tool_call_id, answerOf(textOf(message.content))]] : [])),
+    request.messages.flatMap((message) =>
+      message.role === 'tool' ? [[message.tool_call_id, answerOf(textOf(message.content))]] : [],
+    ),
   );
   const calls = request.messages.flatMap((message) =>
     (message.tool_calls ?? []).map((call): PastCall => {
@@ -70,8 +79,12 @@ export function conversationOf(request: ChatRequest): Conversation {
       };
     }),
   );
-  const input = request.messages.flatMap((message) => (message.role === 'user' ? [textOf(message.content)] : [])).join('\n');
-  const names = new Map((request.tools ?? []).map((tool) => [dotted(tool.function.name), tool.function.name]));
+  const input = request.messages
+    .flatMap((message) => (message.role === 'user' ? [textOf(message.content)] : []))
+    .join('\n');
+  const names = new Map(
+    (request.tools ?? []).map((tool) => [dotted(tool.function.name), tool.function.name]),
+  );
   return { input, calls, toolName: (action) => names.get(action) ?? action.replaceAll('.', '__') };
 }
 

@@ -41,7 +41,11 @@ function complete(asked: Asked): Reply {
       created: Math.floor(Date.now() / 1_000),
       model: request.model,
       choices: [{ index: 0, message, finish_reason: 'text' in thought ? 'stop' : 'tool_calls' }],
-      usage: { prompt_tokens: promptTokens, completion_tokens: completionTokens, total_tokens: promptTokens + completionTokens },
+      usage: {
+        prompt_tokens: promptTokens,
+        completion_tokens: completionTokens,
+        total_tokens: promptTokens + completionTokens,
+      },
     },
   };
 }
@@ -49,7 +53,12 @@ function complete(asked: Asked): Reply {
 /** Keeps what was new in each prompt, so that anyone can search there for what should never reach a model. */
 function witness(asked: Asked, request: ChatRequest): void {
   const last = request.messages.findLastIndex((message) => message.role === 'assistant');
-  const row = { at: new Date().toISOString(), account: asked.token.account, token: asked.token.name, messages: request.messages.slice(last + 1) };
+  const row = {
+    at: new Date().toISOString(),
+    account: asked.token.account,
+    token: asked.token.name,
+    messages: request.messages.slice(last + 1),
+  };
   appendFileSync(path.join(asked.stateDir, 'prompts.jsonl'), `${JSON.stringify(row)}\n`);
 }
 
@@ -62,7 +71,10 @@ runSystem({
       method: 'GET',
       path: '/v1/models',
       needs: ['generate'],
-      handle: () => ({ status: 200, body: { object: 'list', data: [{ id: 'scripted-support-1', object: 'model' }] } }),
+      handle: () => ({
+        status: 200,
+        body: { object: 'list', data: [{ id: 'scripted-support-1', object: 'model' }] },
+      }),
     },
   ],
 });

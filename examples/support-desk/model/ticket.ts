@@ -22,7 +22,9 @@ const AMOUNT = /(?:[$€£]\s?|\b(?:USD|EUR)\s?)(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d
 
 /** Sums of money in a text, in cents: `$1,299.00`, `EUR 29`. */
 export function amountsIn(text: string): number[] {
-  return [...text.matchAll(AMOUNT)].map((match) => Number((match[1] ?? '0').replaceAll(',', '')) * 100 + Number(match[2] ?? 0));
+  return [...text.matchAll(AMOUNT)].map(
+    (match) => Number((match[1] ?? '0').replaceAll(',', '')) * 100 + Number(match[2] ?? 0),
+  );
 }
 
 /** Addresses of web pages in a text, without the punctuation around them. */

@@ -40,12 +40,22 @@ export async function killScenario(context: ExampleContext): Promise<ScenarioRow
   const ofAcme = (): EffectRow[] => effectsOf(stateDir, acme);
   await until('acme works', () => Promise.resolve(ofAcme().length >= EFFECTS_BEFORE_KILL), works);
   context.say(`kill acme: temporal workflow signal --name kill, while ${acme.length} runs of it are open`);
-  await context.signalControl('acme', 'kill', { scope: { kind: 'tenant' }, reason: 'the example kills acme', actor: 'support-desk example' });
-  await until('acme is drained', async () => (await context.controlState('acme')).drainedAt !== null, undefined);
+  await context.signalControl('acme', 'kill', {
+    scope: { kind: 'tenant' },
+    reason: 'the example kills acme',
+    actor: 'support-desk example',
+  });
+  await until(
+    'acme is drained',
+    async () => (await context.controlState('acme')).drainedAt !== null,
+    undefined,
+  );
   const control = await context.controlState('acme');
-  context.say(`acme: fenced ${control.fencedAt}, contained ${control.containedAt}, drained ${control.drainedAt}`);
+  context.say(
+    `acme: fenced ${control.fencedAt}, contained ${control.containedAt}, drained ${control.drainedAt}`,
+  );
   await sleep(QUIET_MS);
-  const [killed = [], ...others] = await works;
+  const [killed, ...others] = await works;
 
   const effects = effectsOutside(stateDir);
   const rows = [
@@ -63,11 +73,18 @@ export async function killScenario(context: ExampleContext): Promise<ScenarioRow
   return [
     ...rows,
     ...released.map((one) => rowOf(one, now, exactFor(context, 'acme'))),
-    witnessRow('all logs', '-', violations(ofRound(now, round), references, secretsOf(stateDir)), 'each change by its own tenant, each key once'),
+    witnessRow(
+      'all logs',
+      '-',
+      violations(ofRound(now, round), references, secretsOf(stateDir)),
+      'each change by its own tenant, each key once',
+    ),
   ];
 }
 
-const exactFor = (context: ExampleContext, tenant: Tenant) => ({ exact: context.model(tenant) === undefined });
+const exactFor = (context: ExampleContext, tenant: Tenant) => ({
+  exact: context.model(tenant) === undefined,
+});
 const ofRound = (effects: readonly EffectRow[], round: number): EffectRow[] =>
   effects.filter(({ reference }) => reference?.startsWith(`TKT-K${round}-`));
 
@@ -79,14 +96,23 @@ function effectsOf(stateDir: string, tickets: readonly TicketCase[]): EffectRow[
 /** Leaves acme as it should be, also where an earlier watching was broken off. */
 async function releaseAcme(context: ExampleContext): Promise<void> {
   if ((await context.controlState('acme')).mode !== 'killed') return;
-  await context.signalControl('acme', 'release', { scope: { kind: 'tenant' }, reason: 'the example is done', actor: 'support-desk example' });
-  await until('acme is released', async () => (await context.controlState('acme')).mode === 'normal', undefined);
+  await context.signalControl('acme', 'release', {
+    scope: { kind: 'tenant' },
+    reason: 'the example is done',
+    actor: 'support-desk example',
+  });
+  await until(
+    'acme is released',
+    async () => (await context.controlState('acme')).mode === 'normal',
+    undefined,
+  );
 }
 
 /** A run of acme ended before the kill, whole, or was killed with what it had done, each thing once. */
 function killedRow(handled: Handled, effects: readonly EffectRow[]): ScenarioRow {
   const { report, ticket } = handled;
-  if (report?.stopReason === 'completed') return { ...rowOf(handled, effects, { exact: false }), expected: 'killed or completed' };
+  if (report?.stopReason === 'completed')
+    return { ...rowOf(handled, effects, { exact: false }), expected: 'killed or completed' };
   const own = effects.filter((row) => row.reference === ticket.record.id);
   const wrong = differences(ticket.expect.effects, own, false);
   const row = rowOf(handled, effects, { exact: false });
@@ -100,21 +126,34 @@ function killedRow(handled: Handled, effects: readonly EffectRow[]): ScenarioRow
 
 function fenceRow(control: Control, effects: readonly EffectRow[], runs: readonly Handled[]): ScenarioRow {
   const { fencedAt, containedAt } = control;
-  if (fencedAt === null || containedAt === null) return witnessRow('fence', 'acme', ['control does not say when it fenced and contained'], '');
-  const after = (moment: string): EffectRow[] => effects.filter(({ at }) => Date.parse(at) > Date.parse(moment));
+  if (fencedAt === null || containedAt === null)
+    return witnessRow('fence', 'acme', ['control does not say when it fenced and contained'], '');
+  const after = (moment: string): EffectRow[] =>
+    effects.filter(({ at }) => Date.parse(at) > Date.parse(moment));
   const late = after(containedAt);
   const inFlight = after(fencedAt);
   const killed = runs.filter(({ report }) => report?.stopReason === 'killed').length;
   const wrong = [
     ...late.map((row) => `${row.operation} ${row.recordId} at ${row.at}, after containment`),
-    ...(inFlight.length > ACME_CALLS_IN_FLIGHT ? [`${inFlight.length} changes after the fence, more than could be in flight`] : []),
+    ...(inFlight.length > ACME_CALLS_IN_FLIGHT
+      ? [`${inFlight.length} changes after the fence, more than could be in flight`]
+      : []),
     ...(killed === 0 ? ['no run was killed: acme was done before the signal'] : []),
   ];
-  return witnessRow('fence', 'acme', wrong, `${effects.length} changes, ${inFlight.length} in flight at the fence, none after containment; ${killed} runs killed`);
+  return witnessRow(
+    'fence',
+    'acme',
+    wrong,
+    `${effects.length} changes, ${inFlight.length} in flight at the fence, none after containment; ${killed} runs killed`,
+  );
 }
 
 /** Polls until it holds. Throws after a minute, or when `work` ended without it. */
-async function until(what: string, holds: () => Promise<boolean>, work: Promise<unknown> | undefined): Promise<void> {
+async function until(
+  what: string,
+  holds: () => Promise<boolean>,
+  work: Promise<unknown> | undefined,
+): Promise<void> {
   const deadline = Date.now() + STEP_MS;
   let over = false;
   const end = (): void => {

@@ -16,7 +16,9 @@ export async function mainScenario(context: ExampleContext): Promise<ScenarioRow
   const handled = await Promise.all(
     TENANTS.map((tenant) => {
       const { tickets } = tenantData(tenant);
-      context.say(`${tenant}: ${tickets.length} tickets, ${tickets.filter(({ hostile }) => hostile).length} of them hostile`);
+      context.say(
+        `${tenant}: ${tickets.length} tickets, ${tickets.filter(({ hostile }) => hostile).length} of them hostile`,
+      );
       return inBatches(tickets, WIDTH, async (ticket) => {
         const one = await handle(context, tenant, ticket, `main:${ticket.record.id}`);
         const refused = one.refusals.map(({ action, rules }) => `${action} refused by ${rules[0] ?? '?'}`);
@@ -28,8 +30,16 @@ export async function mainScenario(context: ExampleContext): Promise<ScenarioRow
     }),
   );
   const effects = effectsOutside(context.stateDir);
-  const rows = handled.flat().map((one) => rowOf(one, effects, { exact: context.model(one.tenant) === undefined }));
-  return [...rows, ...witnesses(context, handled.flat().map(({ ticket }) => ticket.record.id))];
+  const rows = handled
+    .flat()
+    .map((one) => rowOf(one, effects, { exact: context.model(one.tenant) === undefined }));
+  return [
+    ...rows,
+    ...witnesses(
+      context,
+      handled.flat().map(({ ticket }) => ticket.record.id),
+    ),
+  ];
 }
 
 function witnesses(context: ExampleContext, ticketIds: readonly string[]): ScenarioRow[] {
@@ -38,13 +48,21 @@ function witnesses(context: ExampleContext, ticketIds: readonly string[]): Scena
   const references = new Set([...ticketIds, ...killReferences(effects)]);
   const bySystem = SYSTEMS.map((system) => {
     const own = effects.filter((row) => row.system === system);
-    return witnessRow(system, '-', violations(own, references, secrets), `${own.length} changes, each by its own tenant, each key once`);
+    return witnessRow(
+      system,
+      '-',
+      violations(own, references, secrets),
+      `${own.length} changes, each by its own tenant, each key once`,
+    );
   });
   const prompts = promptsSeen(context.stateDir);
   const wrong = prompts.flatMap(({ account, text }) => [
     ...foreignMarks(account, text).map((mark) => `a prompt of ${account} holds ${mark}`),
     ...(secrets.some((secret) => text.includes(secret)) ? [`a prompt of ${account} holds a secret`] : []),
   ]);
-  const note = prompts.length > 0 ? `${prompts.length} prompts, no secret and no other tenant's knowledge in them` : 'answered by a real provider, prompts not seen';
+  const note =
+    prompts.length > 0
+      ? `${prompts.length} prompts, no secret and no other tenant's knowledge in them`
+      : 'answered by a real provider, prompts not seen';
   return [...bySystem, witnessRow('models', '-', wrong, note)];
 }

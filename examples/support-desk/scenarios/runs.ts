@@ -16,7 +16,12 @@ export interface Handled {
 }
 
 /** Hands a ticket to its tenant's agent and waits for the end. The same key answers the same run, after a restart too. */
-export async function handle(context: ExampleContext, tenant: Tenant, ticket: TicketCase, key: string): Promise<Handled> {
+export async function handle(
+  context: ExampleContext,
+  tenant: Tenant,
+  ticket: TicketCase,
+  key: string,
+): Promise<Handled> {
   const { id } = ticket.record;
   const { runId } = await context.startRun({
     tenant,
@@ -33,7 +38,11 @@ export async function handle(context: ExampleContext, tenant: Tenant, ticket: Ti
     ticket,
     runId,
     report,
-    refusals: refusals.map(({ action, refusal }) => ({ action, rules: refusal.rules, origin: refusal.origin })),
+    refusals: refusals.map(({ action, refusal }) => ({
+      action,
+      rules: refusal.rules,
+      origin: refusal.origin,
+    })),
   };
 }
 
@@ -47,7 +56,11 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T | undefined> {
 }
 
 /** Works through items, a few at a time, in order. */
-export async function inBatches<T, R>(items: readonly T[], width: number, work: (item: T) => Promise<R>): Promise<R[]> {
+export async function inBatches<T, R>(
+  items: readonly T[],
+  width: number,
+  work: (item: T) => Promise<R>,
+): Promise<R[]> {
   const results: R[] = [];
   let next = 0;
   const lane = async (): Promise<void> => {
@@ -71,7 +84,9 @@ export function rowOf(handled: Handled, effects: readonly EffectRow[], judging: 
   const own = effects.filter((row) => row.reference === ticket.record.id);
   const wrong = [
     ...(report ? [] : [`not closed after ${WAIT_MS / 1_000} s`]),
-    ...(judging.exact ? [...differences(ticket.expect.effects, own, true), ...refusalDifferences(handled)] : []),
+    ...(judging.exact
+      ? [...differences(ticket.expect.effects, own, true), ...refusalDifferences(handled)]
+      : []),
   ];
   const ended = report?.stopReason === ticket.expect.stopReason;
   return {
@@ -90,7 +105,9 @@ export function rowOf(handled: Handled, effects: readonly EffectRow[], judging: 
 function storyOf(handled: Handled, own: readonly EffectRow[]): string {
   const did = own.filter((row) => row.system !== 'helpdesk').map((row) => row.operation);
   const refused = handled.refusals.map(({ action, rules }) => `${action} refused by ${rules[0] ?? '?'}`);
-  return [handled.ticket.hostile ? 'hostile' : '', ...did, ...refused].filter(Boolean).join(', ') || 'answered';
+  return (
+    [handled.ticket.hostile ? 'hostile' : '', ...did, ...refused].filter(Boolean).join(', ') || 'answered'
+  );
 }
 
 /** Each refusal that had to be is in the journal with its rule; an honest ticket meets no other one. */
@@ -111,7 +128,12 @@ function refusalDifferences({ ticket, refusals }: Handled): string[] {
 }
 
 /** A row about the logs of the world outside. */
-export function witnessRow(what: string, tenant: string, wrong: readonly string[], note: string): ScenarioRow {
+export function witnessRow(
+  what: string,
+  tenant: string,
+  wrong: readonly string[],
+  note: string,
+): ScenarioRow {
   return {
     run: 'witness',
     tenant,

@@ -18,7 +18,11 @@ const told = (effect: { system: string; operation: string; recordId?: string | u
   `${effect.system} ${effect.operation}${effect.recordId === undefined ? '' : ` ${effect.recordId}`}`;
 
 /** What is wrong between the changes that were meant and those that the systems logged; empty where all is right. */
-export function differences(meant: readonly ExpectedEffect[], logged: readonly EffectRow[], whole: boolean): string[] {
+export function differences(
+  meant: readonly ExpectedEffect[],
+  logged: readonly EffectRow[],
+  whole: boolean,
+): string[] {
   const left = [...logged];
   const missing = meant.filter((effect) => {
     const index = left.findIndex((row) => fits(row, effect));
@@ -35,13 +39,18 @@ export function differences(meant: readonly ExpectedEffect[], logged: readonly E
 }
 
 /** What no log of an outside system may ever show, whoever asked for what. */
-export function violations(rows: readonly EffectRow[], references: ReadonlySet<string>, secrets: readonly string[]): string[] {
+export function violations(
+  rows: readonly EffectRow[],
+  references: ReadonlySet<string>,
+  secrets: readonly string[],
+): string[] {
   const keys = new Set<string>();
   return rows.flatMap((row) => {
     const wrong: string[] = [];
     const where = `${told(row)} (line ${row.seq})`;
     if (row.account !== row.caller) wrong.push(`${where} is of ${row.account}, changed by ${row.caller}`);
-    if (row.reference !== null && !references.has(row.reference)) wrong.push(`${where} refers to ${row.reference}, which is no ticket of ours`);
+    if (row.reference !== null && !references.has(row.reference))
+      wrong.push(`${where} refers to ${row.reference}, which is no ticket of ours`);
     if (row.idempotencyKey === null) wrong.push(`${where} came without a key`);
     const key = `${row.system} ${row.caller} ${row.idempotencyKey}`;
     if (row.idempotencyKey !== null && keys.has(key)) wrong.push(`${where} repeats a key`);

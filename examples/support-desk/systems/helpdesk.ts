@@ -25,7 +25,11 @@ const Change = z.strictObject({
   reference: z.string(),
 });
 
-const NewReply = z.strictObject({ kind: z.enum(['draft', 'direct']), body: z.string().min(1).max(10_000), reference: z.string() });
+const NewReply = z.strictObject({
+  kind: z.enum(['draft', 'direct']),
+  body: z.string().min(1).max(10_000),
+  reference: z.string(),
+});
 
 /** Whether an account's agents draft for a person to send, or answer customers themselves: a setting of the account. */
 function view(asked: Asked, stored: Stored) {
@@ -37,7 +41,13 @@ function view(asked: Asked, stored: Stored) {
 function changed(asked: Asked, operation: string, record: Stored, status: number): Reply {
   const answer = { status, body: view(asked, record) };
   return {
-    effect: { operation, recordId: record.id, account: record.account, puts: [{ collection: 'tickets', record }], answer },
+    effect: {
+      operation,
+      recordId: record.id,
+      account: record.account,
+      puts: [{ collection: 'tickets', record }],
+      answer,
+    },
   };
 }
 
@@ -62,7 +72,14 @@ runSystem({
           .map((stored) => view(asked, stored))
           .filter((ticket) => words.every((word) => JSON.stringify(ticket).toLowerCase().includes(word)))
           .slice(0, 5)
-          .map(({ id, account, subject, status, openedAt, customer }) => ({ id, account, subject, status, openedAt, customer }));
+          .map(({ id, account, subject, status, openedAt, customer }) => ({
+            id,
+            account,
+            subject,
+            status,
+            openedAt,
+            customer,
+          }));
         return { status: 200, body: { tickets: found } };
       },
     },

@@ -22,7 +22,13 @@ runSystem({
       needs: ['send'],
       handle: (asked) => {
         const { to, subject, body } = parsed(NewMessage, asked.body);
-        const record = { id: `msg_${String(asked.nextSeq).padStart(8, '0')}`, account: asked.token.account, to, subject, body };
+        const record = {
+          id: `msg_${String(asked.nextSeq).padStart(8, '0')}`,
+          account: asked.token.account,
+          to,
+          subject,
+          body,
+        };
         return {
           effect: {
             operation: 'message.send',

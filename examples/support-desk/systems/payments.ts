@@ -42,7 +42,10 @@ function refund(asked: Asked): Reply {
       recordId: payment.id,
       account: payment.account,
       puts: [
-        { collection: 'payments', record: { ...payment, refundedCents: payment.refundedCents + amountCents } },
+        {
+          collection: 'payments',
+          record: { ...payment, refundedCents: payment.refundedCents + amountCents },
+        },
         { collection: 'refunds', record },
       ],
       answer: { status: 201, body: record },
@@ -61,7 +64,10 @@ function cancel(asked: Asked): Reply {
       recordId: known.paymentId,
       account: known.account,
       puts: [
-        { collection: 'payments', record: { ...payment, refundedCents: payment.refundedCents - known.amountCents } },
+        {
+          collection: 'payments',
+          record: { ...payment, refundedCents: payment.refundedCents - known.amountCents },
+        },
         { collection: 'refunds', record },
       ],
       answer: { status: 200, body: record },

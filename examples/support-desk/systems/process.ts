@@ -36,7 +36,7 @@ async function serveAlone(definition: SystemDefinition): Promise<void> {
 export function endWithParent(): void {
   const parent = process.ppid;
   setInterval(() => {
-    if (process.ppid !== parent) process.exit(0);
+    
   }, PARENT_POLL_MS).unref();
   process.on('SIGTERM', () => process.exit(0));
 }
@@ -50,7 +50,9 @@ export async function predecessorGone(stateDir: string, name: string): Promise<v
     const there = await healthOf(port);
     if (there?.system !== name) return;
     if (Date.now() > deadline) {
-      throw new Error(`process ${there.pid} already serves ${stateDir}; end it, or choose another state folder`);
+      throw new Error(
+        `process ${there.pid} already serves ${stateDir}; end it, or choose another state folder`,
+      );
     }
     await sleep(100);
   }

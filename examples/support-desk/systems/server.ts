@@ -70,40 +70,49 @@ const MAX_BODY_BYTES = 1_048_576;
 
 const Intake = z.strictObject({
   puts: z.array(
-    z.strictObject({ collection: z.string(), record: z.looseObject({ id: z.string().min(1), account: z.string().min(1) }) }),
+    z.strictObject({
+      collection: z.string(),
+      record: z.looseObject({ id: z.string().min(1), account: z.string().min(1) }),
+    }),
   ),
 });
 
+/** An answer to write; `cut` ends the connection in its place. */
+type Served =
+  { readonly status: number; readonly body: unknown; readonly headers?: Record<string, string> } | 'cut';
+
 /** The HTTP face of an outside system: tokens, accounts, idempotency keys, the effect log, faults. Not yet listening. */
-export function systemServer(definition: SystemDefinition, settings: SystemSettings): { server: Server; store: Store } {
+export function systemServer(
+  definition: SystemDefinition,
+  settings: SystemSettings,
+): { server: Server; store: Store } {
   const store = openStore(settings.stateDir, definition.name);
   const tokenOf = tokenBook(settings.tokenFile);
   const faults = new FaultSwitches();
   let replays = 0;
 
-  const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const url = new URL(request.url ?? '/', 'http://system.invalid');
-    if (url.pathname === '/healthz') return answer(response, 200, { system: definition.name, pid: process.pid });
-    if (url.pathname.startsWith('/_admin/')) {
-      if (!settings.faults) throw new Problem(404, 'no such path');
-      if (request.method === 'POST' && url.pathname === '/_admin/faults') faults.set(parsed(Faults, await bodyOf(request)));
-      return answer(response, 200, { faults: faults.current, effects: store.effects, replays });
+  const serve = async (request: IncomingMessage): Promise<Served> => {
+    const url = URL.parse(request.url ?? '/', 'http://system.invalid');
+    if (!url) throw new Problem(400, 'the path cannot be read');
+    if (url.pathname === '/healthz')
+      return { status: 200, body: { system: definition.name, pid: process.pid } };
+    if (settings.faults && url.pathname === '/_admin/faults') {
+      if (request.method === 'POST') faults.set(parsed(Faults, await bodyOf(request)));
+      return { status: 200, body: { faults: faults.current, effects: store.effects, replays } };
     }
-
     const token = tokenOf(request.headers.authorization);
     if (!token) throw new Problem(401, 'a bearer token of an account is needed');
     if (faults.slowMs(token.account) > 0) await sleep(faults.slowMs(token.account));
     if (faults.down(token.account)) throw new Problem(503, `${definition.name} is down`);
     if (request.method === 'POST' && url.pathname === '/intake') {
       needs(token, ['intake']);
-      return answer(response, 200, { added: store.intake(parsed(Intake, await bodyOf(request)).puts) });
+      return { status: 200, body: { added: store.intake(parsed(Intake, await bodyOf(request)).puts) } };
     }
-
     const { route, params } = routeOf(definition.routes, request.method ?? '', url.pathname);
     needs(token, route.needs);
     const body = route.method === 'GET' ? null : await bodyOf(request);
-    const mayTouch = (record: Stored): boolean => settings.overbroad || record.account === token.account;
-    const asked: Asked = {
+    // From here to the end nothing is awaited: no other request can come between the look at a key and its effect.
+    return decide(route, keyOf(request), {
       params,
       query: url.searchParams,
       body,
@@ -111,6 +120,13 @@ export function systemServer(definition: SystemDefinition, settings: SystemSetti
       store,
       stateDir: settings.stateDir,
       nextSeq: store.effects + 1,
+      ...sightOf(route, token),
+    });
+  };
+
+  const sightOf = (route: Route, token: Token): Pick<Asked, 'owned' | 'visible'> => {
+    const mayTouch = (record: Stored): boolean => settings.overbroad || record.account === token.account;
+    return {
       owned: (collection, id) => {
         if (route.method === 'GET' && faults.takes('foreignRecords', token.account)) {
           const foreign = store.list(collection).find((record) => record.account !== token.account);
@@ -122,67 +138,94 @@ export function systemServer(definition: SystemDefinition, settings: SystemSetti
       },
       visible: (collection) => store.list(collection).filter(mayTouch),
     };
+  };
 
-    const key = keyOf(request);
-    const digest = sha256(canonicalize({ method: route.method, path: url.pathname, body }) ?? '');
+  const decide = (route: Route, key: string | null, asked: Asked): Served => {
+    const { token, body, params } = asked;
+    const digest = sha256(canonicalize({ method: route.method, path: route.path, params, body }) ?? '');
     const prior = key === null || route.method === 'GET' ? undefined : store.byKey(token.account, key);
     if (prior && stillHonoured(prior, definition.keysHonouredForMs)) {
-      if (prior.digest !== digest) throw new Problem(409, 'this Idempotency-Key was used with another request');
+      if (prior.digest !== digest) {
+        throw new Problem(409, 'this Idempotency-Key was used with another request');
+      }
       replays += 1;
-      return answer(response, prior.answer.status, prior.answer.body, { 'idempotent-replayed': 'true' });
+      return { ...prior.answer, headers: { 'idempotent-replayed': 'true' } };
     }
-
     const reply = route.handle(asked);
-    if (!('effect' in reply)) return answer(response, reply.status, reply.body);
+    if (!('effect' in reply)) return reply;
+    const { operation, recordId, account, puts, answer } = reply.effect;
     store.commit({
-      account: reply.effect.account,
+      account,
       caller: token.account,
-      operation: reply.effect.operation,
-      recordId: reply.effect.recordId,
+      operation,
+      recordId,
       reference: referenceOf(body),
       idempotencyKey: key,
       digest,
       token: token.name,
       body,
-      puts: [...reply.effect.puts],
-      answer: reply.effect.answer,
+      puts: [...puts],
+      answer,
     });
-    if (faults.takes('dropReplies', token.account)) return void request.socket.destroy();
-    return answer(response, reply.effect.answer.status, reply.effect.answer.body);
+    return faults.takes('dropReplies', token.account) ? 'cut' : answer;
   };
 
   const server = createServer((request, response) => {
-    serve(request, response).catch((error: unknown) => {
-      const status = error instanceof Problem ? error.status : 500;
-      answer(response, status, { error: { status, message: error instanceof Error ? error.message : 'unknown' } });
-    });
+    serve(request)
+      .catch(problemOf)
+      .then((answer) => {
+        if (answer === 'cut') request.socket.destroy();
+        else write(response, answer);
+      }, reportDefect);
   });
   return { server, store };
+}
+
+function problemOf(error: unknown): Exclude<Served, 'cut'> {
+  const status = error instanceof Problem ? error.status : 500;
+  return { status, body: { error: { status, message: error instanceof Error ? error.message : 'unknown' } } };
+}
+
+function reportDefect(error: unknown): void {
+  process.stderr.write(`an answer could not be written: ${String(error)}\n`);
 }
 
 /** Parses, or answers 422 with every mistake. */
 export function parsed<T>(form: z.ZodType<T>, value: unknown): T {
   const read = form.safeParse(value);
   if (read.success) return read.data;
-  throw new Problem(422, read.error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`).join('; '));
+  throw new Problem(
+    422,
+    read.error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`).join('; '),
+  );
 }
 
 function needs(token: Token, any: readonly string[]): void {
-  if (!any.some((capability) => token.may.includes(capability))) throw new Problem(403, `this token may not ${any.join(' or ')}`);
+  if (!any.some((capability) => token.may.includes(capability)))
+    throw new Problem(403, `this token may not ${any.join(' or ')}`);
 }
 
-function routeOf(routes: readonly Route[], method: string, pathname: string): { route: Route; params: Record<string, string> } {
+function routeOf(
+  routes: readonly Route[],
+  method: string,
+  pathname: string,
+): { route: Route; params: Record<string, string> } {
   let path: string[];
   try {
     path = pathname.split('/').map(decodeURIComponent);
   } catch (error) {
-    throw new Problem(400, error instanceof URIError ? 'the path is not well encoded' : 'the path cannot be read');
+    throw new Problem(
+      400,
+      error instanceof URIError ? 'the path is not well encoded' : 'the path cannot be read',
+    );
   }
   for (const route of routes) {
     const wanted = route.path.split('/');
     if (route.method !== method || wanted.length !== path.length) continue;
     if (!wanted.every((part, index) => part.startsWith(':') || part === path[index])) continue;
-    const params = wanted.flatMap((part, index) => (part.startsWith(':') ? [[part.slice(1), path[index] ?? '']] : []));
+    const params = wanted.flatMap((part, index) =>
+      part.startsWith(':') ? [[part.slice(1), path[index] ?? '']] : [],
+    );
     return { route, params: Object.fromEntries(params) as Record<string, string> };
   }
   throw new Problem(404, 'no such path');
@@ -191,7 +234,8 @@ function routeOf(routes: readonly Route[], method: string, pathname: string): { 
 function keyOf(request: IncomingMessage): string | null {
   const key = request.headers['idempotency-key'];
   if (key === undefined) return null;
-  if (typeof key !== 'string' || !/^[\x21-\x7e]{1,200}$/.test(key)) throw new Problem(422, 'an Idempotency-Key is 1 to 200 visible characters');
+  if (typeof key !== 'string' || !/^[\x21-\x7e]{1,200}$/.test(key))
+    throw new Problem(422, 'an Idempotency-Key is 1 to 200 visible characters');
   return key;
 }
 
@@ -219,8 +263,8 @@ async function bodyOf(request: IncomingMessage): Promise<unknown> {
   }
 }
 
-function answer(response: ServerResponse, status: number, body: unknown, headers: Record<string, string> = {}): void {
-  if (response.headersSent || response.destroyed) return;
+function write(response: ServerResponse, { status, body, headers }: Exclude<Served, 'cut'>): void {
+  if (response.destroyed) return;
   response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
 }
 

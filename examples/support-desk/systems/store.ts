@@ -1,4 +1,13 @@
-import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  writeSync,
+} from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 
@@ -26,7 +35,7 @@ export const EffectRow = z.strictObject({
   /** The ticket that the caller says it is for. */
   reference: z.string().nullable(),
   idempotencyKey: z.string().nullable(),
-  /** sha256 of method, path and canonical body. */
+  /** sha256 of the route, its parameters and the canonical body. */
   digest: z.string(),
   token: z.string(),
   body: z.unknown(),
@@ -113,7 +122,7 @@ function openLog<Row>(file: string, form: z.ZodType<Row>): Log<Row> {
     append: (rows) => {
       if (rows.length === 0) return;
       const bytes = Buffer.from(rows.map((row) => `${JSON.stringify(row)}\n`).join(''), 'utf8');
-      for (let written = 0; written < bytes.length; ) written += writeSync(handle, bytes, written);
+      for (let written = 0; written < bytes.length;) written += writeSync(handle, bytes, written);
       fsyncSync(handle);
     },
     close: () => closeSync(handle),

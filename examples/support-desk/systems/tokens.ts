@@ -17,7 +17,8 @@ export const TokenFile = z.strictObject({ tokens: z.array(Token) });
 export type TokenFile = z.infer<typeof TokenFile>;
 
 /** sha256 of a token, hex, as the token file holds it. */
-export const tokenDigest = (token: string): string => createHash('sha256').update(token, 'utf8').digest('hex');
+export const tokenDigest = (token: string): string =>
+  createHash('sha256').update(token, 'utf8').digest('hex');
 
 /**
  * The tokens of a file, looked up by the `Authorization` header. A changed file counts from the next request, so a

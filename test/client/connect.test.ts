@@ -1,0 +1,69 @@
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createDevIssuer } from '../../client/dev-issuer';
+import { generateEnvelopeKeys } from '../../secrets/envelope-keys';
+import { Bulkhead } from '../../workers';
+import { testTemporal } from '../support/shared-temporal';
+import { createTestStack, type TestStack } from '../support/stack';
+
+let stack: TestStack;
+beforeAll(async () => {
+  stack = await createTestStack({ workers: false });
+  await stack.apply(`
+apiVersion: bulkhead/v1
+kind: QuotaClass
+metadata: { name: small }
+---
+apiVersion: bulkhead/v1
+kind: Tenant
+metadata: { name: acme }
+environments: { \${ENV}: { policyProfile: careful, quotaClass: small } }
+workspaces: [main]
+`);
+});
+afterAll(() => stack.close());
+
+test('U1 a backend connects with addresses from the package’s root, starts a run and leaves nothing open', async () => {
+  const keys = await generateEnvelopeKeys();
+  const identity = { issuer: 'urn:test:idp', audience: 'bulkhead', keys: { jwks: keys.jwks } };
+  const bulkhead = await Bulkhead.connect({
+    temporal: testTemporal().address,
+    database: stack.database.appUrl,
+    identity,
+    signer: keys.signingKey,
+    environment: stack.environment,
+  });
+  const issuer = createDevIssuer({
+    signingKey: keys.signingKey,
+    issuer: identity.issuer,
+    audience: identity.audience,
+  });
+  const token = await issuer.token({
+    tenant: 'acme',
+    environment: stack.environment,
+    workspaces: ['main'],
+    subject: 'backend',
+    kind: 'service',
+  });
+  const agent = [...stack.parts.app.agents.keys()][0] ?? '';
+  const run = await bulkhead.startRun({ token, agent, input: { n: 1 }, idempotencyKey: 'k' });
+  expect(run.acceptance).toMatchObject({ existing: false, started: true });
+  expect(await (await bulkhead.run({ token, runId: run.runId })).state()).toBe('accepted');
+  await bulkhead.close();
+});
+
+test('U1 all that is missing is told together, each with its remedy, and nothing is opened', async () => {
+  const before = process.env;
+  process.env = { PATH: before['PATH'], BULKHEAD_STATE_DIR: mkdtempSync(join(tmpdir(), 'bulkhead-none-')) };
+  try {
+    const error: unknown = await Bulkhead.connect().catch((caught: unknown) => caught);
+    expect(String(error)).toMatch(/TEMPORAL_ADDRESS/);
+    expect(String(error)).toMatch(/BULKHEAD_DATABASE_APP_URL/);
+    expect(String(error)).toMatch(/BULKHEAD_TOKEN_ISSUER/);
+    expect(String(error)).toMatch(/BULKHEAD_ENVELOPE_SIGNING_KEY/);
+    expect(String(error)).toMatch(/bulkhead up/);
+  } finally {
+    process.env = before;
+  }
+});
