@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
 import { tenantQueue } from '../contracts/names';
 import type { Storage } from '../contracts/ports';
+import { STOP_REASONS } from '../contracts/states';
 import type { RunActivities } from '../contracts/workflow-io';
 import { callingRun } from './call-context';
 
@@ -12,11 +13,18 @@ export interface RunBounds {
   readonly maxMisbehaviour: number;
 }
 
+export interface LifecycleParts {
+  readonly storage: Storage;
+  readonly bounds: RunBounds;
+  /** Asks Temporal to cancel a workflow, which it cannot do to itself; harmless for one that was asked already. */
+  readonly requestCancel: (workflowId: string) => Promise<void>;
+}
+
 const POLL_MS = 100;
 
 /** How a run enters and leaves. They run on the lifecycle queue, which no tenant's work can fill. */
-export function createLifecycle(parts: { storage: Storage; bounds: RunBounds }): Pick<RunActivities, 'enterRun' | 'leaveRun'> {
-  const { storage, bounds } = parts;
+export function createLifecycle(parts: LifecycleParts): Pick<RunActivities, 'enterRun' | 'leaveRun'> {
+  const { storage, bounds, requestCancel } = parts;
   return {
     async enterRun({ generation, previousTemporalRunId }) {
       const { scope, signed, temporalRunId } = callingRun();
@@ -39,12 +47,14 @@ export function createLifecycle(parts: { storage: Storage; bounds: RunBounds }):
       const store = storage.tenant(scope);
       const { runId } = signed.envelope;
       // A cancelled call goes on for a moment after its workflow has: the slot is not free, nor the reason true, before.
-      for (let left = 1; left > 0; ) {
-        left = await store.claimedCalls({ runId });
-        Context.current().heartbeat({ left });
-        if (left > 0) await delay(POLL_MS);
+      for (let claimed = 1; claimed > 0; ) {
+        claimed = await store.claimedCalls({ runId });
+        Context.current().heartbeat({ claimed });
+        if (claimed > 0) await delay(POLL_MS);
       }
-      return await store.leaveRun({ runId, temporalRunId, stopReason, outputRef });
+      const left = await store.leaveRun({ runId, temporalRunId, stopReason, outputRef });
+      if (STOP_REASONS[left.stopReason].closing === 'Canceled') await requestCancel(signed.envelope.workflowId);
+      return left;
     },
   };
 }

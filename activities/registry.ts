@@ -1,13 +1,12 @@
 import { Context } from '@temporalio/activity';
 import type { Action } from '../contracts/action';
-import type { Storage } from '../contracts/ports';
 import type { ControlActivities, RunActivities, SweepActivities } from '../contracts/workflow-io';
 import { isStorageBusy } from '../contracts/storage-busy';
 import { createControl } from './control';
 import type { Zones } from './envelope-interceptor';
 import { failure } from './failure';
 import { createGateway, type GatewayParts } from './gateway';
-import { createLifecycle, type RunBounds } from './lifecycle';
+import { createLifecycle, type LifecycleParts } from './lifecycle';
 import { createCallModel } from './model';
 import { createSweep, type SweepParts } from './sweep';
 import { createCallTool } from './tool';
@@ -36,7 +35,7 @@ export function laneActivities(parts: GatewayParts & { actions: ReadonlyMap<stri
 }
 
 /** Activities of the lifecycle queue. */
-export function lifecycleActivities(parts: { storage: Storage; bounds: RunBounds }): Pick<RunActivities, 'enterRun' | 'leaveRun'> {
+export function lifecycleActivities(parts: LifecycleParts): Pick<RunActivities, 'enterRun' | 'leaveRun'> {
   return guarded(createLifecycle(parts));
 }
 

@@ -134,7 +134,7 @@ const ELEMENT_SIZE = 16;
 /**
  * A value as Cedar takes it: exactly what its shape has, everything else dropped. Throws {@link Unjudgeable} on a
  * value of another type, a missing required field, an integer that JavaScript cannot hold exactly, a string that
- * is not well-formed Unicode (it would reach Cedar as another string), or more than about two million characters.
+ * is not well-formed Unicode (Cedar refuses it too, without saying where), or more than about two million characters.
  */
 export function cedarValue(shape: Shape, value: unknown, place: string): CedarValueJson {
   let left = MAX_SIZE;

@@ -50,6 +50,7 @@ export async function migrate(
     await admin.query(
       `select set_config('lock_timeout', '60s', false), set_config('client_min_messages', 'warning', false)`,
     );
+    await assertServer(admin);
     await admin.query('select pg_advisory_lock($1)', [LOCK]);
     await ensureRoles(admin, options.passwords ?? {});
     await admin.query(`create schema if not exists bulkhead authorization ${ROLES.owner}`);
@@ -121,6 +122,16 @@ export async function readMigrations(dir: string = migrationsDir()): Promise<Mig
 /** Line endings apart, every character counts. */
 export function checksumOf(sql: string): string {
   return createHash('sha256').update(sql.replaceAll('\r\n', '\n')).digest('hex');
+}
+
+/** Roles are granted to be set but not inherited, which 16 brought. */
+async function assertServer(admin: Client): Promise<void> {
+  const { rows } = await admin.query<{ number: number; name: string }>(
+    `select current_setting('server_version_num')::int as number, current_setting('server_version') as name`,
+  );
+  if ((rows[0]?.number ?? 0) < 160_000) {
+    throw new SchemaMismatch(`PostgreSQL ${rows[0]?.name} is too old: Bulkhead needs 16 or newer`);
+  }
 }
 
 /** From the package's root, so that the compiled code in `dist/` and the sources find the same files. */

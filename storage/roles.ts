@@ -105,7 +105,8 @@ async function setPassword(admin: Client, role: string, password: string): Promi
 async function retryRaces(work: () => Promise<void>): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await work();
+      await work();
+      return;
     } catch (error) {
       const { code, message } = error as { code?: string; message?: string };
       // duplicate role, its unique index, "tuple concurrently updated"

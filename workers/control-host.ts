@@ -25,10 +25,11 @@ export async function startControlHost(parts: WorkerParts, options: { bundle: Wo
       maxCachedWorkflows: 0,
     },
   );
+  const requestCancel = async (workflowId: string): Promise<void> => void (await client.workflow.getHandle(workflowId).cancel());
   const lifecycle = await serve(
     parts,
     { environment },
-    { taskQueue: LIFECYCLE_QUEUE, activities: lifecycleActivities({ storage, bounds }), maxConcurrentActivityTaskExecutions: 100 },
+    { taskQueue: LIFECYCLE_QUEUE, activities: lifecycleActivities({ storage, bounds, requestCancel }), maxConcurrentActivityTaskExecutions: 100 },
   );
   await ensureSweep(client, timing.sweepEveryMs);
   return {

@@ -45,6 +45,13 @@ const context: CliContext = {
   signal: interrupt.signal,
 };
 
+// `bulkhead run list | head -1`: a reader that has seen enough is no failure.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
+
 const { version } = JSON.parse(readFileSync(path.join(packageRoot, 'package.json'), 'utf8')) as {
   version: string;
 };

@@ -10,7 +10,7 @@ import { createBroker } from '../secrets/broker';
 import { masterKeyOf } from '../secrets/seal';
 import { openStorage } from '../storage/open';
 import { loadApp } from './app-module';
-import { ConfigError, loadConfigOfStack, type Config } from './config';
+import { ConfigError, loadConfig, type Config } from './config';
 import { startControlHost } from './control-host';
 import { startLaneHost } from './lane-host';
 import { createLogger, installTemporalLogging } from './logging';
@@ -39,7 +39,7 @@ export function registerWorker(program: Command): void {
 /** Runs a worker process until SIGTERM or SIGINT. Rejects where a part cannot be reached, with the remedy. */
 async function runWorker({ role, tenant }: WorkerOptions): Promise<void> {
   const only = tenant === undefined ? undefined : TenantId.parse(tenant);
-  const config = loadConfigOfStack();
+  const config = loadConfig();
   const logger = createLogger(config.logLevel, only ? `lane ${only}` : role);
   installTemporalLogging(logger);
   const stopped = new Promise<string>((resolve) => {
@@ -71,7 +71,7 @@ async function openParts(config: Config, role: string, logger: WorkerParts['logg
     config.app === null && 'BULKHEAD_APP: the module with the actions and agents to serve',
   ].filter((problem) => typeof problem === 'string');
   if (address === null || databaseUrl === undefined || jwks === null || config.masterKey === null || config.app === null) {
-    throw new ConfigError(missing.map((problem) => `${problem}; set it, or run beside \`bulkhead up\``));
+    throw new ConfigError(missing.map((problem) => `${problem}; set it; \`bulkhead up\` starts its own workers with all of them`));
   }
   const hostId = `${role}-${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
   const namespace = config.temporal.namespace;

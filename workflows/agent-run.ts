@@ -69,6 +69,7 @@ export async function agentRun(input: AgentRunInput): Promise<AgentRunResult> {
     case 'Completed':
       return { stopReason, outputRef, usage: view.usage };
     case 'Canceled':
+      await cancellationRequested();
       throw new CancelledFailure(STOP_REASONS[stopReason].means);
     default:
       throw ApplicationFailure.nonRetryable(STOP_REASONS[stopReason].means, stopReason);
@@ -84,6 +85,16 @@ export async function agentRun(input: AgentRunInput): Promise<AgentRunResult> {
       return { stopReason: 'failed', outputRef: null };
     }
   }
+}
+
+/**
+ * Temporal closes as Canceled only what was asked to cancel, and no workflow can ask itself: for a run stopped by our own
+ * signal `leaveRun` has asked, and the request is on its way.
+ */
+async function cancellationRequested(): Promise<void> {
+  const root = CancellationScope.current();
+  if (root.consideredCancelled) return;
+  await CancellationScope.nonCancellable(() => condition(() => root.consideredCancelled, '30s'));
 }
 
 async function enter(view: RunView): Promise<Entered | { stopReason: StopReason }> {

@@ -34,7 +34,7 @@ export function printRows<Row extends object>(
   if (rows.length === 0) return context.say(empty);
   const table = plainTable(Object.keys(columns));
   for (const row of rows) table.push(Object.values(columns).map((cell) => printable(cell(row))));
-  context.write(`${table.toString()}\n`);
+  context.write(`${table.toString().replace(/ +$/gm, '')}\n`);
 }
 
 /** Names and values, one a line, or the same as JSON. */

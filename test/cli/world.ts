@@ -20,6 +20,8 @@ export interface Ran {
 /** The command line over a real database and Temporal, in this process. */
 export interface CliWorld {
   readonly stack: TestStack;
+  /** The settings, for a command in a process of its own. */
+  readonly environment: Readonly<Record<string, string>>;
   run(args: string[], more?: { stdin?: string; env?: Record<string, string> }): Promise<Ran>;
   /** Writes a file and answers its path; `${ENV}` in it is the environment. */
   file(name: string, text: string): string;
@@ -44,6 +46,7 @@ export async function createCliWorld(): Promise<CliWorld> {
   };
   return {
     stack,
+    environment,
     async run(args, more = {}) {
       let out = '';
       let said = '';

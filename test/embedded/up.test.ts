@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
-import { identify } from '../../workers/embedded/owned-processes';
+import { endProcess, identify, OwnedProcesses } from '../../workers/embedded/owned-processes';
 import { compiledModule } from '../../workers/package-paths';
 import type { StackAddresses } from '../../workers/stack';
 
@@ -20,6 +20,11 @@ afterAll(async () => {
   for (const child of left) child.kill('SIGTERM');
   for (const child of left)
     if (child.exitCode === null && child.signalCode === null) await once(child, 'close');
+  // Where an assertion failed between the two starts, nothing else would end these.
+  const postgres =
+    existsSync(path.join(stateDir, 'postgres', 'data', 'postmaster.pid')) && identify(postgresPid());
+  await new OwnedProcesses(stateDir).endLeftovers(5_000);
+  if (postgres) await endProcess(postgres, 10_000, 'SIGINT');
   rmSync(stateDir, { recursive: true, force: true });
 });
 

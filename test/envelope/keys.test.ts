@@ -64,15 +64,25 @@ describe('E2 keys rotate while runs go on', () => {
 });
 
 describe('E2 proving is cheap', () => {
-  test('E2 a run’s later calls cost microseconds, and a copy for another workflow is still refused', async () => {
+  test('E2 a run’s later calls cost a fraction of the first, and a copy for another workflow is still refused', async () => {
     const keys = await generateEnvelopeKeys();
     const signed = await createEnvelopeSigner(keys).sign(sampleEnvelope());
+    // CPU time, since other processes share this machine; the faster of three rounds, since the first one warms up.
+    const cost = async (cacheSize: number): Promise<number> => {
+      const verifier = createEnvelopeVerifier({ jwks: keys.jwks, environment: 'prod', cacheSize });
+      const rounds: number[] = [];
+      for (let round = 0; round < 3; round += 1) {
+        const before = process.cpuUsage();
+        for (let i = 0; i < 500; i += 1) await verifier.verify(signed, ID);
+        const { user, system } = process.cpuUsage(before);
+        rounds.push(user + system);
+      }
+      return Math.min(...rounds);
+    };
+    expect(await cost(10)).toBeLessThan((await cost(0)) / 3);
+
     const verifier = createEnvelopeVerifier({ jwks: keys.jwks, environment: 'prod' });
     await verifier.verify(signed, ID);
-    const started = process.hrtime.bigint();
-    for (let i = 0; i < 2_000; i += 1) await verifier.verify(signed, ID);
-    const microseconds = Number(process.hrtime.bigint() - started) / 1_000 / 2_000;
-    expect(microseconds).toBeLessThan(100);
     await expect(verifier.verify(signed, 'tenant/acme/prod/run/run-2')).rejects.toMatchObject({
       reason: 'other_workflow',
     });

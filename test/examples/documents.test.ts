@@ -70,6 +70,13 @@ describe.each(TENANTS)('%s', (tenant) => {
     expect([...customers, ...payments].every((record) => record.account === account)).toBe(true);
   });
 
+  it('P9 no kind of refusal is meant more than five times: of more in a minute the journal keeps a count', () => {
+    const kinds = tickets.flatMap((one) =>
+      one.expect.refusals.map(({ action: name, rule }) => `${name} ${rule}`),
+    );
+    for (const kind of kinds) expect(kinds.filter((other) => other === kind).length).toBeLessThanOrEqual(5);
+  });
+
   it('M1 its knowledge has the titles of everybody’s and marks that are its own', () => {
     expect(knowledge.map(({ documentId }) => documentId)).toEqual(
       tenantData('acme').knowledge.map(({ documentId }) => documentId),

@@ -106,7 +106,7 @@ test('S2 a secret that no header can carry is refused before it is stored, unnam
     try {
       sealed(secret);
     } catch (error) {
-      said = String(error) + (error as Error).stack;
+      said = `${String(error)} ${(error as Error).stack ?? ''}`;
     }
     expect(said).toMatch(/TypeError: the secret for payments:refund/);
     expect(said).not.toMatch(/can.?ry/);

@@ -142,7 +142,7 @@ test('N4 a tenant that floods waits in its own queue: the others go on, and cont
   const flood = Array.from({ length: 60 }, () =>
     acme.leaveRun(run).then(
       () => 'ok',
-      (error: Error) => error.name,
+      (error: unknown) => (error as Error).name,
     ),
   );
   try {

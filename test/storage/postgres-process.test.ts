@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
+import { identify } from '../../workers/embedded/owned-processes';
 import { startPostgres, type RunningPostgres } from '../../workers/embedded/postgres';
 
 let home: string;
@@ -24,7 +25,7 @@ beforeAll(async () => {
 });
 afterEach(async () => {
   for (const postgres of running.splice(0).reverse()) await postgres.stop();
-  await rm(join(home, 'starter.pid'), { force: true });
+  await rm(join(home, 'starter.json'), { force: true });
 });
 afterAll(async () => {
   bystander.kill('SIGKILL');
@@ -115,8 +116,11 @@ test('U4 a stale pid file whose number went to another program hinders nothing, 
 
 test('U4 a server that outlived its starter is taken over, and ended at the stop', async () => {
   const first = await start();
-  // As after a SIGKILL of the process that started it: its number is nobody's.
-  await writeFile(join(home, 'starter.pid'), '999999\n');
+  // As after a SIGKILL of the process that started it: its number went to somebody else.
+  await writeFile(
+    join(home, 'starter.json'),
+    JSON.stringify({ pid: process.ppid, startedAt: 'before the last boot' }),
+  );
   const second = await start();
   expect([second.pid, second.port]).toEqual([first.pid, first.port]);
   await second.stop();
@@ -127,8 +131,7 @@ test('U4 a server whose starter lives is not touched: a second start is refused 
   const first = await start();
   const other = spawn(process.execPath, ['-e', 'setTimeout(() => undefined, 60000)'], { stdio: 'ignore' });
   try {
-    await writeFile(join(home, 'starter.pid'), `${other.pid}\n`);
-    await sleep(100);
+    await writeFile(join(home, 'starter.json'), JSON.stringify(identify(other.pid ?? -1)));
     await expect(startPostgres({ dataDir: home })).rejects.toThrow(
       /belongs to process \d+, which is running: stop it/,
     );

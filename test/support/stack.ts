@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { Client, Connection } from '@temporalio/client';
 import { NativeConnection, Runtime, DefaultLogger } from '@temporalio/worker';
 import { pino } from 'pino';
-import { BulkheadClient } from '../../client/bulkhead';
+import { BulkheadClient, type BulkheadPorts } from '../../client/bulkhead';
 import { ensureControl } from '../../client/control';
 import { createDevIssuer } from '../../client/dev-issuer';
 import { createTokenVerifier } from '../../client/identity';
@@ -48,6 +48,8 @@ export interface TestStack {
   readonly storage: OpenStorage;
   readonly operator: OperatorStore;
   readonly client: BulkheadClient;
+  /** What the client was made of, for another one on other parts. */
+  readonly clientPorts: BulkheadPorts;
   readonly parts: WorkerParts;
   /** Applies QuotaClass, PolicyProfile and Tenant documents. */
   apply(yaml: string): Promise<void>;
@@ -112,12 +114,13 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
   });
   const parts = await newParts();
   for (const agent of app.agents.values()) await storage.platform.publishAgent(agent);
-  const client = new BulkheadClient({
+  const clientPorts: BulkheadPorts = {
     storage,
     temporal,
     tokens: createTokenVerifier({ issuer: ISSUER, audience: AUDIENCE, keys: { jwks: keys.jwks }, environment }),
     signer: createEnvelopeSigner({ signingKey: keys.signingKey }),
-  });
+  };
+  const client = new BulkheadClient(clientPorts);
   const store = (tenant: string): TenantStore => storage.tenant(mintScope(TenantId.parse(tenant), environment, 'operator'));
   const keep = async (starting: Promise<Running>): Promise<Running> => {
     const running = await starting;
@@ -132,6 +135,7 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
     storage,
     operator,
     client,
+    clientPorts,
     parts,
     async apply(yaml) {
       const parsed = parseDocuments(yaml.replaceAll('${ENV}', environment));

@@ -45,7 +45,11 @@ export function runAs(
   args: readonly string[],
   options: SpawnOptions,
 ): ChildProcess {
-  const env = { PATH: process.env['PATH'] ?? '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' };
+  const env = {
+    PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+    LC_ALL: 'C',
+    TZ: 'UTC',
+  };
   const base = { ...options, cwd: '/', env };
   if (account.prefix) {
     const [command = 'setpriv', ...before] = account.prefix;

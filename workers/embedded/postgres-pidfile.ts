@@ -21,19 +21,19 @@ export async function readPidFile(cluster: string): Promise<PidFile | undefined>
   return { pid, port: Number.parseInt(lines[3] ?? '', 10), ready: lines[7]?.trim() === 'ready' };
 }
 
-/** Whether a process lives, and, if a name is given, is a program of that name. */
-export async function isAlive(pid: number, name?: string): Promise<boolean> {
+/** Whether a process has this number now. */
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
+    return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
-  return name === undefined || (await commandOf(pid)).includes(name);
 }
 
 /** Whether that process is the server of this cluster. */
 export async function isServerOf(cluster: string, pid: number): Promise<boolean> {
-  return (await isAlive(pid)) && (await commandOf(pid)).includes(cluster);
+  return isAlive(pid) && (await commandOf(pid)).includes(cluster);
 }
 
 /**

@@ -2,11 +2,14 @@ import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { chown, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { identify } from './owned-processes';
+import { freePort } from './ports';
 import { postgresAccount, runAs, type Account } from './postgres-account';
 import { anyProcessIn, isAlive, isServerOf, readPidFile } from './postgres-pidfile';
+import { readJson, writePrivate } from './private-files';
 
 /** How long a start may take; a crash recovery replays the log first. */
 const START_MS = 60_000;
@@ -52,11 +55,11 @@ export async function startPostgres(options: PostgresOptions): Promise<RunningPo
 
   const orphan = await readPidFile(cluster);
   if (orphan && (await isServerOf(cluster, orphan.pid))) {
-    await claim(home);
+    claim(home);
     log(`PostgreSQL of an earlier start is still up on port ${orphan.port}: taken over`);
     return running(orphan.port, orphan.pid, password, () => stopByPid(cluster, orphan.pid));
   }
-  await claim(home);
+  claim(home);
   if (orphan) await clearStalePidFile(cluster, orphan.pid, log);
 
   const tries = options.port === undefined ? 3 : 1;
@@ -198,16 +201,19 @@ async function launch(
   }
 }
 
+const Starter = z.object({ pid: z.int().positive(), startedAt: z.string() });
+
 /** Writes who runs this directory. Throws while another living process does. */
-async function claim(home: string): Promise<void> {
-  const file = join(home, 'starter.pid');
-  const other = Number.parseInt((await readFile(file, 'utf8').catch(absent)) ?? '', 10);
-  if (Number.isInteger(other) && other !== process.pid && (await isAlive(other, 'node'))) {
+function claim(home: string): void {
+  const file = join(home, 'starter.json');
+  const other = readJson(file, Starter);
+  if (other && other.pid !== process.pid && identify(other.pid)?.startedAt === other.startedAt) {
     throw new Error(
-      `the PostgreSQL of ${home} belongs to process ${other}, which is running: stop it, or use another state directory`,
+      `the PostgreSQL of ${home} belongs to process ${other.pid}, which is running: stop it, or use another state directory`,
     );
   }
-  await writeFile(file, `${process.pid}\n`);
+  const { startedAt = '' } = identify(process.pid) ?? {};
+  writePrivate(file, `${JSON.stringify({ pid: process.pid, startedAt })}\n`);
 }
 
 /**
@@ -215,7 +221,7 @@ async function claim(home: string): Promise<void> {
  * the number since. The file goes only when that process is no server of this cluster and nobody works in it.
  */
 async function clearStalePidFile(cluster: string, pid: number, log: (line: string) => void): Promise<void> {
-  if (!(await isAlive(pid)) || (await anyProcessIn(cluster))) return;
+  if (!isAlive(pid) || (await anyProcessIn(cluster))) return;
   log(`clearing a stale postmaster.pid: process ${pid} is another program's`);
   await rm(join(cluster, 'postmaster.pid'), { force: true });
 }
@@ -242,17 +248,6 @@ async function ended(child: ChildProcess): Promise<number | NodeJS.Signals> {
     child.on('error', fail);
     child.on('close', (code, signal) => done(code ?? signal ?? -1));
   });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('the system gave no port');
-  return address.port;
 }
 
 function absent(error: NodeJS.ErrnoException): undefined {

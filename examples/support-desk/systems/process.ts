@@ -36,7 +36,7 @@ async function serveAlone(definition: SystemDefinition): Promise<void> {
 export function endWithParent(): void {
   const parent = process.ppid;
   setInterval(() => {
-    
+    if (process.ppid !== parent) process.exit(0);
   }, PARENT_POLL_MS).unref();
   process.on('SIGTERM', () => process.exit(0));
 }

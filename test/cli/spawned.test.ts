@@ -1,0 +1,101 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createCliWorld, type CliWorld } from './world';
+
+/** The command in a process of its own, from the sources. */
+function bulkhead(args: string[], env: Record<string, string>) {
+  const root = join(__dirname, '../..');
+  const child = spawn(
+    process.execPath,
+    [join(root, 'scripts/run.js'), join(root, 'workers/main.ts'), ...args],
+    {
+      env: { PATH: process.env['PATH'] ?? '', ...env },
+    },
+  );
+  let out = '';
+  let said = '';
+  child.stdout.on('data', (part: Buffer) => (out += part.toString()));
+  child.stderr.on('data', (part: Buffer) => (said += part.toString()));
+  child.stdin.end();
+  const ended = new Promise<{ code: number | null; out: string; said: string }>((resolve) => {
+    child.on('close', (code) => {
+      resolve({ code, out, said });
+    });
+  });
+  return { child, ended };
+}
+
+const nowhere = { BULKHEAD_STATE_DIR: mkdtempSync(join(tmpdir(), 'bulkhead-none-')) };
+
+test('U2 the command is composed whole: its help names every noun, and a wrong one is exit code 2', async () => {
+  const [help, wrong] = await Promise.all([
+    bulkhead(['--help'], nowhere).ended,
+    bulkhead(['nonsense'], nowhere).ended,
+  ]);
+  expect(help.code).toBe(0);
+  for (const noun of [
+    'up',
+    'doctor',
+    'migrate',
+    'worker',
+    'token',
+    'tenant',
+    'run',
+    'policy',
+    'kill',
+    'release',
+    'journal',
+    'secret',
+    'agent',
+  ]) {
+    expect(help.out).toMatch(new RegExp(`^ {2}${noun} `, 'm'));
+  }
+  expect(wrong).toMatchObject({ code: 2, out: '', said: expect.stringContaining('--help') });
+});
+
+test('U2 with nothing configured, and with a mistyped setting, the remedy is said', async () => {
+  const [none, mistyped] = await Promise.all([
+    bulkhead(['tenant', 'list'], nowhere).ended,
+    bulkhead(['tenant', 'list'], { ...nowhere, BULKHEAD_ENVIRONMENTT: 'prod' }).ended,
+  ]);
+  expect(none).toMatchObject({ code: 2, said: expect.stringContaining('bulkhead up') });
+  expect(mistyped).toMatchObject({
+    code: 1,
+    said: expect.stringContaining('did you mean BULKHEAD_ENVIRONMENT?'),
+  });
+});
+
+describe('beside a real stack', () => {
+  let world: CliWorld;
+  beforeAll(async () => {
+    world = await createCliWorld();
+    await world.stack.apply(`
+apiVersion: bulkhead/v1
+kind: QuotaClass
+metadata: { name: small }
+---
+apiVersion: bulkhead/v1
+kind: Tenant
+metadata: { name: acme }
+environments: { \${ENV}: { policyProfile: careful, quotaClass: small } }
+workspaces: [main]
+`);
+  });
+  afterAll(() => world.close());
+
+  test('U2 Ctrl-C ends a wait with exit code 130, and the run goes on', async () => {
+    const agent = [...world.stack.parts.app.agents.keys()][0] ?? '';
+    const { child, ended } = bulkhead(['run', 'start', '--tenant', 'acme', '--agent', agent, '--wait'], {
+      ...world.environment,
+    });
+    const runs = () => world.stack.store('acme').runs({ limit: 10 });
+    while ((await runs()).length === 0 && child.exitCode === null) await sleep(50);
+    await sleep(500);
+    child.kill('SIGINT');
+    expect(await ended).toMatchObject({ code: 130, out: '', said: 'interrupted\n' });
+    expect((await runs())[0]?.state).toBe('accepted');
+  }, 60_000);
+});
