@@ -1,7 +1,6 @@
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { generateText, jsonSchema, tool, type ModelMessage, type ToolSet } from 'ai';
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { app } from '../../examples/support-desk/app';
 import { tenantData } from '../../examples/support-desk/data';
@@ -10,7 +9,7 @@ import { Processes } from './processes';
 
 const KEY = 'sk-test-0123456789';
 const processes = new Processes();
-const stateDir = mkdtempSync(path.join(tmpdir(), 'scripted-model-'));
+const stateDir = processes.folder('scripted-model-');
 let baseURL = '';
 
 beforeAll(async () => {

@@ -1,5 +1,4 @@
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { EffectRow, type Put } from '../../examples/support-desk/systems/store';
 import { tokenDigest } from '../../examples/support-desk/systems/tokens';
@@ -19,7 +18,7 @@ const ACCOUNTS = ['acme-1', 'globex-1'];
 
 /** One system of the support desk as a process on a folder of its own, to be killed and started again. */
 export class OneSystem {
-  readonly stateDir = mkdtempSync(path.join(tmpdir(), 'one-system-'));
+  readonly stateDir: string;
   url = '';
   pid = 0;
 
@@ -28,6 +27,7 @@ export class OneSystem {
     readonly capabilities: readonly string[],
     readonly processes: Processes,
   ) {
+    this.stateDir = processes.folder('one-system-');
     this.writeTokens(bearer);
   }
 

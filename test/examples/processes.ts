@@ -1,13 +1,23 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 
 const REGISTER = path.join(__dirname, 'register-typescript.cjs');
 
-/** Processes of one test file, ended by their ids. */
+/** Processes and folders of one test file: processes are ended by their ids. */
 export class Processes {
   readonly #children = new Set<ChildProcess>();
+  readonly #folders: string[] = [];
+
+  /** A folder that goes with the processes. */
+  folder(prefix: string): string {
+    const made = mkdtempSync(path.join(tmpdir(), prefix));
+    this.#folders.push(made);
+    return made;
+  }
 
   /** Starts a TypeScript module as a process; resolves once it printed its address. */
   start = async (
@@ -43,9 +53,11 @@ export class Processes {
     this.#children.delete(child);
   }
 
+  /** Ends every process and removes every folder. */
   async end(): Promise<void> {
     for (const { pid, exitCode, signalCode } of [...this.#children]) {
       if (exitCode === null && signalCode === null && pid !== undefined) await this.kill(pid);
     }
+    for (const folder of this.#folders.splice(0)) rmSync(folder, { recursive: true, force: true });
   }
 }

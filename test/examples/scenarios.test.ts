@@ -1,20 +1,14 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import { example } from '../../examples/support-desk/example';
 import { effectsOutside } from '../../examples/support-desk/world';
 import { deskContext } from './desk-context';
 import { Processes } from './processes';
 
 const processes = new Processes();
-const stateDir = mkdtempSync(path.join(tmpdir(), 'support-desk-'));
+const stateDir = processes.folder('support-desk-');
 
 beforeAll(() => example.start(context), 60_000);
 const context = deskContext(stateDir, processes);
-afterAll(async () => {
-  await processes.end();
-  rmSync(stateDir, { recursive: true, force: true });
-});
+afterAll(() => processes.end());
 
 const wrong = (rows: readonly { ok: boolean; tenant: string; note: string }[]): string[] =>
   rows.filter(({ ok }) => !ok).map(({ tenant, note }) => `${tenant} ${note}`);

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Pool } from 'pg';
 import { digestOf } from '../../contracts/digest';
 import { Envelope, SignedEnvelope } from '../../contracts/envelope';
-import { Digest, Environment, RunId, TenantId } from '../../contracts/ids';
+import { Environment, RunId, TenantId, type Digest } from '../../contracts/ids';
 import type { AdmitRequest, JournalEntry, SettleRequest } from '../../contracts/ledger';
 import type { Refusal } from '../../contracts/refusal';
 import { mintScope } from '../../contracts/scope-mint';

@@ -188,7 +188,7 @@ test('M1 the application’s role sees no row without a scope and changes none w
   for (const { name } of tables.rows) {
     const seen = await app.query(`select * from bulkhead.${name}`).then(
       (found) => found.rowCount,
-      (error: { code?: string }) => error.code,
+      (error: unknown) => (error as { code?: string }).code,
     );
     expect([0, '42501']).toContain(seen);
     const changed = app.query(`update bulkhead.${name} set tenant_id = 'x'`);
