@@ -59,7 +59,7 @@ export function createControl(parts: { storage: Storage; client: Client; drainGr
       const signalled = new Set<string>();
       for (;;) {
         cancellationSignal.throwIfAborted();
-        const open = await store.openRuns(PAGE);
+        const open = await store.openRuns(PAGE, fenceEpoch);
         Context.current().heartbeat({ open: open.length });
         if (open.length === 0) return await store.markDrained(fenceEpoch);
         const graceOver = Date.now() - startedAt > drainGraceMs;

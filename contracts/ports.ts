@@ -82,7 +82,6 @@ export interface TenantStore {
   run(runId: RunId): Promise<RunRow | undefined>;
   runByIdempotencyKey(key: string): Promise<RunRow | undefined>;
   runs(page: { limit: number; before?: string; state?: RunState; stopReason?: StopReason }): Promise<RunRow[]>;
-  setRunState(runId: RunId, state: RunState): Promise<void>;
   /** Calls of the run (or of the whole tenant below an epoch) that may still act. */
   claimedCalls(filter: { runId?: RunId; beforeEpoch?: number }): Promise<number>;
 
@@ -114,7 +113,8 @@ export interface TenantStore {
   revokeLeases(): Promise<number>;
   markContained(fenceEpoch: number): Promise<ControlState>;
   markDrained(fenceEpoch: number): Promise<ControlState>;
-  openRuns(limit: number): Promise<RunRow[]>;
+  /** Runs not closed; with an epoch, only those accepted before it, so that a release in between spares new ones. */
+  openRuns(limit: number, beforeEpoch?: number): Promise<RunRow[]>;
 }
 
 /** One row of the placement table: which lanes a host has to serve. */
@@ -157,7 +157,7 @@ export interface OperatorStore {
   putQuotaClass(document: QuotaClassDocument, actor: string): Promise<void>;
   /** Creates or updates the tenant in every environment it names. */
   putTenant(document: TenantDocument, actor: string): Promise<{ created: boolean }>;
-  /** The next version of the profile, in force for every tenant that names it, in one transaction. */
+  /** The next version of the profile, brought into force tenant by tenant, one transaction each; the same text keeps its version. */
   publishPolicy(profile: { name: string; environments: Environment[]; text: string }, actor: string, reason: string): Promise<{ version: number; tenants: number }>;
   policyHistory(profile: string): Promise<{ version: number; publishedAt: string; actor: string; reason: string }[]>;
   putCredential(scope: TenantScope, capability: string, secret: string, actor: string): Promise<{ version: number }>;

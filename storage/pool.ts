@@ -43,6 +43,8 @@ export class ClientPool {
     });
     // An idle connection that breaks is dropped by the pool; without a listener it would end the process.
     this.#pool.on('error', () => undefined);
+    // And between: for a moment after it is lent, and before it is destroyed, a client has no listener of the pool's.
+    this.#pool.on('connect', (client) => client.on('error', () => undefined));
   }
 
   /** Lends a client to the work. Throws `StorageBusy` when the database is away or does not answer in time. */
@@ -50,9 +52,6 @@ export class ClientPool {
     const client = await this.#pool.connect().catch((error: unknown) => {
       throw faultOf(error);
     });
-    // The pool listens only while a client is idle.
-    const broken = (): undefined => undefined;
-    client.on('error', broken);
     let idle = false;
     try {
       const result = await work(client);
@@ -63,7 +62,6 @@ export class ClientPool {
       idle = false;
       throw faultOf(error);
     } finally {
-      client.off('error', broken);
       client.release(!idle);
     }
   }

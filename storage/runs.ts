@@ -10,7 +10,7 @@ import { callsSql } from './sql';
 
 type Runs = Pick<
   TenantStore,
-  'acceptRun' | 'enterRun' | 'leaveRun' | 'run' | 'runByIdempotencyKey' | 'runs' | 'setRunState'
+  'acceptRun' | 'enterRun' | 'leaveRun' | 'run' | 'runByIdempotencyKey' | 'runs'
 > & {
   /** The oldest first; with an epoch, only those accepted before that fence, which a kill has to drain. */
   openRuns(limit: number, beforeEpoch?: number): Promise<RunRow[]>;
@@ -41,7 +41,6 @@ interface Row {
 const ACCEPT = callsSql('accept_run', 7);
 const ENTER = callsSql('enter_run', 6);
 const LEAVE = callsSql('leave_run', 6, 'stop_reason');
-const SET_STATE = callsSql('set_run_state', 4);
 const ROWS = 'select * from bulkhead.run_rows where tenant_id = $1 and environment = $2';
 
 /** Acceptance, entry and end of runs; the list of a tenant's runs. See docs/ledger.md. */
@@ -121,10 +120,6 @@ export function runsOf(session: TenantSession): Runs {
         limit,
       );
       return rows.map(runRow);
-    },
-
-    async setRunState(runId, state) {
-      await session.call(SET_STATE, [tenantId, environment, runId, state]);
     },
 
     async openRuns(limit, beforeEpoch) {

@@ -124,7 +124,9 @@ begin
       exit decision;
     end if;
     if attempt_no > max_attempts then
-      x := row('failed', 'platform', 'attempts_exhausted', 'this call was tried too often without an outcome', max_attempts, c.attempts, null, null);
+      -- Whoever kept the last attempt from an outcome is whose trouble it is.
+      x := row('failed', coalesce(c.refusal ->> 'origin', 'platform'), 'attempts_exhausted',
+        'this call was tried too often without an outcome', max_attempts, c.attempts, null, null);
       exhausted := true;
       exit decision;
     end if;
@@ -160,7 +162,10 @@ begin
           charged_tool_calls = coalesce(charged_tool_calls, tool_calls), charged_micro_usd = coalesce(charged_micro_usd, micro_usd)
         where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
     end if;
-    update runs set refusals = refusals + 1, touched_at = n where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+    -- Of a short wait nobody is told: the call asks again by itself.
+    update runs set refusals = refusals + 1, touched_at = n,
+        state = case when x.kind = 'throttled' and x.retry_after_ms > 10000 and state <> 'closed' then 'throttled' else state end
+      where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     if rewound and t.rewound_seq = 0 then
       t.control_version := t.control_version + 1;
     end if;
@@ -170,7 +175,8 @@ begin
     if exhausted then
       -- Moves a call, and with it counters: never folded into a flood.
       t := ledger_append(t, n, p_run, json_build_object('kind', 'exhausted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
-        'action', p_action, 'class', p_class, 'rule', x.rule, 'policyVersion', t.policy_version, 'slot', supersedes), p_body);
+        'action', p_action, 'class', p_class, 'origin', x.origin, 'refusal', x.kind, 'rule', x.rule, 'value', x.value, 'used', x.used,
+        'policyVersion', t.policy_version, 'slot', supersedes), p_body);
     else
       t := ledger_refuse(t, n, x, p_run, p_action, jsonb_build_object('path', p_path, 'token', p_token, 'class', p_class), p_body);
     end if;
@@ -206,7 +212,7 @@ begin
       micro_usd = excluded.micro_usd, charged_tool_calls = null, charged_micro_usd = null, lost = false, refusal = null,
       value = null, payload_ref = null, payload_digest = null;
   update runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
-      touched_at = n
+      touched_at = n, state = case when state = 'throttled' then 'running' else state end
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   t.inflight := t.inflight + takes_slot::integer;
   t.tool_day_used := t.tool_day_used + p_tool_calls;

@@ -159,19 +159,6 @@ begin
   return reason;
 end $$;
 
--- Shows what an open run waits for. Closing is leave_run's alone.
-create function bulkhead.set_run_state(p_tenant text, p_environment text, p_run text, p_state text) returns void
-language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
-begin
-  if p_state = 'closed' then
-    raise exception 'a run is closed by leave_run, with its stop reason' using errcode = 'invalid_parameter_value';
-  end if;
-  perform enter_scope(p_tenant, p_environment);
-  perform from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
-  update runs set state = p_state, touched_at = greatest(touched_at, bulkhead.now())
-    where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state not in ('closed', p_state);
-end $$;
-
 create function bulkhead.put_payload(p_tenant text, p_environment text, p_run text, p_ref text, p_payload json) returns void
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 begin
@@ -222,5 +209,5 @@ begin
       and (p_run is null or c.run_id = p_run) and (p_before_epoch is null or c.epoch < p_before_epoch));
 end $$;
 
-grant execute on function bulkhead.accept_run, bulkhead.enter_run, bulkhead.leave_run, bulkhead.set_run_state, bulkhead.put_payload,
+grant execute on function bulkhead.accept_run, bulkhead.enter_run, bulkhead.leave_run, bulkhead.put_payload,
   bulkhead.payloads_of, bulkhead.call_facts, bulkhead.known_records, bulkhead.claimed_calls to bulkhead_app;

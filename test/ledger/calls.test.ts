@@ -160,7 +160,7 @@ test('N5 a call that is surely not sent is given back whole, and tried at most e
     expect(await tenant.row()).toMatchObject({ inflight: 0, tool_day_used: 0 });
     expect(await tenant.store.run(runId)).toMatchObject({ steps: 0, toolCalls: 0 });
   }
-  const exhausted = { kind: 'failed', origin: 'platform', rule: 'attempts_exhausted' };
+  const exhausted = { kind: 'failed', rule: 'attempts_exhausted' };
   const request = tenant.admission(runId, '1.1');
   expect(await tenant.store.admit(request)).toMatchObject({ answer: 'refused', refusal: exhausted });
   for (const again of [request, tenant.admission(runId, '1.1')]) {

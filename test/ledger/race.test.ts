@@ -105,7 +105,6 @@ test('O1 Q2 fences, limits, reaping and calls race on the same rows: no deadlock
         await tenant.store.release({ reason: 'race', actor: 'op' });
         await world.platform.reapCalls(10);
         await tenant.setLimits({ ...WIDE, callsInFlight: 2 + (fenceEpoch % 5) });
-        await tenant.store.setRunState(runId, fenceEpoch % 2 === 0 ? 'running' : 'throttled');
       }
     };
     // Any error, a deadlock's among them, ends the test.

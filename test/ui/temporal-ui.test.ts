@@ -5,6 +5,7 @@ import { startOutside, type Outside } from '../support/outside';
 import { testTemporal } from '../support/shared-temporal';
 import { createTestStack, type TestStack } from '../support/stack';
 import { readyTenant } from '../support/tenants';
+import { until } from '../support/until';
 
 /** Debian's, macOS's and the usual ones of others. */
 const BROWSER = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/Applications/Chromium.app/Contents/MacOS/Chromium'].find((file) => existsSync(file));
@@ -51,7 +52,8 @@ withBrowser(
 
     const { runId } = await stack.temporal.workflow.getHandle(run.workflowId).describe();
     await page.goto(at(`/${encodeURIComponent(run.workflowId)}/${runId}/history`));
-    const seen = async (): Promise<string> => await page.locator('body').innerText();
+    // What workflows write as Markdown is shown in frames of its own.
+    const seen = async (): Promise<string> => (await Promise.all(page.frames().map((frame) => frame.locator('body').innerText()))).join('\n');
     await page.getByText('step 0 · ask the model').first().waitFor({ timeout: 20_000 });
     const shown = await seen();
     expect(shown).toContain('test_worker for acme on a record in keeper');
@@ -59,8 +61,7 @@ withBrowser(
     expect(shown).toMatch(/step 1\.1 · note\.write/);
     expect(shown).toContain('leave: free the slot, record why the run ended');
     await page.goto(at(`/${encodeURIComponent(run.workflowId)}/${runId}/user-metadata`));
-    await page.getByText('the agent finished its work').waitFor({ timeout: 20_000 });
-    const metadata = await seen();
+    const metadata = await until('the current details', async () => ((await seen()).includes('the agent finished its work') ? await seen() : undefined));
     for (const words of ['completed: the agent finished its work', 'note.write denied by a rule, schema or scope: scope.record_unknown', 'record.read done']) {
       expect(metadata).toContain(words);
     }
