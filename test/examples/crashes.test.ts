@@ -88,14 +88,17 @@ describe('crashes', () => {
         resolve((JSON.parse(line.toString('utf8')) as { url: string }).url),
       ),
     );
+    const health = (await (await fetch(`${url}/healthz`)).json()) as { pid: number };
     middle.kill('SIGKILL');
-    await expect(
-      (async () => {
-        for (;;) {
-          await fetch(`${url}/healthz`);
-          await sleep(50);
-        }
-      })(),
-    ).rejects.toThrow('fetch failed');
+    const alive = (): Promise<boolean> =>
+      fetch(`${url}/healthz`).then(
+        () => true,
+        () => false,
+      );
+    const deadline = Date.now() + 5_000;
+    while ((await alive()) && Date.now() < deadline) await sleep(50);
+    const outlived = await alive();
+    if (outlived) process.kill(health.pid, 'SIGKILL');
+    expect(outlived).toBe(false);
   }, 20_000);
 });

@@ -1,0 +1,266 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { cpus } from 'node:os';
+import { randomUUID } from 'node:crypto';
+import { bundleWorkflowCode, DefaultLogger, Worker } from '@temporalio/worker';
+import { request } from 'undici';
+import { z } from 'zod';
+import { digestOf } from '../contracts/digest';
+import { AgentId, RunId, SystemName, TenantId, WorkspaceId } from '../contracts/ids';
+import { runWorkflowId, RUNS_QUEUE } from '../contracts/names';
+import { mintScope } from '../contracts/scope-mint';
+import { parseDocuments } from '../policy/documents';
+import { defineAction } from '../tools/define-action';
+import { defineAgent } from '../tools/define-agent';
+import { defineApp } from '../tools/app';
+import { startControlHost } from '../workers/control-host';
+import { startLaneHost } from '../workers/lane-host';
+import { workflowBundle } from '../workers/workflow-bundle';
+import { startBenchStack, type BenchStack } from './stack';
+import { median, medianInterval, quantile } from './statistics';
+
+const noteWrite = defineAction({
+  name: 'note.write',
+  description: 'Writes a note.',
+  effect: 'write',
+  args: z.object({ recordId: z.string(), text: z.string() }),
+  result: z.object({ id: z.string(), account: z.string() }),
+  system: 'keeper',
+  secret: 'keeper:write',
+  timeout: '10s',
+  remoteHonoursKeys: true,
+  records: ({ recordId }, result) => [{ system: 'keeper', id: recordId, account: result?.account }],
+  run: async (ctx, args) => (await ctx.http.post('/notes', args)).body as { id: string; account: string },
+});
+const agent = defineAgent({
+  id: 'bench',
+  class: 'bench',
+  model: 'models/none',
+  instructions: 'none',
+  actions: ['note.write'] as never,
+  budget: { steps: 10_000, maxOutputTokens: 1 },
+});
+const TENANT = TenantId.parse('bench-tenant');
+
+/**
+ * What governing a write costs: the same HTTP request made by a raw Temporal activity and by a governed call, in
+ * alternating pairs inside one run, on one server. Latency is from an activity's scheduling to its completion, by the
+ * history's own timestamps; the ratio of each pair, its median and the median's 95 % interval.
+ */
+export async function callOverhead(args: readonly string[]): Promise<void> {
+  const calls = Number(args[0] ?? 400);
+  const keeper = createServer((_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/json' }).end('{"id":"r1","account":"acct"}');
+  });
+  await new Promise<void>((resolve) => keeper.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(keeper.address() as AddressInfo).port}`;
+  const stack = await startBenchStack(defineApp({ name: 'bench', actions: [noteWrite], agents: [agent] }));
+  try {
+    await createTenant(stack, url);
+    const bundle = await workflowBundle();
+    const hosts = [await startControlHost(stack.parts, { bundle }), await startLaneHost(stack.parts, { bundle, only: TENANT })];
+    const raw = await rawWorkers(stack, url);
+    // The first run warms connections, plans and caches, and is not counted.
+    await oneRun(stack, Math.min(60, calls));
+    const before = await counters(stack);
+    const latencies = await oneRun(stack, calls);
+    const after = await counters(stack);
+    await raw.stop();
+    for (const host of hosts.reverse()) await host.stop();
+    print(stack, latencies, before, after);
+  } finally {
+    await stack.close();
+    keeper.close();
+  }
+}
+
+async function createTenant(stack: BenchStack, url: string): Promise<void> {
+  const yaml = `
+apiVersion: bulkhead/v1
+kind: QuotaClass
+metadata: { name: bench }
+lane: dedicated
+limits: { toolCallsPerDay: 1000000 }
+perRun: { steps: 10000 }
+---
+apiVersion: bulkhead/v1
+kind: PolicyProfile
+metadata: { name: bench }
+environments: [bench]
+rules:
+  - { id: write, effect: allow, actions: [note.write], when: context.args.text != "" }
+  - { id: never, effect: forbid, actions: [note.write], when: context.args.text == "forbidden" }
+secrets: [{ capability: "keeper:write", agents: [bench] }]
+---
+apiVersion: bulkhead/v1
+kind: Tenant
+metadata: { name: ${TENANT} }
+environments: { bench: { policyProfile: bench, quotaClass: bench } }
+workspaces: [main]
+connections: { keeper: "${url}" }
+scope: [{ system: keeper, account: acct }]
+`;
+  const parsed = parseDocuments(yaml);
+  if (!parsed.ok) throw new Error(JSON.stringify(parsed.mistakes));
+  for (const { kind, document, text } of parsed.documents) {
+    if (kind === 'QuotaClass') await stack.operator.putQuotaClass(document, 'bench');
+    else if (kind === 'Tenant') await stack.operator.putTenant(document, 'bench');
+    else await stack.operator.publishPolicy({ name: document.metadata.name, environments: document.environments, text }, 'bench', 'bench');
+  }
+  await stack.operator.putCredential(mintScope(TENANT, stack.parts.environment, 'operator'), 'keeper:write', 'secret', 'bench');
+}
+
+async function rawWorkers(stack: BenchStack, url: string): Promise<{ stop(): Promise<void> }> {
+  const { connection, namespace } = stack.parts;
+  const file = (name: string): string => require.resolve(name);
+  const workflows = await Worker.create({
+    connection,
+    namespace,
+    taskQueue: RUNS_QUEUE,
+    workflowBundle: await bundleWorkflowCode({ logger: new DefaultLogger('ERROR'), workflowsPath: file('./workflows'), workflowInterceptorModules: [file('../workflows/interceptors')] }),
+  });
+  const activities = await Worker.create({
+    connection,
+    namespace,
+    taskQueue: 'raw',
+    maxConcurrentActivityTaskExecutions: 8,
+    maxConcurrentActivityTaskPolls: 2,
+    activities: {
+      rawCall: async ({ index }: { index: number }) => {
+        const answer = await request(`${url}/notes`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify({ recordId: 'r1', text: `note ${index}` }),
+        });
+        await answer.body.json();
+        return null;
+      },
+    },
+  });
+  const running = [workflows.run(), activities.run()];
+  return {
+    async stop() {
+      workflows.shutdown();
+      activities.shutdown();
+      await Promise.all(running);
+    },
+  };
+}
+
+/** One run of `calls` pairs; answers the milliseconds of each raw and each governed call, in order. */
+async function oneRun(stack: BenchStack, calls: number): Promise<{ raw: number[]; governed: number[]; events: number }> {
+  const { environment } = stack.parts;
+  const runId = RunId.parse(randomUUID());
+  const workflowId = runWorkflowId(TENANT, environment, runId);
+  const signed = await stack.signer.sign({
+    schemaVersion: 1,
+    workflowId,
+    tenantId: TENANT,
+    environment,
+    workspaceId: WorkspaceId.parse('main'),
+    agentId: AgentId.parse('bench'),
+    agentVersion: agent.version,
+    runId,
+    parentRunId: null,
+    rootRunId: runId,
+    policyProfile: 'bench',
+    quotaClass: 'bench',
+    requestedAction: 'bench',
+    target: { system: SystemName.parse('keeper'), recordId: 'r1' },
+    principal: { kind: 'service', subject: 'bench' },
+    inputDigest: digestOf('bench'),
+    acceptedAt: new Date().toISOString(),
+  });
+  const store = stack.storage.tenant(mintScope(TENANT, environment, 'token'));
+  await store.acceptRun({ signed, idempotencyKey: null, bodyDigest: digestOf(runId), input: 'bench' });
+  await store.putPayload(runId, '0.0', {
+    kind: 'model',
+    text: '',
+    toolCalls: Array.from({ length: calls }, (_, index) => ({ id: `c${index}`, name: 'note__write', args: { recordId: 'r1', text: `note ${index}` } })),
+    inputTokens: 0,
+    outputTokens: 0,
+  });
+  const handle = await stack.client.workflow.start('benchCalls', { workflowId, taskQueue: RUNS_QUEUE, args: [{ signed, calls }] });
+  await handle.result();
+  return latenciesOf(await handle.fetchHistory());
+}
+
+type History = Awaited<ReturnType<Awaited<ReturnType<BenchStack['client']['workflow']['start']>>['fetchHistory']>>;
+
+function latenciesOf(history: History): { raw: number[]; governed: number[]; events: number } {
+  const scheduled = new Map<number, { type: string; at: number }>();
+  const found: Record<'rawCall' | 'callTool', number[]> = { rawCall: [], callTool: [] };
+  const at = (event: { eventTime?: { seconds?: unknown; nanos?: number | null } | null }): number =>
+    Number(event.eventTime?.seconds ?? 0) * 1_000 + (event.eventTime?.nanos ?? 0) / 1e6;
+  for (const event of history.events ?? []) {
+    const type = event.activityTaskScheduledEventAttributes?.activityType?.name;
+    if (type) scheduled.set(Number(event.eventId), { type, at: at(event) });
+    const done = event.activityTaskCompletedEventAttributes;
+    const call = done && scheduled.get(Number(done.scheduledEventId));
+    if (call && (call.type === 'rawCall' || call.type === 'callTool')) found[call.type].push(at(event) - call.at);
+  }
+  return { raw: found.rawCall, governed: found.callTool, events: (history.events ?? []).length };
+}
+
+interface Counters {
+  readonly statements: number;
+  readonly trips: Readonly<Record<string, number>>;
+  readonly commits: number;
+  readonly wal: number;
+  readonly at: number;
+}
+
+/** Everything that polls by the clock rather than by the call. */
+const POLLS = /placements|control_versions|heartbeat|accepted_not_started|open_runs_idle|reap_calls|pg_stat|due_calls/;
+
+async function counters({ admin }: BenchStack): Promise<Counters> {
+  const statements = await admin.query<{ query: string; calls: string; mean_exec_time: number }>(`select query, calls, mean_exec_time from pg_stat_statements where query like '%bulkhead.%'`);
+  if (process.env['X']) console.log(statements.rows.map((r) => [r.query.slice(0, 80), r.calls, r.mean_exec_time.toFixed(3)].join(' | ')).join('\n'));
+  const mine = statements.rows.filter(({ query }) => !POLLS.test(query));
+  const { rows } = await admin.query<{ commits: string; wal: string }>(
+    `select sum(xact_commit) as commits, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') as wal from pg_stat_database`,
+  );
+  const trips: Record<string, number> = {};
+  for (const { query, calls } of mine) {
+    const name = /bulkhead\.(\w+)/.exec(query)?.[1] ?? query;
+    trips[name] = (trips[name] ?? 0) + Number(calls);
+  }
+  return {
+    statements: mine.reduce((sum, { calls }) => sum + Number(calls), 0),
+    trips,
+    commits: Number(rows[0]?.commits ?? 0),
+    wal: Number(rows[0]?.wal ?? 0),
+    at: Date.now(),
+  };
+}
+
+function print(stack: BenchStack, { raw, governed, events }: { raw: number[]; governed: number[]; events: number }, before: Counters, after: Counters): void {
+  const calls = governed.length;
+  const ratios = governed.map((ms, index) => ms / (raw[index] ?? Number.NaN));
+  const [low, high] = medianInterval(ratios);
+  const line = (name: string, values: number[]): string =>
+    `  ${name.padEnd(10)} median ${median(values).toFixed(1)} ms · p95 ${quantile(values, 0.95).toFixed(1)} ms · p99 ${quantile(values, 0.99).toFixed(1)} ms`;
+  const perCall = (name: string, value: number): string => `  ${name.padEnd(36)} ${(value / calls).toFixed(2)}`;
+  const trips = Object.entries(after.trips)
+    .map(([name, count]) => [name, count - (before.trips[name] ?? 0)] as const)
+    .filter(([, count]) => count >= calls / 2)
+    .sort(([, a], [, b]) => b - a);
+  const seconds = (after.at - before.at) / 1_000;
+  process.stdout.write(
+    [
+      `call-overhead: ${calls} pairs, one after the other, in ${seconds.toFixed(1)} s`,
+      `  Temporal server ${stack.versions.temporal} (embedded, SQLite), PostgreSQL ${stack.versions.postgres}, Node ${process.version}, ${cpus().length} cores`,
+      line('raw', raw),
+      line('governed', governed),
+      `  governed / raw: median of ${calls} pairs ${median(ratios).toFixed(2)}, 95 % interval ${low.toFixed(2)} to ${high.toFixed(2)} (aim 1.15, at most 1.30)`,
+      '',
+      'per governed call:',
+      perCall('round trips to PostgreSQL', after.statements - before.statements),
+      ...trips.map(([name, count]) => perCall(`  ${name}`, count)),
+      perCall('commits (polls of hosts included)', after.commits - before.commits),
+      perCall('WAL bytes (polls of hosts included)', after.wal - before.wal),
+      `  ${'history events'.padEnd(36)} ${((events - 20) / (calls * 2)).toFixed(1)} (as many as of the raw activity)`,
+      '',
+    ].join('\n'),
+  );
+}

@@ -1,0 +1,91 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { homedir, tmpdir } from 'node:os';
+import path from 'node:path';
+import { Client, Connection } from '@temporalio/client';
+import { NativeConnection, DefaultLogger, Runtime } from '@temporalio/worker';
+import { Client as Postgres } from 'pg';
+import { pino } from 'pino';
+import { Environment } from '../contracts/ids';
+import { createBroker } from '../secrets/broker';
+import { generateEnvelopeKeys } from '../secrets/envelope-keys';
+import { createEnvelopeSigner } from '../secrets/envelope-signer';
+import { createEnvelopeVerifier } from '../secrets/envelope-verifier';
+import { createSealer, masterKeyOf } from '../secrets/seal';
+import { migrate, roleUrl } from '../storage/migrate';
+import { openOperator } from '../storage/operator';
+import { openStorage } from '../storage/open';
+import type { App } from '../tools/app';
+import { loadConfig } from '../workers/config';
+import { findTemporal } from '../workers/embedded/find-temporal';
+import { startPostgres } from '../workers/embedded/postgres';
+import { startTemporal } from '../workers/embedded/temporal';
+import type { WorkerParts } from '../workers/parts';
+
+/** Everything a benchmark works on: real Temporal, real PostgreSQL (with its usual durability), and parts for workers. */
+export type BenchStack = Awaited<ReturnType<typeof startBenchStack>>;
+
+/** Starts a stack in a temporary directory. `close` ends all of it. */
+export async function startBenchStack(app: App) {
+  Runtime.install({ logger: new DefaultLogger('ERROR'), shutdownSignals: [] });
+  const config = loadConfig();
+  const home = await mkdtemp(path.join(tmpdir(), 'bulkhead-bench-'));
+  const environment = Environment.parse('bench');
+  const binary = await findTemporal({
+    configured: config.temporal.binary,
+    searchPath: config.searchPath,
+    cacheDirs: [config.temporal.cacheDir ?? path.join(homedir(), '.cache', 'bulkhead')],
+    say: (line) => process.stderr.write(`${line}\n`),
+  });
+  const [temporal, postgres] = await Promise.all([
+    startTemporal({ binary: binary.path, state: { stateDir: home }, namespaces: [environment] }),
+    startPostgres({ dataDir: path.join(home, 'postgres'), settings: { shared_preload_libraries: 'pg_stat_statements', 'pg_stat_statements.track': 'top' } }),
+  ]);
+  const passwords = { app: randomBytes(12).toString('hex'), operator: randomBytes(12).toString('hex') };
+  await migrate(postgres.adminUrl, { passwords });
+  const admin = new Postgres({ connectionString: postgres.adminUrl });
+  await admin.connect();
+  await admin.query('create extension pg_stat_statements');
+  const keys = await generateEnvelopeKeys();
+  const masterKey = masterKeyOf(randomBytes(32));
+  const storage = openStorage({ databaseUrl: roleUrl(postgres.adminUrl, 'app', passwords.app), environment });
+  const operator = openOperator({ databaseUrl: roleUrl(postgres.adminUrl, 'operator', passwords.operator), environment, seal: createSealer([masterKey]) });
+  const connection = await Connection.connect({ address: temporal.address });
+  const native = await NativeConnection.connect({ address: temporal.address });
+  const client = new Client({ connection, namespace: environment });
+  const parts: WorkerParts = {
+    connection: native,
+    client,
+    namespace: environment,
+    environment,
+    storage,
+    verifier: createEnvelopeVerifier({ jwks: keys.jwks, environment }),
+    broker: createBroker([masterKey]),
+    app,
+    hostId: 'bench',
+    bounds: config.run,
+    timing: config.timing,
+    logger: pino({ level: 'silent' }),
+  };
+  for (const agent of app.agents.values()) await storage.platform.publishAgent(agent);
+  return {
+    parts,
+    storage,
+    operator,
+    admin,
+    client,
+    connection,
+    signer: createEnvelopeSigner({ signingKey: keys.signingKey }),
+    versions: { temporal: binary.serverVersion, postgres: (await admin.query<{ server_version: string }>('show server_version')).rows[0]?.server_version ?? '?' },
+    async close() {
+      await admin.end();
+      await operator.close();
+      await storage.close();
+      await native.close();
+      await connection.close();
+      await temporal.stop();
+      await postgres.stop();
+      await rm(home, { recursive: true, force: true });
+    },
+  };
+}
