@@ -115,5 +115,10 @@ export function callPath(envelope: Envelope, call: Pick<GovernedCall, 'position'
 
 /** The key that goes to systems outside: of the workflow and the position, never of the arguments (promise T2). */
 export function idempotencyKey(envelope: Envelope, path: string): string {
-  return `bh-${digestOfTuple([envelope.tenantId, envelope.environment, envelope.rootRunId, path])}`;
+  return outsideKey(envelope.tenantId, envelope.environment, envelope.rootRunId, path);
+}
+
+/** The same from its parts: what joins a system's log with the journal. */
+export function outsideKey(tenantId: string, environment: string, rootRunId: string, path: string): string {
+  return `bh-${digestOfTuple([tenantId, environment, rootRunId, path])}`;
 }

@@ -112,9 +112,13 @@ export interface Action {
   readonly remoteHonoursKeys: boolean;
   readonly keyValidForMs: number;
   readonly reversible: Reversibility;
-  readonly facts: { schema: z.ZodObject; from: (args: unknown, result: unknown) => Record<string, Attribute> } | null;
+  readonly facts: {
+    schema: z.ZodObject;
+    from: (args: unknown, result: unknown) => Record<string, Attribute>;
+  } | null;
   readonly run: (ctx: ActionContext, args: unknown) => Promise<unknown>;
-  readonly reconcile: ((ctx: ActionContext, args: unknown, key: string) => Promise<Reconciled<unknown>>) | null;
+  readonly reconcile:
+    ((ctx: ActionContext, args: unknown, key: string) => Promise<Reconciled<unknown>>) | null;
   readonly verify: ((ctx: ActionContext, args: unknown, result: unknown) => Promise<boolean>) | null;
   readonly compensate: ((ctx: ActionContext, args: unknown, result: unknown) => Promise<unknown>) | null;
   /** Of the argument schema, so that an approval or a replay can tell that it changed. */

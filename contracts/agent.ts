@@ -8,7 +8,10 @@ export const AgentSpec = z.strictObject({
   model: z.string().regex(/^[a-z][a-z0-9_-]{0,39}\/[A-Za-z0-9._-]{1,100}$/, 'a model is provider/model'),
   instructions: z.string().min(1).max(20_000),
   actions: z.array(ActionName).min(1).max(100),
-  budget: z.strictObject({ steps: z.int().positive().max(10_000), maxOutputTokens: z.int().positive().max(100_000) }),
+  budget: z.strictObject({
+    steps: z.int().positive().max(10_000),
+    maxOutputTokens: z.int().positive().max(100_000),
+  }),
 });
 export type AgentSpec = z.infer<typeof AgentSpec>;
 

@@ -16,7 +16,13 @@ export const positionPath = (position: Position): string => `${position.step}.${
 
 /** What every governed call answers to its workflow: references and digests, never payload. */
 export type CallAnswer<Value> =
-  | { readonly kind: 'done'; readonly value: Value; readonly ref: string; readonly digest: Digest; readonly seq: number }
+  | {
+      readonly kind: 'done';
+      readonly value: Value;
+      readonly ref: string;
+      readonly digest: Digest;
+      readonly seq: number;
+    }
   | { readonly kind: Refusal['kind']; readonly refusal: Refusal; readonly seq: number };
 
 /** What a model asked for, without its arguments: those stay in tenant storage under the model call's position. */
@@ -37,7 +43,12 @@ export type StoredModelStep = {
 };
 export type StoredToolResult =
   | { readonly kind: 'tool'; readonly outcome: 'done'; readonly action: string; readonly result: unknown }
-  | { readonly kind: 'tool'; readonly outcome: Refusal['kind']; readonly action: string; readonly refusal: Refusal };
+  | {
+      readonly kind: 'tool';
+      readonly outcome: Refusal['kind'];
+      readonly action: string;
+      readonly refusal: Refusal;
+    };
 /** What the caller gave the run. */
 export type StoredInput = { readonly kind: 'input'; readonly input: unknown };
 export type StoredPayload = StoredInput | StoredModelStep | StoredToolResult;

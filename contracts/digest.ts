@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import canonicalize from 'canonicalize';
-import { Digest } from './ids';
+import type { Digest } from './ids';
 
 /**
  * Canonical JSON (RFC 8785): the one text of a value, the same in every process and language.

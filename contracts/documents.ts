@@ -3,7 +3,9 @@ import { Environment, SystemName, TenantId, WorkspaceId } from './ids';
 
 /** Tenant and QuotaClass documents (YAML, kind by kind). PolicyProfile lives in `policy/`, with its compiler. */
 
-const DocumentName = z.string().regex(/^[a-z][a-z0-9_-]{0,63}$/, 'a name is 1 to 64 of a-z, 0-9, _ and -, a letter first');
+const DocumentName = z
+  .string()
+  .regex(/^[a-z][a-z0-9_-]{0,63}$/, 'a name is 1 to 64 of a-z, 0-9, _ and -, a letter first');
 const count = z.int().nonnegative();
 
 /** Limits of a tenant. Enforced so far: `toolCallsPerDay`, `callsInFlight`. Days are UTC. */
@@ -32,7 +34,9 @@ export const QuotaClassDocument = z.strictObject({
 });
 export type QuotaClassDocument = z.infer<typeof QuotaClassDocument>;
 
-const BaseUrl = z.url({ protocol: /^https?$/ }).refine((url) => !new URL(url).username, 'a connection holds no credentials');
+const BaseUrl = z
+  .url({ protocol: /^https?$/ })
+  .refine((url) => !new URL(url).username, 'a connection holds no credentials');
 
 export const TenantDocument = z.strictObject({
   apiVersion: z.literal('bulkhead/v1'),
@@ -66,4 +70,3 @@ export interface TenantRecord {
   readonly scope: readonly { readonly system: string; readonly account: string }[];
   readonly models: Readonly<Record<string, string>>;
 }
-

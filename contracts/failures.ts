@@ -22,4 +22,6 @@ export const FAILURES = {
 export type FailureType = keyof typeof FAILURES;
 
 /** For `retry.nonRetryableErrorTypes`, so that also a failure thrown without the flag ends the retries. */
-export const NON_RETRYABLE: string[] = Object.entries(FAILURES).flatMap(([type, { nonRetryable }]) => (nonRetryable ? [type] : []));
+export const NON_RETRYABLE: string[] = Object.entries(FAILURES).flatMap(([type, { nonRetryable }]) =>
+  nonRetryable ? [type] : [],
+);

@@ -7,7 +7,7 @@ export class HttpNotSent extends Error {
   constructor(
     message: string,
     /** Milliseconds, where the system said when to come back. */
-    readonly retryAfterMs: number | undefined = undefined,
+    readonly retryAfterMs?: number,
   ) {
     super(message);
   }
@@ -37,7 +37,7 @@ export class HttpUnavailable extends Error {
   constructor(
     message: string,
     /** Milliseconds, where the system said when to come back. */
-    readonly retryAfterMs: number | undefined = undefined,
+    readonly retryAfterMs?: number,
   ) {
     super(message);
   }

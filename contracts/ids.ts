@@ -30,7 +30,10 @@ export const AgentId = z
 export type AgentId = z.infer<typeof AgentId>;
 
 /** The first 12 hex digits of the digest of an agent's definition: another prompt is another version. */
-export const AgentVersion = z.string().regex(/^[0-9a-f]{12}$/, 'an agent version is 12 hex digits').brand<'AgentVersion'>();
+export const AgentVersion = z
+  .string()
+  .regex(/^[0-9a-f]{12}$/, 'an agent version is 12 hex digits')
+  .brand<'AgentVersion'>();
 export type AgentVersion = z.infer<typeof AgentVersion>;
 
 export const RunId = z
@@ -61,5 +64,8 @@ export const Capability = z
 export type Capability = z.infer<typeof Capability>;
 
 /** sha256, hex. */
-export const Digest = z.string().regex(/^[0-9a-f]{64}$/, 'a digest is 64 hex digits').brand<'Digest'>();
+export const Digest = z
+  .string()
+  .regex(/^[0-9a-f]{64}$/, 'a digest is 64 hex digits')
+  .brand<'Digest'>();
 export type Digest = z.infer<typeof Digest>;

@@ -25,7 +25,9 @@ export interface AdmitRequest {
   readonly hostId: string;
   readonly policyVersion: number;
   /** What policy, schema or scope said of it. A refusal is judged for staleness and journaled in the same round trip. */
-  readonly verdict: { readonly effect: 'allow'; readonly rules: readonly string[] } | { readonly effect: 'deny'; readonly refusal: Refusal };
+  readonly verdict:
+    | { readonly effect: 'allow'; readonly rules: readonly string[] }
+    | { readonly effect: 'deny'; readonly refusal: Refusal };
   readonly leaseMs: number;
   /** Highest sequence the run has seen. */
   readonly seenSeq: number;
@@ -46,7 +48,13 @@ export interface RecordedOutcome {
 
 export type Admission =
   | { readonly answer: 'admitted'; readonly epoch: number; readonly attempt: number; readonly seq: number }
-  | { readonly answer: 'recover'; readonly lookupOnly: boolean; readonly epoch: number; readonly attempt: number; readonly seq: number }
+  | {
+      readonly answer: 'recover';
+      readonly lookupOnly: boolean;
+      readonly epoch: number;
+      readonly attempt: number;
+      readonly seq: number;
+    }
   | { readonly answer: 'replayed'; readonly outcome: RecordedOutcome; readonly seq: number }
   | { readonly answer: 'in_flight'; readonly retryAfterMs: number; readonly seq: number }
   | { readonly answer: 'stale'; readonly policyVersion: number; readonly seq: number }

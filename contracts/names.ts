@@ -43,7 +43,9 @@ export type WorkflowAddress =
 
 /** Parses a workflow id made here; `undefined` for any other. */
 export function parseWorkflowId(workflowId: string): WorkflowAddress | undefined {
-  const match = /^tenant\/([^/]+)\/([^/]+)\/(?:(control)|run\/([^/]+)((?:\/child\/\d{1,6})*))$/.exec(workflowId);
+  const match = /^tenant\/([^/]+)\/([^/]+)\/(?:(control)|run\/([^/]+)((?:\/child\/\d{1,6})*))$/.exec(
+    workflowId,
+  );
   if (!match) return undefined;
   const tenantId = TenantId.safeParse(match[1]).data;
   const environment = Environment.safeParse(match[2]).data;
@@ -64,4 +66,3 @@ export const MODEL_ACTION = 'model.generate';
 
 /** Fairness key of a tenant's tasks. */
 export const fairnessKey = (tenantId: TenantId): string => tenantId;
-

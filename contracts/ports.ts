@@ -76,12 +76,27 @@ export interface TenantStore {
 
   // runs
   acceptRun(request: AcceptRun): Promise<Acceptance>;
-  enterRun(request: { runId: RunId; temporalRunId: string; previousTemporalRunId: string | null; generation: number }): Promise<Entry>;
+  enterRun(request: {
+    runId: RunId;
+    temporalRunId: string;
+    previousTemporalRunId: string | null;
+    generation: number;
+  }): Promise<Entry>;
   /** Frees the slot and closes the row; answers the first stop reason ever recorded for the run. */
-  leaveRun(request: { runId: RunId; temporalRunId: string | null; stopReason: StopReason; outputRef: string | null }): Promise<{ stopReason: StopReason }>;
+  leaveRun(request: {
+    runId: RunId;
+    temporalRunId: string | null;
+    stopReason: StopReason;
+    outputRef: string | null;
+  }): Promise<{ stopReason: StopReason }>;
   run(runId: RunId): Promise<RunRow | undefined>;
   runByIdempotencyKey(key: string): Promise<RunRow | undefined>;
-  runs(page: { limit: number; before?: string; state?: RunState; stopReason?: StopReason }): Promise<RunRow[]>;
+  runs(page: {
+    limit: number;
+    before?: string;
+    state?: RunState;
+    stopReason?: StopReason;
+  }): Promise<RunRow[]>;
   /** Calls of the run (or of the whole tenant below an epoch) that may still act. */
   claimedCalls(filter: { runId?: RunId; beforeEpoch?: number }): Promise<number>;
 
@@ -104,7 +119,14 @@ export interface TenantStore {
   putKnowledge(document: { documentId: string; title: string; text: string }): Promise<void>;
 
   credential(capability: string): Promise<SealedCredential | undefined>;
-  recordLease(lease: { leaseId: string; capability: string; runId: RunId; path: string; epoch: number; expiresAt: string }): Promise<void>;
+  recordLease(lease: {
+    leaseId: string;
+    capability: string;
+    runId: RunId;
+    path: string;
+    epoch: number;
+    expiresAt: string;
+  }): Promise<void>;
 
   // control
   control(): Promise<ControlState | undefined>;
@@ -158,9 +180,20 @@ export interface OperatorStore {
   /** Creates or updates the tenant in every environment it names. */
   putTenant(document: TenantDocument, actor: string): Promise<{ created: boolean }>;
   /** The next version of the profile, brought into force tenant by tenant, one transaction each; the same text keeps its version. */
-  publishPolicy(profile: { name: string; environments: Environment[]; text: string }, actor: string, reason: string): Promise<{ version: number; tenants: number }>;
-  policyHistory(profile: string): Promise<{ version: number; publishedAt: string; actor: string; reason: string }[]>;
-  putCredential(scope: TenantScope, capability: string, secret: string, actor: string): Promise<{ version: number }>;
+  publishPolicy(
+    profile: { name: string; environments: Environment[]; text: string },
+    actor: string,
+    reason: string,
+  ): Promise<{ version: number; tenants: number }>;
+  policyHistory(
+    profile: string,
+  ): Promise<{ version: number; publishedAt: string; actor: string; reason: string }[]>;
+  putCredential(
+    scope: TenantScope,
+    capability: string,
+    secret: string,
+    actor: string,
+  ): Promise<{ version: number }>;
   tenants(): Promise<TenantRecord[]>;
 }
 
@@ -177,11 +210,20 @@ export interface CredentialLease {
   authorization(): string;
 }
 
-export type Leasing = { readonly kind: 'leased'; readonly lease: CredentialLease } | { readonly kind: 'refused'; readonly refusal: Refusal };
+export type Leasing =
+  | { readonly kind: 'leased'; readonly lease: CredentialLease }
+  | { readonly kind: 'refused'; readonly refusal: Refusal };
 
 /** Takes a tenant's credential out for one call (promise S1). */
 export interface SecretBroker {
-  lease(request: { store: TenantStore; runId: RunId; path: string; capability: string; epoch: number; ttlMs: number }): Promise<Leasing>;
+  lease(request: {
+    store: TenantStore;
+    runId: RunId;
+    path: string;
+    capability: string;
+    epoch: number;
+    ttlMs: number;
+  }): Promise<Leasing>;
 }
 
 /** Verifies what travels in the header (promise E2); throws `ApplicationFailure` types of `failures.ts` via its caller. */

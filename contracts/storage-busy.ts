@@ -6,4 +6,5 @@ export class StorageBusy extends Error {
   override readonly name = 'StorageBusy';
 }
 
-export const isStorageBusy = (error: unknown): boolean => error instanceof Error && error.name === 'StorageBusy';
+export const isStorageBusy = (error: unknown): boolean =>
+  error instanceof Error && error.name === 'StorageBusy';

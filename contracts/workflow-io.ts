@@ -49,12 +49,20 @@ export interface Entered {
 
 /** Activities of a run. Each is refused unless the header carries the envelope of the very workflow that calls. */
 export interface RunActivities {
-  enterRun(input: { generation: number; previousTemporalRunId: string | null }): Promise<Entered | { kind: 'refused'; refusal: Refusal; stopReason: StopReason }>;
+  enterRun(input: {
+    generation: number;
+    previousTemporalRunId: string | null;
+  }): Promise<Entered | { kind: 'refused'; refusal: Refusal; stopReason: StopReason }>;
   /** Frees the slot once no call of the run is claimed any more. Answers the first stop reason recorded. */
   leaveRun(input: { stopReason: StopReason; outputRef: string | null }): Promise<{ stopReason: StopReason }>;
   callModel(input: { position: Position; seq: number }): Promise<CallAnswer<ModelStep>>;
   /** Runs the `index`-th tool call that the model asked for at `source`. */
-  callTool(input: { position: Position; source: Position; index: number; seq: number }): Promise<CallAnswer<null>>;
+  callTool(input: {
+    position: Position;
+    source: Position;
+    index: number;
+    seq: number;
+  }): Promise<CallAnswer<null>>;
 }
 
 export type ControlScope = { readonly kind: 'tenant' };
@@ -94,5 +102,11 @@ export interface SweepActivities {
   ensureControls(): Promise<{ started: number }>;
 }
 
-export const SIGNALS = { killRun: 'killRun', cancelRun: 'cancelRun', wakeRun: 'wakeRun', kill: 'kill', release: 'release' } as const;
+export const SIGNALS = {
+  killRun: 'killRun',
+  cancelRun: 'cancelRun',
+  wakeRun: 'wakeRun',
+  kill: 'kill',
+  release: 'release',
+} as const;
 export const QUERIES = { runState: 'runState', controlState: 'controlState' } as const;

@@ -9,7 +9,11 @@ export function isPublicAddress(address: string): boolean {
   return ipaddr.process(address).range() === 'unicast';
 }
 
-type LookupCallback = (error: NodeJS.ErrnoException | null, address: string | LookupAddress[], family?: number) => void;
+type LookupCallback = (
+  error: NodeJS.ErrnoException | null,
+  address: string | LookupAddress[],
+  family?: number,
+) => void;
 
 /**
  * A socket's own name lookup: what it answers is what is connected to, so a name that resolves to another address a
@@ -22,11 +26,17 @@ export function guardedLookup(privateGranted: boolean) {
       const refused = privateGranted ? undefined : addresses.find(({ address }) => !isPublicAddress(address));
       const [first] = addresses;
       if (refused || !first) {
-        callback(new HttpForbidden(`${hostname} resolves to an address that is not public; nothing was sent`), []);
+        callback(
+          new HttpForbidden(`${hostname} resolves to an address that is not public; nothing was sent`),
+          [],
+        );
       } else if (options.all) callback(null, addresses);
       else callback(null, first.address, first.family);
     };
-    if (hostname === 'localhost' || hostname.endsWith('.localhost')) return answer([{ address: '127.0.0.1', family: 4 }]);
-    resolve(hostname, { ...options, all: true }, (error, addresses) => (error ? callback(error, []) : answer(addresses)));
+    if (hostname === 'localhost' || hostname.endsWith('.localhost'))
+      return answer([{ address: '127.0.0.1', family: 4 }]);
+    resolve(hostname, { ...options, all: true }, (error, addresses) =>
+      error ? callback(error, []) : answer(addresses),
+    );
   };
 }

@@ -14,7 +14,8 @@ export function defineApp(parts: { name: string; actions: Action[]; agents: Agen
   const agents = byName(parts.agents, (agent) => agent.id, 'agent');
   for (const agent of parts.agents) {
     for (const action of agent.actions) {
-      if (!actions.has(action)) throw new TypeError(`agent ${agent.id} uses action ${action}, which this app does not have`);
+      if (!actions.has(action))
+        throw new TypeError(`agent ${agent.id} uses action ${action}, which this app does not have`);
     }
   }
   return Object.freeze({ name: parts.name, actions, agents });

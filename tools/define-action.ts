@@ -19,9 +19,11 @@ export function defineAction<A extends z.ZodObject, R extends z.ZodType>(spec: A
   const name = ActionName.safeParse(spec.name);
   if (!name.success) throw new TypeError(`action "${spec.name}": ${name.error.issues[0]?.message}`);
   if (spec.name === MODEL_ACTION) wrong('this name is kept for model calls');
-  if (spec.effect === 'high_risk_write' && !spec.verify) wrong('a high-risk write declares `verify`, how it is read back');
+  if (spec.effect === 'high_risk_write' && !spec.verify)
+    wrong('a high-risk write declares `verify`, how it is read back');
   if (spec.effect === 'read' && spec.compensate) wrong('a read has nothing to compensate');
-  if (spec.reversible === 'compensable' && !spec.compensate) wrong('a compensable action declares `compensate`');
+  if (spec.reversible === 'compensable' && !spec.compensate)
+    wrong('a compensable action declares `compensate`');
   if (spec.secret && !spec.system) wrong('a secret goes to a system: declare `system`');
   const timeoutMs = milliseconds(spec.timeout);
   if (timeoutMs < 100 || timeoutMs > 600_000) wrong('timeout is between 100ms and 10m');

@@ -9,7 +9,9 @@ import type { z } from 'zod';
 export function defineAgent(spec: z.input<typeof AgentSpec>): Agent {
   const parsed = AgentSpec.safeParse(spec);
   if (!parsed.success) {
-    const mistakes = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; ');
+    const mistakes = parsed.error.issues
+      .map((issue) => `${issue.path.join('.')}: ${issue.message}`)
+      .join('; ');
     throw new TypeError(`agent ${spec.id}: ${mistakes}`);
   }
   return Agent.parse({ ...parsed.data, version: digestOf(parsed.data).slice(0, 12) });

@@ -16,17 +16,24 @@ export interface ExampleContext {
   /** Applies QuotaClass, Tenant and PolicyProfile documents (YAML, several to a text). Throws on any mistake, with its line. */
   apply(yaml: string): Promise<void>;
   putCredential(tenant: string, capability: string, secret: string): Promise<void>;
-  putKnowledge(tenant: string, documents: { documentId: string; title: string; text: string }[]): Promise<void>;
-  /** The same key and body answer the same run, also after a restart. */
+  putKnowledge(
+    tenant: string,
+    documents: { documentId: string; title: string; text: string }[],
+  ): Promise<void>;
+  /** The same key and body answer the same run, also after a restart. Throws where the run is refused. */
   startRun(request: ExampleRun): Promise<{ runId: string }>;
   /** Resolves when the run is closed. */
   waitRun(tenant: string, runId: string): Promise<RunReport>;
   runs(tenant: string): Promise<RunReport[]>;
   /** Refusals in the run's journal, oldest first. */
   refusals(tenant: string, runId: string): Promise<{ action: string; refusal: Refusal }[]>;
+  /** Calls of the tenant that were admitted: the key that went outside, and when. ISO, of the database's clock. */
+  admissions(tenant: string): Promise<{ key: string; admittedAt: string }[]>;
   /** `temporal workflow signal` to the tenant's control workflow, as an operator types it. */
   signalControl(tenant: string, name: 'kill' | 'release', argument?: unknown): Promise<void>;
-  controlState(tenant: string): Promise<{ mode: string; fencedAt: string | null; containedAt: string | null; drainedAt: string | null }>;
+  controlState(
+    tenant: string,
+  ): Promise<{ mode: string; fencedAt: string | null; containedAt: string | null; drainedAt: string | null }>;
   /** One line to the person who watches. */
   say(line: string): void;
 }

@@ -30,7 +30,9 @@ export function createHttpPools(): HttpPools {
     const agent = new Agent({
       connections: 16,
       keepAliveTimeout: KEEP_ALIVE_MS,
-      connect: { timeout: 5_000, lookup: guardedLookup(grant.privateGranted) } as NonNullable<Agent.Options['connect']>,
+      connect: { timeout: 5_000, lookup: guardedLookup(grant.privateGranted) } as NonNullable<
+        Agent.Options['connect']
+      >,
     });
     pools.set(key, agent);
     const oldest = pools.keys().next();
@@ -65,7 +67,8 @@ function openHttp(grant: HttpGrant, dispatcher: Agent): GrantedHttp {
 
   const urlOf = (path: string): URL => {
     // Dot segments, encoded separators and backslashes would leave the connection's own path.
-    if (/(^|\/)(\.|%2e){1,2}(\/|\?|$)|\\|%2f|%5c|%00/i.test(path)) throw new HttpForbidden(`a path to ${host} is not plain; nothing was sent`);
+    if (/(^|\/)(\.|%2e){1,2}(\/|\?|$)|\\|%2f|%5c|%00/i.test(path))
+      throw new HttpForbidden(`a path to ${host} is not plain; nothing was sent`);
     return sameOrigin(new URL(path.replace(/^\/+/, ''), withSlash(baseUrl)));
   };
   const sameOrigin = (url: URL): URL => {
@@ -80,7 +83,12 @@ function openHttp(grant: HttpGrant, dispatcher: Agent): GrantedHttp {
     return url;
   };
 
-  const send = async ({ method, url, headers, body }: Sending): Promise<{ status: number; headers: Record<string, string>; text: string }> => {
+  const send = async ({
+    method,
+    url,
+    headers,
+    body,
+  }: Sending): Promise<{ status: number; headers: Record<string, string>; text: string }> => {
     grant.signal.throwIfAborted();
     const remaining = grant.remainingMs();
     const authorization = grant.authorization?.();
@@ -104,14 +112,20 @@ function openHttp(grant: HttpGrant, dispatcher: Agent): GrantedHttp {
         headersTimeout: remaining,
         bodyTimeout: remaining,
       });
-      const answer = { status: response.statusCode, headers: flat(response.headers), text: await bounded(response.body, host) };
+      const answer = {
+        status: response.statusCode,
+        headers: flat(response.headers),
+        text: await bounded(response.body, host),
+      };
       // 3xx and 4xx say that nothing was applied; a redirect is never followed.
       if (answer.status >= 300 && answer.status < 500) takeBack();
       return answer;
     } catch (error) {
       if (error instanceof HttpForbidden || neverLeft(error)) {
         takeBack();
-        throw error instanceof HttpForbidden ? error : new HttpNotSent(`${host} could not be reached (${codeOf(error)}); nothing was sent`);
+        throw error instanceof HttpForbidden
+          ? error
+          : new HttpNotSent(`${host} could not be reached (${codeOf(error)}); nothing was sent`);
       }
       throw new HttpUnavailable(`${host} gave no usable answer (${codeOf(error)})`);
     }
@@ -121,13 +135,19 @@ function openHttp(grant: HttpGrant, dispatcher: Agent): GrantedHttp {
     const answer = await send({
       method,
       url: urlOf(path),
-      headers: { accept: 'application/json', ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+      headers: {
+        accept: 'application/json',
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      },
       body: body === undefined ? null : JSON.stringify(body),
     });
     const parsed: unknown = parseBody(answer.text, answer.headers['content-type']);
-    if (answer.status === 429) throw new HttpNotSent(`${host} answered 429; nothing was applied`, retryAfter(answer.headers));
-    if (answer.status >= 500) throw new HttpUnavailable(`${host} answered ${answer.status}`, retryAfter(answer.headers));
-    if (answer.status >= 300) throw new HttpRefused(`${host} answered ${answer.status}`, answer.status, parsed);
+    if (answer.status === 429)
+      throw new HttpNotSent(`${host} answered 429; nothing was applied`, retryAfter(answer.headers));
+    if (answer.status >= 500)
+      throw new HttpUnavailable(`${host} answered ${answer.status}`, retryAfter(answer.headers));
+    if (answer.status >= 300)
+      throw new HttpRefused(`${host} answered ${answer.status}`, answer.status, parsed);
     return { status: answer.status, headers: answer.headers, body: parsed };
   };
 
@@ -142,7 +162,10 @@ function openHttp(grant: HttpGrant, dispatcher: Agent): GrantedHttp {
       const answer = await send({
         method: asked.method as Dispatcher.HttpMethod,
         url: sameOrigin(new URL(asked.url)),
-        headers: { 'content-type': asked.headers.get('content-type') ?? 'application/json', accept: 'application/json' },
+        headers: {
+          'content-type': asked.headers.get('content-type') ?? 'application/json',
+          accept: 'application/json',
+        },
         body: asked.body ? await asked.text() : null,
       });
       return new Response(answer.text, { status: answer.status, headers: answer.headers });
@@ -150,17 +173,33 @@ function openHttp(grant: HttpGrant, dispatcher: Agent): GrantedHttp {
   };
 }
 
-const nowhere = (): Promise<never> => Promise.reject(new HttpForbidden('this action has no destination; nothing was sent'));
-const CLOSED: GrantedHttp = { mayHaveApplied: () => 0, get: nowhere, post: nowhere, put: nowhere, patch: nowhere, fetch: nowhere };
+const nowhere = (): Promise<never> =>
+  Promise.reject(new HttpForbidden('this action has no destination; nothing was sent'));
+const CLOSED: GrantedHttp = {
+  mayHaveApplied: () => 0,
+  get: nowhere,
+  post: nowhere,
+  put: nowhere,
+  patch: nowhere,
+  fetch: nowhere,
+};
 
 /** Errors of a connection that was never made: no byte of the request can have left. */
 function neverLeft(error: unknown): boolean {
-  return ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT'].includes(codeOf(error));
+  return [
+    'ECONNREFUSED',
+    'ENOTFOUND',
+    'EAI_AGAIN',
+    'EHOSTUNREACH',
+    'ENETUNREACH',
+    'UND_ERR_CONNECT_TIMEOUT',
+  ].includes(codeOf(error));
 }
 
 function codeOf(error: unknown): string {
   if (error instanceof AggregateError) return codeOf(error.errors[0]);
-  if (typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string') return error.code;
+  if (typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string')
+    return error.code;
   return error instanceof Error ? error.name : 'unknown';
 }
 
@@ -194,7 +233,9 @@ function retryAfter(headers: Record<string, string>): number | undefined {
 
 function flat(headers: Record<string, string | string[] | undefined>): Record<string, string> {
   return Object.fromEntries(
-    Object.entries(headers).flatMap(([name, value]) => (value === undefined ? [] : [[name, Array.isArray(value) ? value.join(', ') : value]])),
+    Object.entries(headers).flatMap(([name, value]) =>
+      value === undefined ? [] : [[name, Array.isArray(value) ? value.join(', ') : value]],
+    ),
   );
 }
 

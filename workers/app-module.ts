@@ -7,11 +7,21 @@ import type { App } from '../tools/app';
  * @param modulePath absolute path of compiled JavaScript.
  */
 export async function loadApp(modulePath: string): Promise<App> {
-  const loaded = (await import(pathToFileURL(modulePath).href)) as { app?: unknown; default?: { app?: unknown } };
+  const loaded = (await import(pathToFileURL(modulePath).href)) as {
+    app?: unknown;
+    default?: { app?: unknown };
+  };
   const app = loaded.app ?? loaded.default?.app;
   if (isApp(app)) return app;
-  throw new Error(`${modulePath} exports no \`app\`: export const app = defineApp({ name, actions, agents })`);
+  throw new Error(
+    `${modulePath} exports no \`app\`: export const app = defineApp({ name, actions, agents })`,
+  );
 }
 
 const isApp = (value: unknown): value is App =>
-  typeof value === 'object' && value !== null && 'actions' in value && value.actions instanceof Map && 'agents' in value && value.agents instanceof Map;
+  typeof value === 'object' &&
+  value !== null &&
+  'actions' in value &&
+  value.actions instanceof Map &&
+  'agents' in value &&
+  value.agents instanceof Map;

@@ -3,7 +3,13 @@ import type { WorkflowBundleOption } from '@temporalio/worker';
 import { controlActivities, lifecycleActivities } from '../activities/registry';
 import { ensureControl } from '../client/control';
 import { startAccepted } from '../client/start';
-import { CONTROL_QUEUE, LIFECYCLE_QUEUE, SWEEP_SCHEDULE, SWEEP_WORKFLOW_PREFIX, WORKFLOW } from '../contracts/names';
+import {
+  CONTROL_QUEUE,
+  LIFECYCLE_QUEUE,
+  SWEEP_SCHEDULE,
+  SWEEP_WORKFLOW_PREFIX,
+  WORKFLOW,
+} from '../contracts/names';
 import type { Running, WorkerParts } from './parts';
 import { serve } from './served-worker';
 
@@ -11,7 +17,10 @@ import { serve } from './served-worker';
  * The process that stops tenants: the control queue with a workflow worker and an activity worker of its own, so that no
  * tenant's work and no blocked event loop can stand before a kill (promise N4). Runs also enter and leave here.
  */
-export async function startControlHost(parts: WorkerParts, options: { bundle: WorkflowBundleOption }): Promise<Running> {
+export async function startControlHost(
+  parts: WorkerParts,
+  options: { bundle: WorkflowBundleOption },
+): Promise<Running> {
   const { storage, client, environment, timing, bounds } = parts;
   const control = await serve(
     parts,
@@ -19,17 +28,30 @@ export async function startControlHost(parts: WorkerParts, options: { bundle: Wo
     {
       taskQueue: CONTROL_QUEUE,
       workflowBundle: options.bundle,
-      activities: controlActivities({ storage, client, environment, startAccepted, ensureControl, drainGraceMs: timing.drainGraceMs }),
+      activities: controlActivities({
+        storage,
+        client,
+        environment,
+        startAccepted,
+        ensureControl,
+        drainGraceMs: timing.drainGraceMs,
+      }),
       maxConcurrentActivityTaskExecutions: 200,
       // Nothing sticky: a kill after a crash must not wait for a dead worker's cache.
       maxCachedWorkflows: 0,
     },
   );
-  const requestCancel = async (workflowId: string): Promise<void> => void (await client.workflow.getHandle(workflowId).cancel());
+  const requestCancel = async (workflowId: string): Promise<void> => {
+    await client.workflow.getHandle(workflowId).cancel();
+  };
   const lifecycle = await serve(
     parts,
     { environment },
-    { taskQueue: LIFECYCLE_QUEUE, activities: lifecycleActivities({ storage, bounds, requestCancel }), maxConcurrentActivityTaskExecutions: 100 },
+    {
+      taskQueue: LIFECYCLE_QUEUE,
+      activities: lifecycleActivities({ storage, bounds, requestCancel }),
+      maxConcurrentActivityTaskExecutions: 100,
+    },
   );
   await ensureSweep(client, timing.sweepEveryMs);
   return {

@@ -2,8 +2,10 @@ import { execFile } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { z } from 'zod';
+import { outsideKey } from '../activities/judge';
 import { ensureControl } from '../client/control';
-import { refusalsOf } from '../client/journal';
+import { journalEntries, refusalsOf } from '../client/journal';
 import type { CliRuntime } from '../client/cli/context';
 import { digestOf } from '../contracts/digest';
 import { AgentId, RunId, SystemName, TenantId, WorkspaceId } from '../contracts/ids';
@@ -19,6 +21,9 @@ import { spawnSystem } from './example-host';
 import type { StackAddresses } from './stack';
 
 const ACTOR = 'bulkhead up';
+
+/** What an entry of the journal says of the call that it admits; docs/ledger.md has every kind. */
+const Admitted = z.looseObject({ kind: z.string(), run: z.string().nullish(), path: z.string().nullish() });
 
 export interface ExampleContextOptions {
   /** Settings of the running stack, with its operator's access. */
@@ -37,15 +42,26 @@ export interface OpenedExampleContext extends ExampleContext {
  * What an example works with: the same client, documents and signals that a person has, as the development issuer's
  * service account. Nothing here is a way around the public surface.
  */
-export async function createExampleContext({ config, stack, children, say }: ExampleContextOptions): Promise<OpenedExampleContext> {
+export async function createExampleContext({
+  config,
+  stack,
+  children,
+  say,
+}: ExampleContextOptions): Promise<OpenedExampleContext> {
   const runtime = openRuntime(config, undefined);
   const { environment } = runtime;
   const stateDir = path.join(config.stateDir, 'example');
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-  const [storage, operator, bulkhead, app] = await Promise.all([runtime.storage(), runtime.operator(), runtime.bulkhead(), runtime.app()]);
+  const [storage, operator, bulkhead, app] = await Promise.all([
+    runtime.storage(),
+    runtime.operator(),
+    runtime.bulkhead(),
+    runtime.app(),
+  ]);
   const tokens = new Map<string, { token: Promise<string>; until: number }>();
 
-  const storeOf = (tenant: string): TenantStore => storage.tenant(runtime.operatorScope(TenantId.parse(tenant)));
+  const storeOf = (tenant: string): TenantStore =>
+    storage.tenant(runtime.operatorScope(TenantId.parse(tenant)));
   const tokenFor = (tenant: string): Promise<string> => {
     const known = tokens.get(tenant);
     if (known && known.until > Date.now()) return known.token;
@@ -53,7 +69,8 @@ export async function createExampleContext({ config, stack, children, say }: Exa
     tokens.set(tenant, { token, until: Date.now() + 1_800_000 });
     return token;
   };
-  const runOf = async (tenant: string, runId: string) => bulkhead.run({ token: await tokenFor(tenant), runId });
+  const runOf = async (tenant: string, runId: string) =>
+    bulkhead.run({ token: await tokenFor(tenant), runId });
 
   return {
     stateDir,
@@ -66,10 +83,15 @@ export async function createExampleContext({ config, stack, children, say }: Exa
     spawn: (name, modulePath, env) => spawnSystem(children, name, modulePath, env),
     async apply(yaml) {
       const read = checkDocuments(yaml, app ?? { actions: new Map(), agents: new Map() });
-      if (!read.ok) throw new Error(`the example's documents have mistakes:\n${formatMistakes(read.mistakes, 'documents')}`);
+      if (!read.ok)
+        throw new Error(
+          `the example's documents have mistakes:\n${formatMistakes(read.mistakes, 'documents')}`,
+        );
       // Tenants name quota classes and profiles, so those come first.
-      const inOrder = (kind: ParsedDocument['kind']): ParsedDocument[] => read.documents.filter((document) => document.kind === kind);
-      for (const one of [...inOrder('QuotaClass'), ...inOrder('PolicyProfile'), ...inOrder('Tenant')]) await applyOne(one);
+      const inOrder = (kind: ParsedDocument['kind']): ParsedDocument[] =>
+        read.documents.filter((document) => document.kind === kind);
+      for (const one of [...inOrder('QuotaClass'), ...inOrder('PolicyProfile'), ...inOrder('Tenant')])
+        await applyOne(one);
     },
     async putCredential(tenant, capability, secret) {
       await operator.putCredential(runtime.operatorScope(TenantId.parse(tenant)), capability, secret, ACTOR);
@@ -97,15 +119,39 @@ export async function createExampleContext({ config, stack, children, say }: Exa
       return (await storeOf(tenant).runs({ limit: 500 })).map(reportOf);
     },
     refusals: (tenant, runId) => refusalsOf(storeOf(tenant), RunId.parse(runId)),
+    async admissions(tenant) {
+      const found: { key: string; admittedAt: string }[] = [];
+      for await (const { facts, at } of journalEntries(storeOf(tenant))) {
+        const { kind, run, path: callPath } = Admitted.parse(JSON.parse(facts));
+        if (kind === 'admitted' && run && callPath)
+          found.push({ key: outsideKey(TenantId.parse(tenant), environment, run, callPath), admittedAt: at });
+      }
+      return found;
+    },
     async signalControl(tenant, name, argument) {
       const { temporalBinary, temporalAddress } = stack;
       const workflowId = controlWorkflowId(TenantId.parse(tenant), environment);
       if (temporalBinary === null) {
         const client = await runtime.temporal();
-        return await client.workflow.getHandle(workflowId).signal(name, ...(argument === undefined ? [] : [argument]));
+        await client.workflow
+          .getHandle(workflowId)
+          .signal(name, ...(argument === undefined ? [] : [argument]));
+        return;
       }
       const input = argument === undefined ? [] : ['--input', JSON.stringify(argument)];
-      const typed = ['workflow', 'signal', '--address', temporalAddress, '--namespace', config.temporal.namespace, '--workflow-id', workflowId, '--name', name, ...input];
+      const typed = [
+        'workflow',
+        'signal',
+        '--address',
+        temporalAddress,
+        '--namespace',
+        config.temporal.namespace,
+        '--workflow-id',
+        workflowId,
+        '--name',
+        name,
+        ...input,
+      ];
       say(`$ temporal ${typed.map((word) => (/[\s{"]/.test(word) ? `'${word}'` : word)).join(' ')}`);
       await promisify(execFile)(temporalBinary, typed, { timeout: 20_000 });
     },
@@ -127,7 +173,10 @@ export async function createExampleContext({ config, stack, children, say }: Exa
   }
 
   /** A start is no reason for a new version: the same text stays the version that it is. */
-  async function publishIfChanged({ document, text }: Extract<ParsedDocument, { kind: 'PolicyProfile' }>): Promise<void> {
+  async function publishIfChanged({
+    document,
+    text,
+  }: Extract<ParsedDocument, { kind: 'PolicyProfile' }>): Promise<void> {
     const { name } = document.metadata;
     const [last] = await operator.policyHistory(name);
     const reason = `example, text ${digestOf(text).slice(0, 12)}`;
@@ -138,7 +187,10 @@ export async function createExampleContext({ config, stack, children, say }: Exa
 
 async function mintToken(runtime: CliRuntime, store: TenantStore, tenant: string): Promise<string> {
   const issuer = runtime.devIssuer();
-  if (!issuer) throw new Error('the example needs the development issuer: unset BULKHEAD_TOKEN_ISSUER, or set BULKHEAD_DEV_ISSUER_KEY');
+  if (!issuer)
+    throw new Error(
+      'the example needs the development issuer: unset BULKHEAD_TOKEN_ISSUER, or set BULKHEAD_DEV_ISSUER_KEY',
+    );
   const record = await store.record();
   return await issuer.token({
     tenant: TenantId.parse(tenant),

@@ -33,9 +33,11 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
     pollMs: timing.fencePollMs,
     // A fence takes back what was lent before it, also from an action that keeps hold of its context.
     onChange: (versions) => {
-      for (const { tenantId, fenceEpoch } of versions) parts.broker.revokeBefore(tenantId, environment, fenceEpoch);
+      for (const { tenantId, fenceEpoch } of versions)
+        parts.broker.revokeBefore(tenantId, environment, fenceEpoch);
     },
-    onError: (error) => logger.warn({ error: String(error) }, 'the fence could not be read; nothing is sent until it can'),
+    onError: (error) =>
+      logger.warn({ error: String(error) }, 'the fence could not be read; nothing is sent until it can'),
   });
   await storage.warm();
   await fence.start();
@@ -68,7 +70,8 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
     void worker.ended.then((error) => {
       if (lanes.get(tenantId)?.worker !== worker) return;
       lanes.delete(tenantId);
-      if (error !== undefined) logger.error({ tenantId, error: String(error) }, 'a lane ended by itself; it is opened again');
+      if (error !== undefined)
+        logger.error({ tenantId, error }, 'a lane ended by itself; it is opened again');
     });
   };
   const closeLane = async (tenantId: TenantId, lane: Lane): Promise<void> => {
@@ -78,8 +81,14 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
   };
   const follow = async (): Promise<void> => {
     const placements = await storage.platform.placements();
-    const mine = new Map(placements.filter((placement) => serves(options, placement)).map((placement) => [placement.tenantId, placement]));
-    const outdated = [...lanes].filter(([tenantId, { ceiling }]) => mine.get(tenantId)?.workerCeiling !== ceiling);
+    const mine = new Map(
+      placements
+        .filter((placement) => serves(options, placement))
+        .map((placement) => [placement.tenantId, placement]),
+    );
+    const outdated = [...lanes].filter(
+      ([tenantId, { ceiling }]) => mine.get(tenantId)?.workerCeiling !== ceiling,
+    );
     await Promise.all(outdated.map(([tenantId, lane]) => closeLane(tenantId, lane)));
     for (const placement of mine.values()) {
       if (!lanes.has(placement.tenantId)) await openLane(placement);
@@ -91,7 +100,12 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
   const beating = repeat(
     timing.hostHeartbeatMs,
     stopping.signal,
-    () => storage.platform.heartbeatHost({ hostId, pid: process.pid, roles: [options.only ? `lane:${options.only}` : 'host'] }),
+    () =>
+      storage.platform.heartbeatHost({
+        hostId,
+        pid: process.pid,
+        roles: [options.only ? `lane:${options.only}` : 'host'],
+      }),
     (error) => logger.warn({ error: String(error) }, 'this host could not renew its row'),
   );
 
@@ -122,7 +136,12 @@ function runsWorker(workflowBundle: WorkflowBundleOption) {
 }
 
 /** Runs `body` at once and then again and again, until aborted. An error is told and does not end it. */
-async function repeat(everyMs: number, signal: AbortSignal, body: () => Promise<void>, onError: (error: unknown) => void): Promise<void> {
+async function repeat(
+  everyMs: number,
+  signal: AbortSignal,
+  body: () => Promise<void>,
+  onError: (error: unknown) => void,
+): Promise<void> {
   while (!signal.aborted) {
     await body().catch(onError);
     await delay(everyMs, undefined, { signal }).catch(() => undefined);

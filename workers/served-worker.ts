@@ -14,7 +14,11 @@ export interface ServedWorker extends Running {
  * Starts a worker whose every activity stands behind the envelope interceptor of its lane: there is no other way in
  * this code base to make one. Short heartbeats, so that a dead host and a cancel are noticed within seconds.
  */
-export async function serve(parts: WorkerParts, lane: ServedLane, options: Omit<WorkerOptions, 'connection' | 'namespace' | 'interceptors'>): Promise<ServedWorker> {
+export async function serve(
+  parts: WorkerParts,
+  lane: ServedLane,
+  options: Omit<WorkerOptions, 'connection' | 'namespace' | 'interceptors'>,
+): Promise<ServedWorker> {
   const inbound = createEnvelopeInterceptor({ verifier: parts.verifier, zones: ZONES, lane });
   const worker = await Worker.create({
     connection: parts.connection,

@@ -26,8 +26,14 @@ interface WorkerOptions {
 export function registerWorker(program: Command): void {
   program
     .command('worker')
-    .description('run one worker process: tenants’ lanes and runs (host), or the kill switch and the sweep (control)')
-    .addOption(new Option('--role <role>', 'what this process serves').choices(['control', 'host']).makeOptionMandatory())
+    .description(
+      'run one worker process: tenants’ lanes and runs (host), or the kill switch and the sweep (control)',
+    )
+    .addOption(
+      new Option('--role <role>', 'what this process serves')
+        .choices(['control', 'host'])
+        .makeOptionMandatory(),
+    )
     .option('--tenant <id>', 'with --role host: serve this tenant’s dedicated lane alone')
     .addHelpText(
       'after',
@@ -50,7 +56,10 @@ async function runWorker({ role, tenant }: WorkerOptions): Promise<void> {
   try {
     const bundle = await workflowBundle();
     for (const agent of parts.app.agents.values()) await parts.storage.platform.publishAgent(agent);
-    running = role === 'control' ? await startControlHost(parts, { bundle }) : await startLaneHost(parts, { bundle, ...(only ? { only } : {}) });
+    running =
+      role === 'control'
+        ? await startControlHost(parts, { bundle })
+        : await startLaneHost(parts, { bundle, ...(only ? { only } : {}) });
     process.stdout.write(`${JSON.stringify({ ready: true, role, hostId: parts.hostId })}\n`);
     logger.info({ signal: await stopped }, 'stopping');
   } finally {
@@ -59,7 +68,11 @@ async function runWorker({ role, tenant }: WorkerOptions): Promise<void> {
   }
 }
 
-async function openParts(config: Config, role: string, logger: WorkerParts['logger']): Promise<{ parts: WorkerParts; close: () => Promise<void> }> {
+async function openParts(
+  config: Config,
+  role: string,
+  logger: WorkerParts['logger'],
+): Promise<{ parts: WorkerParts; close: () => Promise<void> }> {
   const address = config.temporal.address;
   const databaseUrl = config.database.app?.reveal();
   const { jwks } = config.envelope;
@@ -70,8 +83,16 @@ async function openParts(config: Config, role: string, logger: WorkerParts['logg
     config.masterKey === null && 'BULKHEAD_MASTER_KEY_FILE: the key that opens tenants’ credentials',
     config.app === null && 'BULKHEAD_APP: the module with the actions and agents to serve',
   ].filter((problem) => typeof problem === 'string');
-  if (address === null || databaseUrl === undefined || jwks === null || config.masterKey === null || config.app === null) {
-    throw new ConfigError(missing.map((problem) => `${problem}; set it; \`bulkhead up\` starts its own workers with all of them`));
+  if (
+    address === null ||
+    databaseUrl === undefined ||
+    jwks === null ||
+    config.masterKey === null ||
+    config.app === null
+  ) {
+    throw new ConfigError(
+      missing.map((problem) => `${problem}; set it; \`bulkhead up\` starts its own workers with all of them`),
+    );
   }
   const hostId = `${role}-${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
   const namespace = config.temporal.namespace;

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { bundleWorkflowCode, type WorkflowBundleOption } from '@temporalio/worker';
+import { bundleWorkflowCode, DefaultLogger, type WorkflowBundleOption } from '@temporalio/worker';
 import { packageRoot } from './package-paths';
 
 const BUILT = path.join(packageRoot, 'dist', 'workflows.bundle.js');
@@ -8,7 +8,8 @@ const BUILT = path.join(packageRoot, 'dist', 'workflows.bundle.js');
 /** Bundles the workflows from the code beside this file. Throws where they import what the sandbox cannot run. */
 export async function bundleWorkflows(): Promise<{ code: string }> {
   // Compiled or, in a test, as written: of the same kind as this file.
-  const module = (name: string): string => path.join(__dirname, '..', 'workflows', `${name}${path.extname(__filename)}`);
+  const module = (name: string): string =>
+    path.join(__dirname, '..', 'workflows', `${name}${path.extname(__filename)}`);
   return await bundleWorkflowCode({
     workflowsPath: module('index'),
     workflowInterceptorModules: [module('interceptors')],
@@ -25,5 +26,5 @@ export async function workflowBundle(): Promise<WorkflowBundleOption> {
 /** Where {@link workflowBundle} looks first. */
 export const builtBundlePath = BUILT;
 
-const silent = (): void => undefined;
-const QUIET = { log: silent, trace: silent, debug: silent, info: silent, warn: console.warn, error: console.error };
+/** The bundler tells of each module; only what went wrong matters here. */
+const QUIET = new DefaultLogger('WARN', ({ message }) => process.stderr.write(`${message}\n`));

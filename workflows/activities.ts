@@ -15,7 +15,12 @@ export const callsOn = (taskQueue: string, summary: string, fairnessKey: string)
     cancellationType,
     heartbeatTimeout,
     startToCloseTimeout: '15m',
-    retry: { initialInterval: '200ms', backoffCoefficient: 2, maximumInterval: '5s', nonRetryableErrorTypes: NON_RETRYABLE },
+    retry: {
+      initialInterval: '200ms',
+      backoffCoefficient: 2,
+      maximumInterval: '5s',
+      nonRetryableErrorTypes: NON_RETRYABLE,
+    },
     priority: { fairnessKey },
   });
 
@@ -26,7 +31,12 @@ export const lifecycle = (summary: string) =>
     cancellationType,
     heartbeatTimeout,
     startToCloseTimeout: '15m',
-    retry: { initialInterval: '200ms', backoffCoefficient: 2, maximumInterval: '5s', nonRetryableErrorTypes: NON_RETRYABLE },
+    retry: {
+      initialInterval: '200ms',
+      backoffCoefficient: 2,
+      maximumInterval: '5s',
+      nonRetryableErrorTypes: NON_RETRYABLE,
+    },
   });
 
 /** A kill is never given up: retried without bound, at once and then every second. */
@@ -37,7 +47,12 @@ export const control = (summary: string) =>
     cancellationType,
     heartbeatTimeout,
     startToCloseTimeout: '30m',
-    retry: { initialInterval: '100ms', backoffCoefficient: 2, maximumInterval: '1s', nonRetryableErrorTypes: NON_RETRYABLE },
+    retry: {
+      initialInterval: '100ms',
+      backoffCoefficient: 2,
+      maximumInterval: '1s',
+      nonRetryableErrorTypes: NON_RETRYABLE,
+    },
   });
 
 /** The sweep comes again by itself, so it does not insist. */

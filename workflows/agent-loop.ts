@@ -14,7 +14,13 @@ export interface LoopEnd {
 
 export interface LoopCalls {
   callModel(position: Position, seq: number): Promise<CallAnswer<ModelStep>>;
-  callTool(position: Position, source: Position, index: number, action: string | null, seq: number): Promise<CallAnswer<null>>;
+  callTool(
+    position: Position,
+    source: Position,
+    index: number,
+    action: string | null,
+    seq: number,
+  ): Promise<CallAnswer<null>>;
 }
 
 const end = (stopReason: StopReason, outputRef: string | null = null): LoopEnd => ({ stopReason, outputRef });
@@ -28,7 +34,8 @@ export async function agentLoop(view: RunView, bounds: Entered, calls: LoopCalls
   let misbehaved = 0;
   for (;;) {
     if (view.step >= bounds.maxSteps) return end('budget_exceeded');
-    if (view.step - firstStep >= bounds.continueAsNewAfter) return { stopReason: 'continue', outputRef: null };
+    if (view.step - firstStep >= bounds.continueAsNewAfter)
+      return { stopReason: 'continue', outputRef: null };
     const source: Position = { step: view.step, ordinal: 0 };
     const asked = await throughWaits(view, bounds, () => calls.callModel(source, view.seq));
     if (asked.kind !== 'done') return end(endsModelCall(asked.refusal));
@@ -38,7 +45,9 @@ export async function agentLoop(view: RunView, bounds: Entered, calls: LoopCalls
     let usable = false;
     for (const [index, action] of toolCalls.entries()) {
       const position: Position = { step: source.step, ordinal: index + 1 };
-      const answer = await throughWaits(view, bounds, () => calls.callTool(position, source, index, action, view.seq));
+      const answer = await throughWaits(view, bounds, () =>
+        calls.callTool(position, source, index, action, view.seq),
+      );
       view.countTool(answer.kind === 'done' ? null : answer.refusal, action);
       if (answer.kind === 'done') usable = true;
       else {
@@ -56,8 +65,12 @@ export async function agentLoop(view: RunView, bounds: Entered, calls: LoopCalls
  * Asks until the answer is not "later". The position stays, the wait is durable and visible, ends early on a wake-up
  * and for good when the run has waited longer than it may.
  */
-async function throughWaits<T>(view: RunView, bounds: Entered, ask: () => Promise<CallAnswer<T>>): Promise<CallAnswer<T>> {
-  for (let waited = 0; ; ) {
+async function throughWaits<T>(
+  view: RunView,
+  bounds: Entered,
+  ask: () => Promise<CallAnswer<T>>,
+): Promise<CallAnswer<T>> {
+  for (let waited = 0; ;) {
     const seen = view.wakeUps;
     const answer = await ask();
     view.saw(answer.seq);
@@ -75,7 +88,14 @@ async function throughWaits<T>(view: RunView, bounds: Entered, ask: () => Promis
 
 /** Every refusal of a model call ends the run: without its model an agent can do nothing. */
 function endsModelCall(refusal: Refusal): StopReason {
-  return endsToolCall(refusal) ?? (refusal.origin === 'policy' ? 'policy_denied' : refusal.origin === 'provider' || refusal.rule === 'attempts_exhausted' ? 'provider_degraded' : 'failed');
+  return (
+    endsToolCall(refusal) ??
+    (refusal.origin === 'policy'
+      ? 'policy_denied'
+      : refusal.origin === 'provider' || refusal.rule === 'attempts_exhausted'
+        ? 'provider_degraded'
+        : 'failed')
+  );
 }
 
 /** The stop reason of a refusal that ends the run; `undefined` where the model sees it and goes on. */

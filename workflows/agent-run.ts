@@ -15,7 +15,13 @@ import {
 import { positionPath } from '../contracts/calls';
 import type { Envelope } from '../contracts/envelope';
 import { STOP_REASONS, type RunState, type StopReason } from '../contracts/states';
-import { QUERIES, SIGNALS, type AgentRunInput, type AgentRunResult, type Entered } from '../contracts/workflow-io';
+import {
+  QUERIES,
+  SIGNALS,
+  type AgentRunInput,
+  type AgentRunResult,
+  type Entered,
+} from '../contracts/workflow-io';
 import { callsOn, lifecycle } from './activities';
 import { agentLoop, type LoopEnd } from './agent-loop';
 import { RunView } from './run-view';
@@ -24,7 +30,13 @@ export const killRun = defineSignal(SIGNALS.killRun);
 export const cancelRun = defineSignal(SIGNALS.cancelRun);
 /** A limit may have freed, a person may have decided: a hint to ask again, never the answer. */
 export const wakeRun = defineSignal(SIGNALS.wakeRun);
-export const runState = defineQuery<{ state: RunState; detail: string; since: string; stopReason: StopReason | null; step: number }>(QUERIES.runState);
+export const runState = defineQuery<{
+  state: RunState;
+  detail: string;
+  since: string;
+  stopReason: StopReason | null;
+  step: number;
+}>(QUERIES.runState);
 
 /**
  * One agent run, from entry to exactly one stop reason (promise Q5). It orchestrates and remembers positions; what is
@@ -58,7 +70,8 @@ export async function agentRun(input: AgentRunInput): Promise<AgentRunResult> {
   if (reason === 'continue' && halted === undefined) {
     await condition(allHandlersFinished);
     // A kill that came while waiting is not lost: the flag is read again, and nothing is awaited after it.
-    if (halted === undefined) await continueAsNew<typeof agentRun>({ signed: input.signed, carry: view.carry() });
+    if (halted === undefined)
+      await continueAsNew<typeof agentRun>({ signed: input.signed, carry: view.carry() });
   }
   const wanted = halted ?? (reason === 'continue' ? 'failed' : reason);
   const { stopReason } = await CancellationScope.nonCancellable(() =>
@@ -99,7 +112,9 @@ async function cancellationRequested(): Promise<void> {
 
 async function enter(view: RunView): Promise<Entered | { stopReason: StopReason }> {
   const { continuedFromExecutionRunId } = workflowInfo();
-  const entry = await lifecycle(view.generation === 0 ? 'enter: take a slot' : `enter again, part ${view.generation + 1}`).enterRun({
+  const entry = await lifecycle(
+    view.generation === 0 ? 'enter: take a slot' : `enter again, part ${view.generation + 1}`,
+  ).enterRun({
     generation: view.generation,
     previousTemporalRunId: continuedFromExecutionRunId ?? null,
   });
@@ -114,9 +129,16 @@ async function enter(view: RunView): Promise<Entered | { stopReason: StopReason 
 function work(view: RunView, entered: Entered, envelope: Envelope): Promise<LoopEnd> {
   return agentLoop(view, entered, {
     callModel: (position, seq) =>
-      callsOn(entered.queue, `step ${position.step} · ask the model`, envelope.tenantId).callModel({ position, seq }),
+      callsOn(entered.queue, `step ${position.step} · ask the model`, envelope.tenantId).callModel({
+        position,
+        seq,
+      }),
     callTool: (position, source, index, action, seq) =>
-      callsOn(entered.queue, `step ${positionPath(position)} · ${action ?? 'an action that does not exist'}`, envelope.tenantId).callTool({
+      callsOn(
+        entered.queue,
+        `step ${positionPath(position)} · ${action ?? 'an action that does not exist'}`,
+        envelope.tenantId,
+      ).callTool({
         position,
         source,
         index,
@@ -129,7 +151,10 @@ function work(view: RunView, entered: Entered, envelope: Envelope): Promise<Loop
 function envelopeOf(input: AgentRunInput | undefined): Envelope {
   const envelope = (input as Partial<AgentRunInput> | undefined)?.signed?.envelope;
   if (typeof envelope?.tenantId !== 'string') {
-    throw ApplicationFailure.nonRetryable('a run needs a signed envelope; start it through the client', 'EnvelopeInvalid');
+    throw ApplicationFailure.nonRetryable(
+      'a run needs a signed envelope; start it through the client',
+      'EnvelopeInvalid',
+    );
   }
   return envelope;
 }

@@ -15,8 +15,14 @@ export function readCommand(op: ControlCommand['op'], argument: unknown): Contro
   if (!nothing && (typeof argument !== 'object' || Array.isArray(argument))) return EXAMPLE;
   const { scope, reason, actor } = (argument ?? {}) as { scope?: unknown; reason?: unknown; actor?: unknown };
   if (op === 'release' && scope === undefined) return EXAMPLE;
-  if (scope !== undefined && !isTenantScope(scope)) return `only {"kind":"tenant"} is a scope so far. ${EXAMPLE}`;
-  return { op, scope: { kind: 'tenant' }, reason: text(reason, 'no reason given'), actor: text(actor, 'somebody with access to Temporal') };
+  if (scope !== undefined && !isTenantScope(scope))
+    return `only {"kind":"tenant"} is a scope so far. ${EXAMPLE}`;
+  return {
+    op,
+    scope: { kind: 'tenant' },
+    reason: text(reason, 'no reason given'),
+    actor: text(actor, 'somebody with access to Temporal'),
+  };
 }
 
 const EXAMPLE = 'write {"scope":{"kind":"tenant"},"reason":"…","actor":"…"}';

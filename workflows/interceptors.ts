@@ -12,7 +12,8 @@ export const interceptors: WorkflowInterceptorsFactory = () => {
       {
         async execute(input, next) {
           const [first] = input.args;
-          signed = typeof first === 'object' && first !== null && 'signed' in first ? first.signed : undefined;
+          signed =
+            typeof first === 'object' && first !== null && 'signed' in first ? first.signed : undefined;
           return await next(input);
         },
       },
@@ -21,7 +22,10 @@ export const interceptors: WorkflowInterceptorsFactory = () => {
       {
         async scheduleActivity(input, next) {
           if (signed === undefined) return await next(input);
-          return await next({ ...input, headers: { ...input.headers, [ENVELOPE_HEADER]: defaultPayloadConverter.toPayload(signed) } });
+          return await next({
+            ...input,
+            headers: { ...input.headers, [ENVELOPE_HEADER]: defaultPayloadConverter.toPayload(signed) },
+          });
         },
       },
     ],

@@ -4,7 +4,8 @@ import { DefaultPayloadConverter, type Payload } from '@temporalio/common';
 export interface Malformed {
   readonly __malformed: string;
 }
-export const isMalformed = (value: unknown): value is Malformed => typeof value === 'object' && value !== null && '__malformed' in value;
+export const isMalformed = (value: unknown): value is Malformed =>
+  typeof value === 'object' && value !== null && '__malformed' in value;
 
 /**
  * Never throws on reading. A signal by hand with bad JSON, an unknown encoding or no metadata would otherwise fail the

@@ -5,7 +5,12 @@ import { sweep } from './activities';
  * Mends what was lost between the database and Temporal; fired by a schedule that skips overlaps. One part that fails
  * does not keep the others from their work, and comes again with the next firing.
  */
-export async function platformSweep(): Promise<{ started: number; closed: number; reaped: number; controls: number }> {
+export async function platformSweep(): Promise<{
+  started: number;
+  closed: number;
+  reaped: number;
+  controls: number;
+}> {
   const [started, closed, reaped, controls] = await Promise.allSettled([
     sweep.startAccepted(),
     sweep.closeGone(),
@@ -13,7 +18,8 @@ export async function platformSweep(): Promise<{ started: number; closed: number
     sweep.ensureControls(),
   ]);
   for (const part of [started, closed, reaped, controls]) {
-    if (part.status === 'rejected') log.warn('a part of the sweep failed; it comes again', { error: String(part.reason) });
+    if (part.status === 'rejected')
+      log.warn('a part of the sweep failed; it comes again', { error: String(part.reason) });
   }
   return {
     started: started.status === 'fulfilled' ? started.value.started : 0,

@@ -2,7 +2,13 @@ import { setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow'
 import { defineSearchAttributeKey, SearchAttributeType } from '@temporalio/common';
 import type { ModelStep } from '../contracts/calls';
 import type { Refusal } from '../contracts/refusal';
-import { REFUSAL_ORIGINS, RUN_STATES, STOP_REASONS, type RunState, type StopReason } from '../contracts/states';
+import {
+  REFUSAL_ORIGINS,
+  RUN_STATES,
+  STOP_REASONS,
+  type RunState,
+  type StopReason,
+} from '../contracts/states';
 import type { AgentRunCarry, Usage } from '../contracts/workflow-io';
 
 const RUN_STATE = defineSearchAttributeKey('RunState', SearchAttributeType.KEYWORD);
@@ -30,7 +36,9 @@ export class RunView {
     this.step = carry?.step ?? 0;
     this.seq = carry?.seq ?? 0;
     this.generation = carry?.generation ?? 0;
-    this.counts = { ...(carry?.usage ?? { modelCalls: 0, toolCalls: 0, refusals: 0, inputTokens: 0, outputTokens: 0 }) };
+    this.counts = {
+      ...(carry?.usage ?? { modelCalls: 0, toolCalls: 0, refusals: 0, inputTokens: 0, outputTokens: 0 }),
+    };
   }
 
   get usage(): Usage {
@@ -65,7 +73,12 @@ export class RunView {
   }
 
   waitsFor(refusal: Refusal): void {
-    const state: RunState = refusal.origin === 'provider' ? 'provider_degraded' : refusal.origin === 'control' ? 'frozen' : 'throttled';
+    const state: RunState =
+      refusal.origin === 'provider'
+        ? 'provider_degraded'
+        : refusal.origin === 'control'
+          ? 'frozen'
+          : 'throttled';
     this.enterState(state, inWords(refusal));
     if ((refusal.retryAfterMs ?? 0) > 1_000) this.upsert(state);
   }
@@ -86,7 +99,9 @@ export class RunView {
   countTool(refusal: Refusal | null, action: string | null): void {
     if (refusal) this.counts.refusals += 1;
     else this.counts.toolCalls += 1;
-    this.note(`step ${this.step}: ${action ?? 'an action that does not exist'} ${refusal ? inWords(refusal) : 'done'}`);
+    this.note(
+      `step ${this.step}: ${action ?? 'an action that does not exist'} ${refusal ? inWords(refusal) : 'done'}`,
+    );
   }
 
   failedWith(error: unknown): void {
@@ -131,6 +146,7 @@ export class RunView {
 /** A refusal in plain words: who refused, by which rule or limit, and when it frees. Never its payload. */
 function inWords(refusal: Refusal): string {
   const limit = refusal.value === undefined ? '' : ` (${refusal.used ?? '?'} of ${refusal.value})`;
-  const frees = refusal.retryAfterMs === undefined ? '' : `, frees in ${Math.ceil(refusal.retryAfterMs / 1_000)} s`;
+  const frees =
+    refusal.retryAfterMs === undefined ? '' : `, frees in ${Math.ceil(refusal.retryAfterMs / 1_000)} s`;
   return `${refusal.kind.replaceAll('_', ' ')} by ${REFUSAL_ORIGINS[refusal.origin]}: ${refusal.rule}${limit}${frees}`;
 }

@@ -62,10 +62,12 @@ export async function tenantControl(): Promise<void> {
     new Promise<ControlState>((resolve) => {
       take(op, argument, resolve);
     });
-  const validator = (op: ControlCommand['op']) => (argument?: unknown): void => {
-    const command = readCommand(op, argument);
-    if (typeof command === 'string') throw ApplicationFailure.nonRetryable(command, 'ContractBroken');
-  };
+  const validator =
+    (op: ControlCommand['op']) =>
+    (argument?: unknown): void => {
+      const command = readCommand(op, argument);
+      if (typeof command === 'string') throw ApplicationFailure.nonRetryable(command, 'ContractBroken');
+    };
   // The default handler first: signals that came before this code ran are handed out per handler as each is set, which
   // would put every kill before every release. This way they come in the order in which they were sent.
   setDefaultSignalHandler((name, argument) => {
@@ -96,7 +98,8 @@ export async function tenantControl(): Promise<void> {
       })
       .catch((error: unknown) => {
         // The switch itself must live on: a failure here is shown, and the next kill or start tries again.
-        if (!isCancellation(error)) log.error('the tenant is fenced but could not be emptied', { error: String(error) });
+        if (!isCancellation(error))
+          log.error('the tenant is fenced but could not be emptied', { error: String(error) });
       })
       .finally(() => {
         mine.done = true;
@@ -112,7 +115,9 @@ export async function tenantControl(): Promise<void> {
     await condition(() => inbox.length > 0 || (full() && idle()));
     if (inbox.length > 0) {
       const taken = inbox.splice(0);
-      const applied = show(await control(summary(taken)).applyControl({ commands: taken.map(({ command }) => command) }));
+      const applied = show(
+        await control(summary(taken)).applyControl({ commands: taken.map(({ command }) => command) }),
+      );
       if (applied.mode === 'killed') empty(applied.fenceEpoch);
       else emptying?.scope.cancel();
       for (const { answer } of taken) answer?.(applied);

@@ -16,7 +16,8 @@ const acme = 'acme' as TenantId;
 
 beforeAll(async () => {
   [stack, outside, model] = await Promise.all([createTestStack(), startOutside('acct'), startModel(plays())]);
-  for (const name of ['acme', 'globex']) await readyTenant(stack, { name, keeper: outside.url, models: model.url, perRun: '{ steps: 500 }' });
+  for (const name of ['acme', 'globex'])
+    await readyTenant(stack, { name, keeper: outside.url, models: model.url, perRun: '{ steps: 500 }' });
 });
 
 beforeEach(() => {
@@ -28,7 +29,8 @@ afterAll(async () => {
   await Promise.all([outside.close(), model.close()]);
 });
 
-const control = (tenant: TenantId = acme) => stack.temporal.workflow.getHandle(controlWorkflowId(tenant, stack.environment));
+const control = (tenant: TenantId = acme) =>
+  stack.temporal.workflow.getHandle(controlWorkflowId(tenant, stack.environment));
 const state = async (tenant: TenantId = acme): Promise<ControlState> => {
   const found = await stack.store(tenant).control();
   if (!found) throw new Error('no control row');
@@ -36,36 +38,54 @@ const state = async (tenant: TenantId = acme): Promise<ControlState> => {
 };
 
 async function releaseAcme(): Promise<void> {
-  await commandControl(stack.temporal, acme, stack.environment, { op: 'release', scope: { kind: 'tenant' }, reason: 'test over', actor: 'test' });
+  await commandControl(stack.temporal, acme, stack.environment, {
+    op: 'release',
+    scope: { kind: 'tenant' },
+    reason: 'test over',
+    actor: 'test',
+  });
 }
 
 /** Writes without end until somebody stops it; each text says whose it is. */
 const endless = (): void => {
-  model.script = ({ moves, input }) => (input.startsWith('few') && moves >= 3 ? { say: 'done' } : { call: [['note.write', { recordId: 'r1', text: `${input} ${moves}` }]] });
+  model.script = ({ moves, input }) =>
+    input.startsWith('few') && moves >= 3
+      ? { say: 'done' }
+      : { call: [['note.write', { recordId: 'r1', text: `${input} ${moves}` }]] };
 };
 
 test('O1 kill by a signal without argument: fenced, contained, drained; runs close as killed; the neighbour notices nothing', async () => {
   endless();
   outside.faults = { delayMs: 40 };
   const mine = await Promise.all([1, 2, 3].map((n) => stack.run('acme', `acme ${n}`)));
-  await until('work of acme', async () => outside.effects.filter(({ bearer }) => bearer.includes('acme')).length > 5);
+  await until(
+    'work of acme',
+    async () => outside.effects.filter(({ bearer }) => bearer.includes('acme')).length > 5,
+  );
   const neighbours = await Promise.all([1, 2].map((n) => stack.run('globex', `few globex ${n}`)));
 
   await control().signal('kill');
-  const drained = await until('draining', async () => ((await state()).drainedAt ? await state() : undefined));
+  const drained = await until('draining', async () =>
+    (await state()).drainedAt ? await state() : undefined,
+  );
   const fencedAt = Date.parse(drained.fencedAt ?? '');
   const containedAt = Date.parse(drained.containedAt ?? '');
   expect(drained.mode).toBe('killed');
   expect(containedAt).toBeGreaterThanOrEqual(fencedAt);
 
-  for (const run of mine) expect(await run.result({ timeoutMs: 20_000 })).toMatchObject({ stopReason: 'killed' });
-  for (const run of neighbours) expect(await run.result({ timeoutMs: 20_000 })).toMatchObject({ stopReason: 'completed' });
+  for (const run of mine)
+    expect(await run.result({ timeoutMs: 20_000 })).toMatchObject({ stopReason: 'killed' });
+  for (const run of neighbours)
+    expect(await run.result({ timeoutMs: 20_000 })).toMatchObject({ stopReason: 'completed' });
 
   // Effects are counted outside. Each after the fence belongs to a call that was admitted before it; after containment there is none.
   await delay(1_500);
   const mineOutside = outside.effects.filter(({ bearer }) => bearer.includes('acme'));
   expect(mineOutside.filter(({ at }) => at > containedAt)).toEqual([]);
-  const admissions = (await stack.journal('acme')).map(({ facts, at }) => ({ ...(JSON.parse(facts) as { kind: string; action?: string }), at: Date.parse(at) }));
+  const admissions = (await stack.journal('acme')).map(({ facts, at }) => ({
+    ...(JSON.parse(facts) as { kind: string; action?: string }),
+    at: Date.parse(at),
+  }));
   const admittedAfter = admissions.filter(({ kind, at }) => kind === 'admitted' && at > fencedAt);
   expect(admittedAfter).toEqual([]);
   expect(admissions.filter(({ kind }) => kind === 'admitted').length).toBeGreaterThan(5);
@@ -87,18 +107,31 @@ test('O1 N4 a kill is fenced within a second while the tenant’s lane is full a
   const runs = await Promise.all(Array.from({ length: 12 }, (_, n) => stack.run('acme', `acme full ${n}`)));
   await until('a full lane', async () => (await stack.store('acme').claimedCalls({})) >= 8);
   const asked = Date.now();
-  const fenced = await commandControl(stack.temporal, acme, stack.environment, { op: 'kill', scope: { kind: 'tenant' }, reason: 'test', actor: 'test' });
+  const fenced = await commandControl(stack.temporal, acme, stack.environment, {
+    op: 'kill',
+    scope: { kind: 'tenant' },
+    reason: 'test',
+    actor: 'test',
+  });
   expect(Date.now() - asked).toBeLessThan(1_000);
   expect(fenced).toMatchObject({ mode: 'killed', actor: 'test', reason: 'test' });
-  for (const run of runs) expect(await run.result({ timeoutMs: 30_000 })).toMatchObject({ stopReason: 'killed' });
-  const { containedAt } = await until('draining', async () => ((await state()).drainedAt ? await state() : undefined));
+  for (const run of runs)
+    expect(await run.result({ timeoutMs: 30_000 })).toMatchObject({ stopReason: 'killed' });
+  const { containedAt } = await until('draining', async () =>
+    (await state()).drainedAt ? await state() : undefined,
+  );
   await delay(500);
-  expect(outside.effects.filter(({ bearer, at }) => bearer.includes('acme') && at > Date.parse(containedAt ?? ''))).toEqual([]);
+  expect(
+    outside.effects.filter(({ bearer, at }) => bearer.includes('acme') && at > Date.parse(containedAt ?? '')),
+  ).toEqual([]);
   await releaseAcme();
 });
 
 test('O1 a malformed signal disables nothing: bad JSON, unknown encoding, no metadata, an unknown name, a wrong scope', async () => {
-  const signal = async (signalName: string, payload: { metadata?: Record<string, Uint8Array>; data?: Uint8Array }): Promise<void> => {
+  const signal = async (
+    signalName: string,
+    payload: { metadata?: Record<string, Uint8Array>; data?: Uint8Array },
+  ): Promise<void> => {
     await stack.temporal.workflowService.signalWorkflowExecution({
       namespace: stack.environment,
       workflowExecution: { workflowId: control().workflowId },
@@ -122,7 +155,9 @@ test('O1 a malformed signal disables nothing: bad JSON, unknown encoding, no met
   await expect(control().executeUpdate('release')).rejects.toThrow();
 
   await control().signal('kill', { scope: { kind: 'tenant' }, reason: 'still works', actor: 'test' });
-  expect(await until('the kill', async () => ((await state()).mode === 'killed' ? await state() : undefined))).toMatchObject({ reason: 'still works' });
+  expect(
+    await until('the kill', async () => ((await state()).mode === 'killed' ? await state() : undefined)),
+  ).toMatchObject({ reason: 'still works' });
   await until('draining', async () => (await state()).drainedAt);
   await releaseAcme();
 });
@@ -130,15 +165,22 @@ test('O1 a malformed signal disables nothing: bad JSON, unknown encoding, no met
 test('O1 in one inbox a kill voids the release before it, and only that', async () => {
   const asleep = await createTestStack({ workers: false });
   try {
-    for (const name of ['before', 'after']) await readyTenant(asleep, { name, keeper: outside.url, models: model.url });
-    const handle = (name: string) => asleep.temporal.workflow.getHandle(controlWorkflowId(name as TenantId, asleep.environment));
+    for (const name of ['before', 'after'])
+      await readyTenant(asleep, { name, keeper: outside.url, models: model.url });
+    const handle = (name: string) =>
+      asleep.temporal.workflow.getHandle(controlWorkflowId(name as TenantId, asleep.environment));
     const release = { scope: { kind: 'tenant' } };
     await handle('before').signal('release', release);
     await handle('before').signal('kill');
     await handle('after').signal('kill');
     await handle('after').signal('release', release);
     await asleep.startControl();
-    await until('both', async () => (await asleep.store('before').control())?.drainedAt && (await asleep.store('after').control())?.fenceEpoch);
+    await until(
+      'both',
+      async () =>
+        (await asleep.store('before').control())?.drainedAt &&
+        (await asleep.store('after').control())?.fenceEpoch,
+    );
     expect(await asleep.store('before').control()).toMatchObject({ mode: 'killed' });
     expect(await asleep.store('after').control()).toMatchObject({ mode: 'normal' });
   } finally {
@@ -150,7 +192,10 @@ test('O1 a control workflow that was terminated in the middle of a kill is start
   endless();
   outside.faults = { delayMs: 1_500 };
   const run = await stack.run('acme', 'acme long');
-  await until('a call', async () => (await stack.store('acme').claimedCalls({})) > 0 && outside.requests.length > 0);
+  await until(
+    'a call',
+    async () => (await stack.store('acme').claimedCalls({})) > 0 && outside.requests.length > 0,
+  );
   await control().signal('kill');
   await until('the fence', async () => (await state()).mode === 'killed');
   await control().terminate('as an accident would');
@@ -168,5 +213,9 @@ test('O1 a control workflow started by hand, with a kill and nothing else, stops
     signal: 'kill',
     signalArgs: [],
   });
-  expect(await until('the kill', async () => ((await state('globex' as TenantId)).drainedAt ? await state('globex' as TenantId) : undefined))).toMatchObject({ mode: 'killed' });
+  expect(
+    await until('the kill', async () =>
+      (await state('globex' as TenantId)).drainedAt ? await state('globex' as TenantId) : undefined,
+    ),
+  ).toMatchObject({ mode: 'killed' });
 });

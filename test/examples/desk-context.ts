@@ -73,6 +73,7 @@ export function deskContext(
     return run;
   };
 
+  const admissions: { tenant: string; key: string; admittedAt: string }[] = [];
   return {
     said,
     tenants,
@@ -117,10 +118,11 @@ export function deskContext(
         { runId, tenant: request.tenant, workspace: request.workspace, input: request.input, target },
         {
           stopped: () => state.mode === 'killed',
-          enter: async () => {
+          enter: async (callKey) => {
             while (state.mode !== 'killed' && state.inFlight >= CALLS_IN_FLIGHT) await sleep(2);
             if (state.mode === 'killed') return false;
             state.inFlight += 1;
+            admissions.push({ tenant: request.tenant, key: callKey, admittedAt: new Date().toISOString() });
             return true;
           },
           leave: () => void (state.inFlight -= 1),
@@ -145,6 +147,7 @@ export function deskContext(
       await Promise.all([...runs.values()].filter((run) => run.tenant === name).map(({ ending }) => ending));
       Object.assign(state, { drainedAt: new Date().toISOString() });
     },
+    admissions: (name) => Promise.resolve(admissions.filter((call) => call.tenant === name)),
     controlState: (name) => Promise.resolve({ ...controlOf(name) }),
     say: (line) => void said.push(line),
   };

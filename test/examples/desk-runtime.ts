@@ -35,7 +35,7 @@ export interface DeskEnding {
 export interface CallSlots {
   stopped(): boolean;
   /** `false` once the tenant is killed. */
-  enter(): Promise<boolean>;
+  enter(key: string): Promise<boolean>;
   leave(): void;
 }
 
@@ -168,7 +168,7 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
       idempotencyKey: key,
       signal: AbortSignal.timeout(20_000),
     };
-    if (!(await slots.enter()))
+    if (!(await slots.enter(key)))
       return { outcome: 'killed', refusal: { ...denied('killed'), kind: 'killed', origin: 'control' } };
     try {
       const result: unknown = action.result.parse(await action.run(context, args));

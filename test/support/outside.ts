@@ -49,12 +49,21 @@ export async function startOutside(account: string): Promise<Outside> {
       response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
     };
     if (faults.delayMs) await new Promise((resolve) => setTimeout(resolve, faults.delayMs));
-    if (faults.status) return answer(faults.status, { error: 'as told' });
+    if (faults.status) {
+      answer(faults.status, { error: 'as told' });
+      return;
+    }
     const recordId = /^\/(?:records|payments)\/([^/?]+)/.exec(path)?.[1];
-    if (request.method === 'GET') return answer(200, { id: recordId ?? 'none', account: faults.account ?? account, text: `about ${recordId}` });
+    if (request.method === 'GET') {
+      answer(200, { id: recordId ?? 'none', account: faults.account ?? account, text: `about ${recordId}` });
+      return;
+    }
     const key = request.headers['idempotency-key']?.toString() ?? null;
     const known = key !== null && !faults.keyless ? byKey.get(key) : undefined;
-    if (known) return answer(200, known);
+    if (known) {
+      answer(200, known);
+      return;
+    }
     const written = (body as { recordId?: string }).recordId ?? recordId ?? 'none';
     effects.push({ at: Date.now(), operation: `${request.method} ${path.split('?')[0]}`, recordId: written, key, bearer, body });
     const result = { id: written, account: faults.account ?? account, effect: effects.length };

@@ -12,6 +12,8 @@ export interface Handled {
   readonly ticket: TicketCase;
   readonly runId: string;
   readonly report: RunReport | undefined;
+  /** Why it was never started, where it was refused. */
+  readonly notStarted?: string;
   readonly refusals: readonly { action: string; rules: readonly string[]; origin: string }[];
 }
 
@@ -23,14 +25,19 @@ export async function handle(
   key: string,
 ): Promise<Handled> {
   const { id } = ticket.record;
-  const { runId } = await context.startRun({
-    tenant,
-    workspace: WORKSPACES[tenant],
-    agent: 'support_triage',
-    input: { ticketId: id, task: 'Handle this support ticket.' },
-    target: { system: 'helpdesk', recordId: id },
-    idempotencyKey: key,
-  });
+  const started = await context
+    .startRun({
+      tenant,
+      workspace: WORKSPACES[tenant],
+      agent: 'support_triage',
+      input: { ticketId: id, task: 'Handle this support ticket.' },
+      target: { system: 'helpdesk', recordId: id },
+      idempotencyKey: key,
+    })
+    .catch((error: unknown) => refusedStart(error));
+  if ('notStarted' in started)
+    return { tenant, ticket, runId: '-', report: undefined, refusals: [], ...started };
+  const { runId } = started;
   const report = await within(WAIT_MS, context.waitRun(tenant, runId));
   const refusals = report ? await context.refusals(tenant, runId) : [];
   return {
@@ -44,6 +51,13 @@ export async function handle(
       origin: refusal.origin,
     })),
   };
+}
+
+/** A tenant that somebody has stopped takes no run: that is a row of the table, not the end of the scenario. */
+function refusedStart(error: unknown): { notStarted: string } {
+  if (error instanceof Error && 'code' in error && error.code === 'refused')
+    return { notStarted: error.message };
+  throw error;
 }
 
 async function within<T>(ms: number, work: Promise<T>): Promise<T | undefined> {
@@ -83,7 +97,7 @@ export function rowOf(handled: Handled, effects: readonly EffectRow[], judging: 
   const { ticket, report, tenant, runId } = handled;
   const own = effects.filter((row) => row.reference === ticket.record.id);
   const wrong = [
-    ...(report ? [] : [`not closed after ${WAIT_MS / 1_000} s`]),
+    ...(report ? [] : [handled.notStarted ?? `not closed after ${WAIT_MS / 1_000} s`]),
     ...(judging.exact
       ? [...differences(ticket.expect.effects, own, true), ...refusalDifferences(handled)]
       : []),
@@ -92,7 +106,7 @@ export function rowOf(handled: Handled, effects: readonly EffectRow[], judging: 
   return {
     run: runId,
     tenant,
-    state: report?.state ?? 'running',
+    state: report?.state ?? (handled.notStarted ? 'not started' : 'running'),
     stopReason: report?.stopReason ?? '-',
     expected: ticket.expect.stopReason,
     calls: report?.toolCalls ?? 0,
