@@ -160,7 +160,7 @@ function openHttp(grant: HttpGrant, dispatcher: Agent): GrantedHttp {
     fetch: async (input, init) => {
       const asked = new Request(input, init);
       const answer = await send({
-        method: asked.method as Dispatcher.HttpMethod,
+        method: asked.method,
         url: sameOrigin(new URL(asked.url)),
         headers: {
           'content-type': asked.headers.get('content-type') ?? 'application/json',

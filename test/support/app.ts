@@ -16,8 +16,16 @@ const recordRead = defineAction({
   system: 'keeper',
   secret: 'keeper:read',
   timeout: '3s',
-  records: ({ recordId }, result) => (result ? [{ system: 'keeper', id: result.id, account: result.account }] : [{ system: 'keeper', id: recordId }]),
-  run: async (ctx, { recordId }) => (await ctx.http.get(`/records/${encodeURIComponent(recordId)}`)).body as { id: string; account: string; text: string },
+  records: ({ recordId }, result) =>
+    result
+      ? [{ system: 'keeper', id: result.id, account: result.account }]
+      : [{ system: 'keeper', id: recordId }],
+  run: async (ctx, { recordId }) =>
+    (await ctx.http.get(`/records/${encodeURIComponent(recordId)}`)).body as {
+      id: string;
+      account: string;
+      text: string;
+    },
 });
 
 const noteWrite = defineAction({
@@ -31,7 +39,10 @@ const noteWrite = defineAction({
   timeout: '3s',
   remoteHonoursKeys: true,
   reversible: 'final',
-  records: ({ recordId }, result) => (result ? [{ system: 'keeper', id: result.id, account: result.account }] : [{ system: 'keeper', id: recordId }]),
+  records: ({ recordId }, result) =>
+    result
+      ? [{ system: 'keeper', id: result.id, account: result.account }]
+      : [{ system: 'keeper', id: recordId }],
   run: async (ctx, args) => (await ctx.http.post('/notes', args)).body as z.infer<typeof Written>,
 });
 
@@ -52,7 +63,11 @@ const paymentSend = defineAction({
   name: 'payment.send',
   description: 'Sends money.',
   effect: 'high_risk_write',
-  args: z.object({ recordId: z.string().min(1).max(40), amountCents: z.int().positive(), tenantId: z.string().optional() }),
+  args: z.object({
+    recordId: z.string().min(1).max(40),
+    amountCents: z.int().positive(),
+    tenantId: z.string().optional(),
+  }),
   result: Written,
   system: 'keeper',
   secret: 'keeper:write',
@@ -84,8 +99,13 @@ const textJudge = defineAction({
   result: z.object({ verdict: z.enum(['passed', 'failed']) }),
   system: null,
   timeout: '1s',
-  facts: { schema: z.object({ verdict: z.enum(['passed', 'failed']) }), from: (_args, { verdict }) => ({ verdict }) },
-  run: async (_ctx, { text }) => ({ verdict: text.includes('bad') ? ('failed' as const) : ('passed' as const) }),
+  facts: {
+    schema: z.object({ verdict: z.enum(['passed', 'failed']) }),
+    from: (_args, { verdict }) => ({ verdict }),
+  },
+  run: async (_ctx, { text }) => ({
+    verdict: text.includes('bad') ? ('failed' as const) : ('passed' as const),
+  }),
 });
 
 export const worker = defineAgent({

@@ -9,10 +9,16 @@ export interface SeenMessage {
 }
 
 /** What a scripted model does next: calls tools, or says its last word. */
-export type Move = { readonly call: readonly (readonly [tool: string, args: unknown])[] } | { readonly say: string };
+export type Move =
+  { readonly call: readonly (readonly [tool: string, args: unknown])[] } | { readonly say: string };
 
 /** Decides from the input and the number of moves made so far; also sees what it was told. */
-export type Script = (seen: { input: string; moves: number; messages: readonly SeenMessage[]; model: string }) => Move | Promise<Move>;
+export type Script = (seen: {
+  input: string;
+  moves: number;
+  messages: readonly SeenMessage[];
+  model: string;
+}) => Move | Promise<Move>;
 
 export interface TestModel {
   readonly url: string;
@@ -31,9 +37,19 @@ export async function startModel(script: Script): Promise<TestModel> {
     void (async () => {
       const chunks: Buffer[] = [];
       for await (const chunk of request) chunks.push(chunk as Buffer);
-      const asked = JSON.parse(Buffer.concat(chunks).toString('utf8')) as { model: string; messages: SeenMessage[] };
-      requests.push({ bearer: request.headers.authorization ?? '', model: asked.model, messages: asked.messages });
-      if (state.failWith) return response.writeHead(state.failWith, { 'content-type': 'application/json' }).end('{"error":{"message":"as told"}}');
+      const asked = JSON.parse(Buffer.concat(chunks).toString('utf8')) as {
+        model: string;
+        messages: SeenMessage[];
+      };
+      requests.push({
+        bearer: request.headers.authorization ?? '',
+        model: asked.model,
+        messages: asked.messages,
+      });
+      if (state.failWith)
+        return response
+          .writeHead(state.failWith, { 'content-type': 'application/json' })
+          .end('{"error":{"message":"as told"}}');
       const moves = asked.messages.filter(({ role }) => role === 'assistant').length;
       const input = asked.messages.find(({ role }) => role === 'user')?.content ?? '';
       const move = await state.script({ input, moves, messages: asked.messages, model: asked.model });
@@ -46,7 +62,10 @@ export async function startModel(script: Script): Promise<TestModel> {
               tool_calls: move.call.map(([name, args], index) => ({
                 id: `call_${moves}_${index}`,
                 type: 'function',
-                function: { name: name.replaceAll('.', '__'), arguments: typeof args === 'string' ? args : JSON.stringify(args) },
+                function: {
+                  name: name.replaceAll('.', '__'),
+                  arguments: typeof args === 'string' ? args : JSON.stringify(args),
+                },
               })),
             };
       const body = {

@@ -65,7 +65,14 @@ export async function startOutside(account: string): Promise<Outside> {
       return;
     }
     const written = (body as { recordId?: string }).recordId ?? recordId ?? 'none';
-    effects.push({ at: Date.now(), operation: `${request.method} ${path.split('?')[0]}`, recordId: written, key, bearer, body });
+    effects.push({
+      at: Date.now(),
+      operation: `${request.method} ${path.split('?')[0]}`,
+      recordId: written,
+      key,
+      bearer,
+      body,
+    });
     const result = { id: written, account: faults.account ?? account, effect: effects.length };
     if (key !== null) byKey.set(key, result);
     if (faults.dropAfterApply) {

@@ -18,7 +18,10 @@ export interface TestTemporal {
 export async function startSharedTemporal(): Promise<() => Promise<void>> {
   const home = await mkdtemp(join(tmpdir(), 'bulkhead-bundle-'));
   const bundlePath = join(home, 'workflows.js');
-  const cache = join(process.env['XDG_CACHE_HOME'] ?? join(process.env['HOME'] ?? tmpdir(), '.cache'), 'bulkhead');
+  const cache = join(
+    process.env['XDG_CACHE_HOME'] ?? join(process.env['HOME'] ?? tmpdir(), '.cache'),
+    'bulkhead',
+  );
   const [{ code }, binary] = await Promise.all([
     bundleWorkflows(),
     findTemporal({
@@ -30,7 +33,12 @@ export async function startSharedTemporal(): Promise<() => Promise<void>> {
   ]);
   await writeFile(bundlePath, code);
   const temporal = await startTemporal({ binary: binary.path, state: 'inMemory', namespaces: ['prod'] });
-  const shared: TestTemporal = { address: temporal.address, uiUrl: temporal.uiUrl, binary: binary.path, bundlePath };
+  const shared: TestTemporal = {
+    address: temporal.address,
+    uiUrl: temporal.uiUrl,
+    binary: binary.path,
+    bundlePath,
+  };
   process.env['BULKHEAD_TEST_TEMPORAL'] = JSON.stringify(shared);
   return async () => {
     await temporal.stop();

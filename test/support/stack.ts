@@ -85,7 +85,11 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
   const temporal = new Client({ connection, namespace: environment });
   const masterKey = masterKeyOf(randomBytes(32));
   const storage = openStorage({ databaseUrl: database.appUrl, environment });
-  const operator = openOperator({ databaseUrl: database.operatorUrl, environment, seal: createSealer([masterKey]) });
+  const operator = openOperator({
+    databaseUrl: database.operatorUrl,
+    environment,
+    seal: createSealer([masterKey]),
+  });
   const issuer = createDevIssuer({ signingKey: keys.signingKey, issuer: ISSUER, audience: AUDIENCE });
   const app = options.app ?? testApp;
   const hosts: Running[] = [];
@@ -117,11 +121,17 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
   const clientPorts: BulkheadPorts = {
     storage,
     temporal,
-    tokens: createTokenVerifier({ issuer: ISSUER, audience: AUDIENCE, keys: { jwks: keys.jwks }, environment }),
+    tokens: createTokenVerifier({
+      issuer: ISSUER,
+      audience: AUDIENCE,
+      keys: { jwks: keys.jwks },
+      environment,
+    }),
     signer: createEnvelopeSigner({ signingKey: keys.signingKey }),
   };
   const client = new BulkheadClient(clientPorts);
-  const store = (tenant: string): TenantStore => storage.tenant(mintScope(TenantId.parse(tenant), environment, 'operator'));
+  const store = (tenant: string): TenantStore =>
+    storage.tenant(mintScope(TenantId.parse(tenant), environment, 'operator'));
   const keep = async (starting: Promise<Running>): Promise<Running> => {
     const running = await starting;
     hosts.push(running);
@@ -143,7 +153,11 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
       for (const { kind, document, text } of parsed.documents) {
         if (kind === 'QuotaClass') await operator.putQuotaClass(document, 'test');
         else if (kind === 'PolicyProfile') {
-          await operator.publishPolicy({ name: document.metadata.name, environments: document.environments, text }, 'test', 'test');
+          await operator.publishPolicy(
+            { name: document.metadata.name, environments: document.environments, text },
+            'test',
+            'test',
+          );
         } else {
           await operator.putTenant(document, 'test');
           await ensureControl(temporal, document.metadata.name, environment);
@@ -151,17 +165,28 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
       }
     },
     async credential(tenant, capability, secret) {
-      await operator.putCredential(mintScope(TenantId.parse(tenant), environment, 'operator'), capability, secret, 'test');
+      await operator.putCredential(
+        mintScope(TenantId.parse(tenant), environment, 'operator'),
+        capability,
+        secret,
+        'test',
+      );
     },
     token: (tenant, more = {}) =>
-      issuer.token({ tenant: TenantId.parse(tenant), environment, workspaces: (more.workspaces ?? ['main']) as never, roles: [], subject: more.subject ?? 'tester' }),
+      issuer.token({
+        tenant: TenantId.parse(tenant),
+        environment,
+        workspaces: more.workspaces ?? ['main'],
+        roles: [],
+        subject: more.subject ?? 'tester',
+      }),
     store,
     async run(tenant, input, more = {}) {
       return await client.startRun({
         token: await stack.token(tenant),
         agent: [...app.agents.keys()][0] as never,
         input,
-        target: { system: 'keeper' as never, recordId: more.recordId ?? 'r1' },
+        target: { system: 'keeper', recordId: more.recordId ?? 'r1' },
         ...(more.idempotencyKey ? { idempotencyKey: more.idempotencyKey } : {}),
       });
     },

@@ -52,7 +52,9 @@ secrets:
 
 /** Creates the tenant and its three credentials; the secret of each is `secret-<tenant>-<capability>`. */
 export async function readyTenant(stack: TestStack, parts: Parameters<typeof tenantYaml>[0]): Promise<void> {
-  await stack.apply(tenantYaml({ ...parts, models: parts.models.endsWith('/v1') ? parts.models : `${parts.models}/v1` }));
+  await stack.apply(
+    tenantYaml({ ...parts, models: parts.models.endsWith('/v1') ? parts.models : `${parts.models}/v1` }),
+  );
   for (const capability of ['keeper:read', 'keeper:write', 'models:generate']) {
     await stack.credential(parts.name, capability, `secret-${parts.name}-${capability}`);
   }

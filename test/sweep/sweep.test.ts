@@ -43,9 +43,9 @@ test('N1 a run accepted while Temporal is away is recorded, and started by the s
   const cutOff = new BulkheadClient({ ...stack.clientPorts, temporal: nowhere });
   const run = await cutOff.startRun({
     token: await stack.token('acme'),
-    agent: 'test_worker' as never,
+    agent: 'test_worker',
     input: 'go',
-    target: { system: 'keeper' as never, recordId: 'r1' },
+    target: { system: 'keeper', recordId: 'r1' },
   });
   expect(run.acceptance).toMatchObject({
     started: false,
