@@ -33,6 +33,8 @@ export interface AdmitRequest {
   readonly seenSeq: number;
   /** Charged while claimed, trued up at settlement. */
   readonly reserve: { readonly toolCalls: 0 | 1; readonly steps: 0 | 1; readonly microUsd: number };
+  /** The credential that the attempt is to be lent, as its context showed it. Another by now makes the answer `stale`. */
+  readonly lease: { readonly capability: string; readonly credentialVersion: number } | null;
 }
 
 /** What was recorded of a finished call. */
@@ -46,15 +48,18 @@ export interface RecordedOutcome {
   readonly value: unknown;
 }
 
+/** What an attempt that was let in is told. */
+export interface Claim {
+  readonly epoch: number;
+  readonly attempt: number;
+  /** Of the lease recorded with the claim; `null` where none was asked for, or it is revoked. */
+  readonly leaseId: string | null;
+  readonly seq: number;
+}
+
 export type Admission =
-  | { readonly answer: 'admitted'; readonly epoch: number; readonly attempt: number; readonly seq: number }
-  | {
-      readonly answer: 'recover';
-      readonly lookupOnly: boolean;
-      readonly epoch: number;
-      readonly attempt: number;
-      readonly seq: number;
-    }
+  | ({ readonly answer: 'admitted' } & Claim)
+  | ({ readonly answer: 'recover'; readonly lookupOnly: boolean } & Claim)
   | { readonly answer: 'replayed'; readonly outcome: RecordedOutcome; readonly seq: number }
   | { readonly answer: 'in_flight'; readonly retryAfterMs: number; readonly seq: number }
   | { readonly answer: 'stale'; readonly policyVersion: number; readonly seq: number }

@@ -48,11 +48,15 @@ export type Entry =
   | { readonly kind: 'entered'; readonly lane: Lane; readonly maxSteps: number; readonly seq: number }
   | { readonly kind: 'refused'; readonly refusal: Refusal; readonly stopReason: StopReason };
 
-/** What a call needs to be decided, in one round trip. */
-export interface CallFacts {
+/** What a call is judged by and done with, in one round trip. */
+export interface CallContext {
   readonly policyVersion: number;
   readonly facts: Readonly<Record<string, string | number | boolean>>;
   readonly record: TenantRecord;
+  /** Those of the records asked about that are known to be the tenant's, with their account. */
+  readonly known: readonly RecordRef[];
+  /** The newest version of the credential asked for; `null` where none was asked for, put, or left unrevoked. */
+  readonly sealed: SealedCredential | null;
 }
 
 /** Encrypted credential as stored; only the broker can open it. */
@@ -108,25 +112,18 @@ export interface TenantStore {
   putPayload(runId: RunId, ref: string, payload: StoredPayload): Promise<void>;
 
   // what a call is judged by
-  callFacts(runId: RunId): Promise<CallFacts | undefined>;
-  /** Those of the given records that are known to be the tenant's, with their account. */
-  knownRecords(records: readonly RecordRef[]): Promise<RecordRef[]>;
+  /** `undefined` where the tenant has no ledger. */
+  callContext(request: {
+    runId: RunId;
+    records: readonly RecordRef[];
+    capability: string | null;
+  }): Promise<CallContext | undefined>;
   policyText(version?: number): Promise<{ version: number; profile: string; text: string } | undefined>;
   agent(agentId: string, version?: string): Promise<Agent | undefined>;
   record(): Promise<TenantRecord | undefined>;
 
   searchKnowledge(query: string, limit: number): Promise<Passage[]>;
   putKnowledge(document: { documentId: string; title: string; text: string }): Promise<void>;
-
-  credential(capability: string): Promise<SealedCredential | undefined>;
-  recordLease(lease: {
-    leaseId: string;
-    capability: string;
-    runId: RunId;
-    path: string;
-    epoch: number;
-    expiresAt: string;
-  }): Promise<void>;
 
   // control
   control(): Promise<ControlState | undefined>;
@@ -216,14 +213,19 @@ export type Leasing =
 
 /** Takes a tenant's credential out for one call (promise S1). */
 export interface SecretBroker {
+  /**
+   * Opens what the admission has lent, in memory: the ledger has the lease on record already. Refuses where there is no
+   * credential, it does not open, or the admission recorded no lease of it.
+   *
+   * @param request.ttlMs how long from now, at most until the recorded end.
+   */
   lease(request: {
-    store: TenantStore;
-    runId: RunId;
-    path: string;
+    scope: TenantScope;
     capability: string;
-    epoch: number;
+    sealed: SealedCredential | null;
+    admission: { readonly leaseId: string | null; readonly epoch: number };
     ttlMs: number;
-  }): Promise<Leasing>;
+  }): Leasing;
 }
 
 /** Verifies what travels in the header (promise E2); throws `ApplicationFailure` types of `failures.ts` via its caller. */

@@ -20,7 +20,8 @@ export interface NumberedTest {
 }
 
 const NUMBER = /^[A-Z]\d{1,2}$/;
-const LEADING_NUMBER = /^([A-Z]\d{1,2})\b/;
+/** A title may begin with several: `E1 Q5 a run …` proves a part of both. */
+const LEADING_NUMBERS = /^(?:[A-Z]\d{1,2}\s+)+/;
 
 /**
  * Reads the table rows whose first cell is a promise's number. The other cells may stand in any order: files are what
@@ -64,14 +65,10 @@ export function titlesIn(text: string, file: string): NumberedTest[] {
   const found: NumberedTest[] = [];
   const visit = (node: ts.Node): void => {
     const title = ts.isCallExpression(node) && callsJest(node) ? firstWords(node.arguments[0]) : undefined;
-    const number = title === undefined ? undefined : LEADING_NUMBER.exec(title)?.[1];
-    if (title !== undefined && number !== undefined) {
-      found.push({
-        number,
-        title,
-        file,
-        line: source.getLineAndCharacterOfPosition(node.getStart()).line + 1,
-      });
+    const numbers = title === undefined ? [] : (LEADING_NUMBERS.exec(title)?.[0].trim().split(/\s+/) ?? []);
+    for (const number of numbers) {
+      const line = source.getLineAndCharacterOfPosition(node.getStart()).line + 1;
+      found.push({ number, title: title ?? '', file, line });
     }
     ts.forEachChild(node, visit);
   };
@@ -79,7 +76,10 @@ export function titlesIn(text: string, file: string): NumberedTest[] {
   return found;
 }
 
-/** `test(…)`, `it(…)`, `describe(…)`, and `.each`, `.failing` and the like of them; a skipped test proves nothing. */
+/**
+ * `test(…)`, `it(…)`, `describe(…)`, `.each`, `.failing` and the like of them, and names that begin with one of them, as
+ * `testInBrowser`; a skipped test proves nothing.
+ */
 function callsJest(call: ts.CallExpression): boolean {
   let callee: ts.Expression = call.expression;
   const members: string[] = [];
@@ -93,7 +93,7 @@ function callsJest(call: ts.CallExpression): boolean {
   }
   return (
     ts.isIdentifier(callee) &&
-    ['test', 'it', 'describe'].includes(callee.text) &&
+    /^(test|it|describe)([A-Z]\w*)?$/.test(callee.text) &&
     !members.some((name) => name === 'skip' || name === 'todo')
   );
 }

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { inspect } from 'node:util';
 import type { Environment, TenantId } from '../contracts/ids';
 import type { CredentialLease, Leasing, SecretBroker } from '../contracts/ports';
@@ -20,13 +19,10 @@ export interface Broker extends SecretBroker {
   close(): void;
 }
 
-/** What `record_lease` says once the tenant is fenced beyond the call's epoch. */
-const FENCED = 'BH003';
-
 /**
- * Lends a tenant's credential to one call (promise S1). The secret exists in clear only inside a lease, which gives it
+ * Lends a tenant's credential to one call (promise S1). Permission and record are the admission's, under the lock of
+ * every fence; the broker opens what was lent, in memory. The secret exists in clear only inside a lease, which gives it
  * as a header value at the moment of sending; nothing that prints, serializes or throws shows it (promise S2).
- * What the database cannot answer is thrown (`StorageBusy`), never read as permission.
  *
  * @param masterKeys those that data keys may be wrapped by, the current one first.
  */
@@ -43,10 +39,10 @@ export function createBroker(masterKeys: readonly MasterKey[]): Broker {
   };
 
   return {
-    async lease({ store, runId, path, capability, epoch, ttlMs }): Promise<Leasing> {
-      const { tenantId, environment } = store.scope;
-      const sealed = await store.credential(capability);
-      if (!sealed) return refused(capability, 'this tenant has none: put one');
+    lease({ scope, capability, sealed, admission, ttlMs }): Leasing {
+      const { tenantId, environment } = scope;
+      if (sealed?.capability !== capability) return refused(capability, 'this tenant has none: put one');
+      if (admission.leaseId === null) return unrecorded(capability);
       let secret: Buffer;
       try {
         secret = openCredential(masterKeys, { tenantId, environment }, sealed);
@@ -57,16 +53,8 @@ export function createBroker(masterKeys: readonly MasterKey[]): Broker {
           'it does not open with this host’s master keys: check BULKHEAD_MASTER_KEY, or put it again',
         );
       }
-      const lease = new Lease(secret, capability, epoch, ttlMs);
+      const lease = new Lease(secret, admission.leaseId, capability, admission.epoch, ttlMs);
       keep(`${tenantId}/${environment}`, lease);
-      try {
-        const expiresAt = new Date(Date.now() + ttlMs).toISOString();
-        await store.recordLease({ leaseId: lease.leaseId, capability, runId, path, epoch, expiresAt });
-      } catch (error) {
-        lease.end('was never recorded');
-        if ((error as { code?: unknown }).code === FENCED) return fenced(capability);
-        throw error;
-      }
       return { kind: 'leased', lease };
     },
 
@@ -86,7 +74,6 @@ export function createBroker(masterKeys: readonly MasterKey[]): Broker {
 }
 
 class Lease implements CredentialLease {
-  readonly leaseId = randomUUID();
   onEnd: () => void = () => undefined;
   readonly #secret: Buffer;
   readonly #timer: NodeJS.Timeout;
@@ -96,6 +83,7 @@ class Lease implements CredentialLease {
 
   constructor(
     secret: Buffer,
+    readonly leaseId: string,
     readonly capability: string,
     readonly epoch: number,
     ttlMs: number,
@@ -140,13 +128,13 @@ function refused(capability: string, why: string): Leasing {
   return { kind: 'refused', refusal };
 }
 
-function fenced(capability: string): Leasing {
+function unrecorded(capability: string): Leasing {
   const refusal: Refusal = {
     kind: 'killed',
     origin: 'control',
-    rule: 'fence',
-    rules: ['fence'],
-    message: `the tenant was stopped before ${capability} was lent`,
+    rule: 'lease_revoked',
+    rules: ['lease_revoked'],
+    message: `the ledger has no lease of ${capability} on record for this call, or has revoked it`,
   };
   return { kind: 'refused', refusal };
 }

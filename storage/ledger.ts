@@ -2,6 +2,7 @@ import type { TenantStore } from '../contracts/ports';
 import type {
   Admission,
   AdmitRequest,
+  Claim,
   JournalEntry,
   RecordedOutcome,
   SettleRequest,
@@ -19,6 +20,7 @@ interface AdmissionRow {
   readonly epoch: string;
   readonly attempt: number;
   readonly lookup_only: boolean;
+  readonly lease_id: string | null;
   readonly retry_after_ms: string;
   readonly policy_version: string;
   readonly refusal: Refusal;
@@ -26,7 +28,7 @@ interface AdmissionRow {
   readonly seq: string;
 }
 
-const ADMIT = callsSql('admit_call', 23);
+const ADMIT = callsSql('admit_call', 25);
 const SETTLE = callsSql('settle_call', 15);
 const CLAIMED = callsSql('claimed_calls', 4, 'claimed');
 
@@ -104,6 +106,8 @@ function admissionParams(request: AdmitRequest): unknown[] {
     request.reserve.toolCalls,
     request.reserve.steps,
     request.reserve.microUsd,
+    request.lease?.capability ?? null,
+    request.lease?.credentialVersion ?? null,
     canonicalJson({
       digest: request.digest,
       host: request.hostId,
@@ -140,15 +144,9 @@ function admissionOf(row: AdmissionRow | undefined): Admission {
   const seq = Number(row.seq);
   switch (row.answer) {
     case 'admitted':
-      return { answer: 'admitted', epoch: Number(row.epoch), attempt: row.attempt, seq };
+      return { answer: 'admitted', ...claimOf(row, seq) };
     case 'recover':
-      return {
-        answer: 'recover',
-        lookupOnly: row.lookup_only,
-        epoch: Number(row.epoch),
-        attempt: row.attempt,
-        seq,
-      };
+      return { answer: 'recover', lookupOnly: row.lookup_only, ...claimOf(row, seq) };
     case 'replayed':
       return { answer: 'replayed', outcome: row.outcome, seq };
     case 'in_flight':
@@ -159,3 +157,10 @@ function admissionOf(row: AdmissionRow | undefined): Admission {
       return { answer: 'refused', refusal: row.refusal, seq };
   }
 }
+
+const claimOf = (row: AdmissionRow, seq: number): Claim => ({
+  epoch: Number(row.epoch),
+  attempt: row.attempt,
+  leaseId: row.lease_id,
+  seq,
+});

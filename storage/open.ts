@@ -2,8 +2,8 @@ import type { Environment } from '../contracts/ids';
 import type { Storage, TenantStore } from '../contracts/ports';
 import type { TenantScope } from '../contracts/scope';
 import { agentPublisher, agentsOf } from './agents';
+import { callContextOf } from './call-context';
 import { controlOf } from './control';
-import { credentialsOf } from './credentials';
 import { ScopeRefused } from './fault';
 import { knowledgeOf } from './knowledge';
 import { ledgerOf } from './ledger';
@@ -77,7 +77,7 @@ export function openStorage(options: StorageOptions): OpenStorage {
       ...policyOf(session),
       ...agentsOf(session),
       ...knowledgeOf(session),
-      ...credentialsOf(session),
+      ...callContextOf(session),
       ...controlOf(control),
     });
   };

@@ -157,7 +157,8 @@ create table credentials (
 );
 select protect('credentials');
 
--- Who was lent what, for which call. Never the credential.
+-- Who was lent what, for which call: written by admit_call with the claim, under the lock that every fence takes. The id is
+-- the token of the attempt. Never the credential.
 create table leases (
   tenant_id text not null,
   environment text not null,
@@ -180,20 +181,21 @@ grant select on tenants, tenant_keys, credentials, leases to bulkhead_app;
 grant select on agents to bulkhead_app;
 grant execute on function bind_scope(text, text), bind_environment(text) to bulkhead_app, bulkhead_operator, bulkhead_sweep;
 
--- The TenantRecord of contracts/documents.ts; null for a tenant that does not exist.
+-- The TenantRecord of contracts/documents.ts.
+create function record_of(t tenants) returns jsonb language sql stable as $$
+  select jsonb_build_object('tenantId', t.tenant_id, 'environment', t.environment, 'policyProfile', t.policy_profile,
+    'quotaClass', t.quota_class, 'lane', t.lane, 'workerCeiling', t.worker_ceiling, 'limits', t.limits, 'perRun', t.per_run,
+    'workspaces', t.workspaces, 'connections', t.connections, 'scope', t.scope, 'models', t.models)
+$$;
+
+-- Null for a tenant that does not exist.
 create function tenant_record(p_tenant text, p_environment text) returns jsonb
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   v_record jsonb;
 begin
   perform bind_scope(p_tenant, p_environment);
-  select jsonb_build_object(
-           'tenantId', t.tenant_id, 'environment', t.environment, 'policyProfile', t.policy_profile,
-           'quotaClass', t.quota_class, 'lane', t.lane, 'workerCeiling', t.worker_ceiling, 'limits', t.limits,
-           'perRun', t.per_run, 'workspaces', t.workspaces, 'connections', t.connections, 'scope', t.scope,
-           'models', t.models)
-    into v_record
-    from tenants t where t.tenant_id = p_tenant and t.environment = p_environment;
+  select record_of(t) into v_record from tenants t where t.tenant_id = p_tenant and t.environment = p_environment;
   return v_record;
 end $$;
 grant execute on function tenant_record(text, text) to bulkhead_app;
@@ -218,37 +220,7 @@ language sql stable security definer set search_path = bulkhead, pg_temp as $$
    order by published_at desc, version limit 1
 $$;
 
--- The newest version or none: a revoked one never falls back to the one before it.
-create function sealed_credential(p_tenant text, p_environment text, p_capability text)
-returns table (capability text, version integer, ciphertext bytea, wrapped_key bytea, key_id text)
-language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
-begin
-  perform bind_scope(p_tenant, p_environment);
-  return query
-    select c.capability, c.version, c.ciphertext, k.wrapped_key, k.key_id
-      from credentials c join tenant_keys k using (tenant_id, environment)
-     where c.tenant_id = p_tenant and c.environment = p_environment and c.capability = p_capability and c.revoked_at is null
-       and not exists (select from credentials n where n.tenant_id = p_tenant and n.environment = p_environment
-                          and n.capability = p_capability and n.version > c.version);
-end $$;
-
--- Refuses once the tenant is fenced beyond the call's epoch (promise O1). The row is evidence, not the permission, so
--- its commit does not wait for the disk: the settlement after it does, and takes it along.
-create function record_lease(p_tenant text, p_environment text, p_lease uuid, p_capability text, p_run text, p_path text,
-  p_epoch bigint, p_expires_at timestamptz) returns void
-language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
-begin
-  perform bind_scope(p_tenant, p_environment);
-  if exists (select from ledgers l where l.tenant_id = p_tenant and l.environment = p_environment and l.fence_epoch > p_epoch) then
-    raise exception 'the tenant was fenced after this call was admitted' using errcode = 'BH003';
-  end if;
-  perform set_config('synchronous_commit', 'off', true);
-  insert into leases (tenant_id, environment, lease_id, capability, run_id, path, epoch, expires_at)
-  values (p_tenant, p_environment, p_lease, p_capability, p_run, p_path, p_epoch, p_expires_at);
-end $$;
-
-grant execute on function policy_text(text, text, integer), agent_definition(text, text, text),
-  sealed_credential(text, text, text), record_lease(text, text, uuid, text, text, text, bigint, timestamptz) to bulkhead_app;
+grant execute on function policy_text(text, text, integer), agent_definition(text, text, text) to bulkhead_app;
 
 -- ---------------------------------------------------------------- across tenants of one environment
 
@@ -279,12 +251,7 @@ declare
   v_environment text := coalesce(current_setting('bulkhead.environment', true), '');
 begin
   perform set_config('bulkhead.environment', '*', true);
-  return query select jsonb_build_object(
-           'tenantId', t.tenant_id, 'environment', t.environment, 'policyProfile', t.policy_profile,
-           'quotaClass', t.quota_class, 'lane', t.lane, 'workerCeiling', t.worker_ceiling, 'limits', t.limits,
-           'perRun', t.per_run, 'workspaces', t.workspaces, 'connections', t.connections, 'scope', t.scope,
-           'models', t.models)
-    from tenants t order by t.tenant_id, t.environment;
+  return query select record_of(t) from tenants t order by t.tenant_id, t.environment;
   perform set_config('bulkhead.environment', v_environment, true);
 end $$;
 

@@ -3,6 +3,7 @@ create type bulkhead.admission as (
   epoch bigint,
   attempt integer,
   lookup_only boolean,
+  lease_id uuid,
   retry_after_ms bigint,
   policy_version bigint,
   refusal json,
@@ -22,7 +23,9 @@ create function bulkhead.admit_call(
   p_token uuid, p_temporal_run text, p_host text, p_policy_version bigint, p_rules text[],
   -- The refusal that policy, schema or scope decided, and its parts; null where they allow.
   p_denial json, p_denial_kind text, p_denial_origin text, p_denial_rule text,
-  p_lease_ms integer, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_body text
+  p_lease_ms integer, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint,
+  -- The credential that the attempt is to be lent, as it was read before; null for none.
+  p_capability text, p_credential_version integer, p_body text
 ) returns bulkhead.admission language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   max_attempts constant integer := 8;
@@ -37,6 +40,7 @@ declare
   day_used bigint;
   rewound boolean;
   known boolean;
+  credential_moved boolean;
   takes_slot boolean := true;
   supersedes boolean := false;
   denied boolean := false;
@@ -60,6 +64,10 @@ begin
   -- The key.
   select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
   known := found;
+  credential_moved := p_capability is not null and p_credential_version is distinct from
+    (select case when v.revoked_at is null then v.version end from credentials v
+      where v.tenant_id = p_tenant and v.environment = p_environment and v.capability = p_capability
+      order by v.version desc limit 1);
   <<decision>>
   begin
     if known then
@@ -67,6 +75,8 @@ begin
         a.answer := case when c.admitted_as = 'admitted' then 'admitted' else 'recover' end;
         a.lookup_only := c.admitted_as = 'recover_lookup';
         a.epoch := c.epoch; a.attempt := c.attempts;
+        select e.lease_id into a.lease_id from leases e where e.tenant_id = p_tenant and e.environment = p_environment
+          and e.lease_id = p_token and e.capability = p_capability and e.revoked_at is null;
         return a;
       end if;
       if c.state = 'claimed' and n < c.lease_until then
@@ -84,6 +94,10 @@ begin
         return a;
       end if;
       if c.state = 'claimed' and c.class in ('write', 'high_risk_write') then
+        if credential_moved then
+          a.answer := 'stale'; a.policy_version := t.policy_version;
+          return a;
+        end if;
         -- It may have been sent: whoever takes over recovers first, and only looks where it could not be let in anew.
         a.answer := 'recover'; a.epoch := t.fence_epoch; a.attempt := c.attempts + 1;
         a.lookup_only := rewound or t.mode <> 'normal' or t.policy_version <> p_policy_version or p_denial is not null;
@@ -105,7 +119,7 @@ begin
       x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
       exit decision;
     end if;
-    if t.policy_version <> p_policy_version then
+    if t.policy_version <> p_policy_version or credential_moved then
       a.answer := 'stale'; a.policy_version := t.policy_version;
       return a;
     end if;
@@ -182,6 +196,16 @@ begin
     end if;
     a.seq := ledger_save(t, exhausted);
     return a;
+  end if;
+
+  if p_capability is not null then
+    -- Lent with the claim, under the lock that every fence takes: no lease without a record, none beyond a fence. A token that
+    -- was replaced meanwhile and comes back through every gate has its row already.
+    insert into leases as e (tenant_id, environment, lease_id, capability, run_id, path, epoch, created_at, expires_at)
+      values (p_tenant, p_environment, p_token, p_capability, p_run, p_path, t.fence_epoch, n, n + p_lease_ms * interval '1 millisecond')
+      on conflict (tenant_id, environment, lease_id) do update set capability = excluded.capability, epoch = excluded.epoch,
+        created_at = excluded.created_at, expires_at = excluded.expires_at, revoked_at = null;
+    a.lease_id := p_token;
   end if;
 
   if a.answer = 'recover' then

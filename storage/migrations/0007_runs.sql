@@ -176,26 +176,30 @@ begin
     where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and (p_ref is null or k.ref = p_ref);
 end $$;
 
--- What a call is judged by: the version in force, the facts of its run, the tenant as it is now.
-create function bulkhead.call_facts(p_tenant text, p_environment text, p_run text) returns table (policy_version bigint, facts json, record jsonb)
+-- What one call is judged by and done with, in one round trip: the version in force, the facts of its run, the tenant as it is
+-- now, which of the records that it names are known to be the tenant's, and the credential that it needs, sealed: the newest
+-- version or none, for a revoked one never falls back to the one before it.
+create function bulkhead.call_context(p_tenant text, p_environment text, p_run text, p_systems text[], p_ids text[], p_capability text)
+returns table (policy_version bigint, facts json, record jsonb, known json,
+  credential_version integer, ciphertext bytea, wrapped_key bytea, key_id text)
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 begin
   perform bind_scope(p_tenant, p_environment);
-  return query select t.policy_version,
+  return query select l.policy_version,
       (select coalesce(json_object_agg(f.name, f.value), '{}') from run_facts f
         where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run),
-      tenant_record(p_tenant, p_environment)
-    from ledgers t where t.tenant_id = p_tenant and t.environment = p_environment;
-end $$;
-
-create function bulkhead.known_records(p_tenant text, p_environment text, p_systems text[], p_ids text[])
-returns table (system text, id text, account text)
-language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
-begin
-  perform bind_scope(p_tenant, p_environment);
-  return query select r.system, r.record_id, r.account from resources r
-    where r.tenant_id = p_tenant and r.environment = p_environment
-      and (r.system, r.record_id) in (select * from unnest(p_systems, p_ids));
+      record_of(t),
+      (select coalesce(json_agg(json_build_object('system', r.system, 'id', r.record_id, 'account', r.account)), '[]')
+        from unnest(p_systems, p_ids) as asked (system, id) join resources r
+          on r.tenant_id = p_tenant and r.environment = p_environment and r.system = asked.system and r.record_id = asked.id),
+      c.version, c.ciphertext, k.wrapped_key, k.key_id
+    from ledgers l
+    join tenants t on t.tenant_id = p_tenant and t.environment = p_environment
+    left join lateral (select n.version, n.ciphertext, n.revoked_at from credentials n
+      where n.tenant_id = p_tenant and n.environment = p_environment and n.capability = p_capability
+      order by n.version desc limit 1) c on c.revoked_at is null
+    left join tenant_keys k on k.tenant_id = p_tenant and k.environment = p_environment and c.version is not null
+    where l.tenant_id = p_tenant and l.environment = p_environment;
 end $$;
 
 -- Calls that may still act: claimed, and their lease not over.
@@ -210,4 +214,4 @@ begin
 end $$;
 
 grant execute on function bulkhead.accept_run, bulkhead.enter_run, bulkhead.leave_run, bulkhead.put_payload,
-  bulkhead.payloads_of, bulkhead.call_facts, bulkhead.known_records, bulkhead.claimed_calls to bulkhead_app;
+  bulkhead.payloads_of, bulkhead.call_context, bulkhead.claimed_calls to bulkhead_app;

@@ -15,7 +15,7 @@ const BROWSER = [
   '/Applications/Chromium.app/Contents/MacOS/Chromium',
 ].find((file) => existsSync(file));
 // Where the checks of a change run, a browser is there; elsewhere its absence is said and not hidden.
-const withBrowser = BROWSER || process.env['CI'] ? test : test.skip;
+const testInBrowser = BROWSER || process.env['CI'] ? test : test.skip;
 
 let stack: TestStack;
 let outside: Outside;
@@ -48,7 +48,7 @@ afterAll(async () => {
   await Promise.all([outside.close(), model.close()]);
 });
 
-withBrowser(
+testInBrowser(
   'O6 Temporal’s UI lists runs by tenant and stop reason, and a run’s page says in plain words what happened, without payload',
   async () => {
     if (!browser) throw new Error('no Chromium: install it (Debian: apt-get install chromium)');
