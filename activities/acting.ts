@@ -29,9 +29,19 @@ export interface Reading {
  * `pending`: a write may have been applied and the next attempt learns more, by its key or once the lease is over.
  * `unknown`: it may have been applied and nothing more can be learned here.
  */
-export function readFailure(error: unknown, call: GovernedCall, http: { mayHaveApplied: number; aborted: boolean }): Reading {
-  const applied = isWrite(call.callClass) && http.mayHaveApplied > 0;
-  const refusal = (kind: Refusal['kind'], rule: string, message: string, origin: Refusal['origin'] = 'provider'): Refusal => ({
+export function readFailure(
+  error: unknown,
+  call: GovernedCall,
+  /** `before`: what may have been applied was by an earlier request than the one that failed. */
+  http: { mayHaveApplied: boolean; before: boolean; aborted: boolean },
+): Reading {
+  const applied = isWrite(call.callClass) && http.mayHaveApplied;
+  const refusal = (
+    kind: Refusal['kind'],
+    rule: string,
+    message: string,
+    origin: Refusal['origin'] = 'provider',
+  ): Refusal => ({
     kind,
     origin,
     rule,
@@ -42,8 +52,11 @@ export function readFailure(error: unknown, call: GovernedCall, http: { mayHaveA
   if (applied) {
     const message = `it is not known whether ${call.action} was applied: ${plain(error)}`;
     // Cut off in flight, it may still be applied: the claim stays until its lease is over, and containment waits for it.
-    const again = http.aborted || (call.remoteHonoursKeys && !(error instanceof ResultOutOfSchema));
-    return { result: again ? 'pending' : 'unknown', refusal: refusal('outcome_unknown', 'answer_lost', message) };
+    const again = http.aborted || (call.keyValidMs !== null && mayLearnMore(error, http.before));
+    return {
+      result: again ? 'pending' : 'unknown',
+      refusal: refusal('outcome_unknown', 'answer_lost', message),
+    };
   }
   if (error instanceof HttpRefused) {
     return { result: 'failed', refusal: refusal('failed', `http_${error.status}`, plain(error)) };
@@ -51,12 +64,16 @@ export function readFailure(error: unknown, call: GovernedCall, http: { mayHaveA
   if (error instanceof HttpForbidden) {
     return { result: 'failed', refusal: refusal('denied', 'egress', plain(error), 'policy') };
   }
-  if (error instanceof ResultOutOfSchema) return { result: 'failed', refusal: refusal('failed', 'result_schema', plain(error)) };
+  if (error instanceof ResultOutOfSchema)
+    return { result: 'failed', refusal: refusal('failed', 'result_schema', plain(error)) };
   if (error instanceof FenceUnconfirmed || error instanceof DeadlinePassed || isLeaseOver(error)) {
     return { result: 'open', refusal: refusal('failed', 'not_sent', plain(error), 'platform') };
   }
   if (http.aborted) {
-    return { result: 'open', refusal: refusal('failed', 'aborted', 'the call was aborted before it was done', 'platform') };
+    return {
+      result: 'open',
+      refusal: refusal('failed', 'aborted', 'the call was aborted before it was done', 'platform'),
+    };
   }
   if (error instanceof HttpNotSent || error instanceof HttpUnavailable) {
     return {
@@ -68,6 +85,21 @@ export function readFailure(error: unknown, call: GovernedCall, http: { mayHaveA
   return { result: 'failed', refusal: refusal('failed', 'action_error', plain(error), 'platform') };
 }
 
+/**
+ * Whether the same key may bring the truth. A 4xx does where an earlier attempt may have been applied (409: that one is
+ * still at work); what the action itself threw would be thrown again.
+ */
+function mayLearnMore(error: unknown, before: boolean): boolean {
+  const ways = [
+    HttpUnavailable,
+    HttpNotSent,
+    FenceUnconfirmed,
+    DeadlinePassed,
+    ...(before ? [HttpRefused] : []),
+  ];
+  return isLeaseOver(error) || ways.some((type) => error instanceof type);
+}
+
 /** A lease that ended before the request it was for; the class itself is the broker's. */
 const isLeaseOver = (error: unknown): boolean => error instanceof Error && error.name === 'LeaseOver';
 
@@ -76,7 +108,15 @@ const isLeaseOver = (error: unknown): boolean => error instanceof Error && error
  * payload or a secret.
  */
 function plain(error: unknown): string {
-  const ours = [HttpRefused, HttpForbidden, HttpNotSent, HttpUnavailable, FenceUnconfirmed, DeadlinePassed, ResultOutOfSchema];
+  const ours = [
+    HttpRefused,
+    HttpForbidden,
+    HttpNotSent,
+    HttpUnavailable,
+    FenceUnconfirmed,
+    DeadlinePassed,
+    ResultOutOfSchema,
+  ];
   if (error instanceof Error && ours.some((type) => error instanceof type)) return error.message;
   return `the action threw ${error instanceof Error ? error.name : typeof error}`;
 }

@@ -44,6 +44,8 @@ export function workflowExecution(): { workflowId: string; runId: string } {
 /** Which tenant and environment a worker serves. */
 export interface ServedLane {
   readonly environment: Environment;
+  /** Temporal's, mostly called as the environment is. */
+  readonly namespace: string;
   /** Absent on the lifecycle and control queues, which serve every tenant of the environment. */
   readonly tenantId?: TenantId;
 }

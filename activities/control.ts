@@ -14,12 +14,20 @@ const PAGE = 200;
 const AT_ONCE = 16;
 
 /** What the control workflow of a tenant does outside: the fence first, then the clean-up (promise O1). */
-export function createControl(parts: { storage: Storage; client: Client; drainGraceMs: number }): ControlActivities {
+export function createControl(parts: {
+  storage: Storage;
+  client: Client;
+  drainGraceMs: number;
+}): ControlActivities {
   const { storage, client, drainGraceMs } = parts;
 
   const stateOf = async (store: TenantStore): Promise<ControlState> => {
     const state = await store.control();
-    if (!state) throw failure('PlatformBusy', `tenant ${store.scope.tenantId} has no ledger; create it with \`bulkhead tenant create\``);
+    if (!state)
+      throw failure(
+        'PlatformBusy',
+        `tenant ${store.scope.tenantId} has no ledger; create it with \`bulkhead tenant create\``,
+      );
     return state;
   };
 
@@ -32,7 +40,9 @@ export function createControl(parts: { storage: Storage; client: Client; drainGr
       const store = storage.tenant(callingControl());
       // Kills first. A release that came before a kill was sent by somebody who had not seen it, so it is void.
       const lastKill = commands.findLastIndex(({ op }) => op === 'kill');
-      const inOrder = commands.filter(({ op }, index) => op === 'kill' || index > lastKill).sort((a, b) => Number(a.op !== 'kill') - Number(b.op !== 'kill'));
+      const inOrder = commands
+        .filter(({ op }, index) => op === 'kill' || index > lastKill)
+        .sort((a, b) => Number(a.op !== 'kill') - Number(b.op !== 'kill'));
       let state = await stateOf(store);
       for (const { op, reason, actor } of inOrder) {
         state = op === 'kill' ? await store.kill({ reason, actor }) : await store.release({ reason, actor });
@@ -73,7 +83,12 @@ export function createControl(parts: { storage: Storage; client: Client; drainGr
   };
 }
 
-async function signalKill(client: Client, store: TenantStore, run: RunRow, signalled: Set<string>): Promise<void> {
+async function signalKill(
+  client: Client,
+  store: TenantStore,
+  run: RunRow,
+  signalled: Set<string>,
+): Promise<void> {
   try {
     await client.workflow.getHandle(run.workflowId).signal(SIGNALS.killRun);
     signalled.add(run.runId);
@@ -95,4 +110,9 @@ async function end(client: Client, store: TenantStore, run: RunRow): Promise<voi
 }
 
 const close = (store: TenantStore, run: RunRow): Promise<unknown> =>
-  store.leaveRun({ runId: run.runId, temporalRunId: run.temporalRunId, stopReason: 'killed', outputRef: null });
+  store.leaveRun({
+    runId: run.runId,
+    temporalRunId: run.temporalRunId,
+    stopReason: 'killed',
+    outputRef: null,
+  });

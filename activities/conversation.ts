@@ -2,7 +2,10 @@ import type { ModelMessage } from 'ai';
 import { positionPath, type StoredPayload, type StoredToolResult } from '../contracts/calls';
 import { failure } from './failure';
 
-type JsonValue = Extract<NonNullable<Extract<ModelMessage, { role: 'tool' }>['content'][number]>, { type: 'tool-result' }>['output'] extends infer O
+type JsonValue = Extract<
+  NonNullable<Extract<ModelMessage, { role: 'tool' }>['content'][number]>,
+  { type: 'tool-result' }
+>['output'] extends infer O
   ? O extends { type: 'json'; value: infer V }
     ? V
     : never
@@ -13,19 +16,30 @@ type JsonValue = Extract<NonNullable<Extract<ModelMessage, { role: 'tool' }>['co
  * asked for. Rows come through the tenant's handle, so each is the tenant's; a step without its results is refused,
  * for a model that does not see a refusal would try again.
  */
-export function assembleMessages(rows: readonly { ref: string; payload: StoredPayload }[], step: number): ModelMessage[] {
+export function assembleMessages(
+  rows: readonly { ref: string; payload: StoredPayload }[],
+  step: number,
+): ModelMessage[] {
   const byRef = new Map(rows.map(({ ref, payload }) => [ref, payload]));
   const input = byRef.get('input');
   if (input?.kind !== 'input') throw failure('ContractBroken', 'the input of this run is not in storage');
-  const messages: ModelMessage[] = [{ role: 'user', content: typeof input.input === 'string' ? input.input : JSON.stringify(input.input) }];
+  const messages: ModelMessage[] = [
+    { role: 'user', content: typeof input.input === 'string' ? input.input : JSON.stringify(input.input) },
+  ];
   for (let earlier = 0; earlier < step; earlier += 1) {
     const asked = byRef.get(positionPath({ step: earlier, ordinal: 0 }));
-    if (asked?.kind !== 'model') throw failure('ContractBroken', `step ${earlier} of this run is not in storage`);
+    if (asked?.kind !== 'model')
+      throw failure('ContractBroken', `step ${earlier} of this run is not in storage`);
     messages.push({
       role: 'assistant',
       content: [
         ...(asked.text ? [{ type: 'text' as const, text: asked.text }] : []),
-        ...asked.toolCalls.map(({ id, name, args }) => ({ type: 'tool-call' as const, toolCallId: id, toolName: name, input: args })),
+        ...asked.toolCalls.map(({ id, name, args }) => ({
+          type: 'tool-call' as const,
+          toolCallId: id,
+          toolName: name,
+          input: args,
+        })),
       ],
     });
     if (asked.toolCalls.length === 0) continue;
@@ -33,8 +47,17 @@ export function assembleMessages(rows: readonly { ref: string; payload: StoredPa
       role: 'tool',
       content: asked.toolCalls.map(({ id, name }, index) => {
         const result = byRef.get(positionPath({ step: earlier, ordinal: index + 1 }));
-        if (result?.kind !== 'tool') throw failure('ContractBroken', `the result of call ${index + 1} of step ${earlier} is not in storage`);
-        return { type: 'tool-result' as const, toolCallId: id, toolName: name, output: { type: 'json' as const, value: seen(result) } };
+        if (result?.kind !== 'tool')
+          throw failure(
+            'ContractBroken',
+            `the result of call ${index + 1} of step ${earlier} is not in storage`,
+          );
+        return {
+          type: 'tool-result' as const,
+          toolCallId: id,
+          toolName: name,
+          output: { type: 'json' as const, value: seen(result) },
+        };
       }),
     });
   }
@@ -45,5 +68,5 @@ export function assembleMessages(rows: readonly { ref: string; payload: StoredPa
 function seen(result: StoredToolResult): JsonValue {
   if (result.outcome === 'done') return { outcome: 'done', result: result.result as JsonValue };
   const { origin, rule, message } = result.refusal;
-  return { outcome: result.outcome, refusal: { origin, rule, message } };
+  return { outcome: result.outcome, refusal: { origin, rule, message: result.detail ?? message } };
 }

@@ -1,4 +1,8 @@
-import { type ActivityInboundCallsInterceptor, type ActivityExecuteInput, type Next } from '@temporalio/worker';
+import {
+  type ActivityInboundCallsInterceptor,
+  type ActivityExecuteInput,
+  type Next,
+} from '@temporalio/worker';
 import { Context } from '@temporalio/activity';
 import { defaultPayloadConverter } from '@temporalio/common';
 import { ENVELOPE_HEADER, parseWorkflowId, SWEEP_WORKFLOW_PREFIX, WORKFLOW } from '../contracts/names';
@@ -15,31 +19,51 @@ export type Zones = Readonly<Record<string, CallerZone['zone']>>;
  * workflow that Temporal says is calling, of the tenant and environment that this worker serves; control and the sweep
  * are known by Temporal's own word for who calls. Anything else fails closed, before any effect, not to be retried.
  */
-export function createEnvelopeInterceptor(parts: { verifier: EnvelopeVerifier; zones: Zones; lane: ServedLane }): ActivityInboundCallsInterceptor {
+export function createEnvelopeInterceptor(parts: {
+  verifier: EnvelopeVerifier;
+  zones: Zones;
+  lane: ServedLane;
+}): ActivityInboundCallsInterceptor {
   const { verifier, zones, lane } = parts;
 
   const zoneOf = async (input: ActivityExecuteInput): Promise<CallerZone> => {
-    const { activityType, workflowNamespace, workflowType } = Context.current().info;
+    const { activityType, namespace, workflowType } = Context.current().info;
     const { workflowId } = workflowExecution();
     const zone = Object.hasOwn(zones, activityType) ? zones[activityType] : undefined;
-    if (workflowNamespace !== lane.environment) {
-      throw failure('WrongLane', `this worker serves environment ${lane.environment}; the task is of namespace ${workflowNamespace ?? 'none'}`);
+    if (namespace !== lane.namespace) {
+      throw failure(
+        'WrongLane',
+        `this worker serves namespace ${lane.namespace}; the task is of ${namespace}`,
+      );
     }
     switch (zone) {
       case 'run': {
         const { scope, signed } = await verified(input, workflowId);
         if (scope.environment !== lane.environment) {
-          throw failure('WrongLane', `this worker serves environment ${lane.environment}, the envelope is of ${scope.environment}`);
+          throw failure(
+            'WrongLane',
+            `this worker serves environment ${lane.environment}, the envelope is of ${scope.environment}`,
+          );
         }
         if (lane.tenantId !== undefined && scope.tenantId !== lane.tenantId) {
-          throw failure('WrongLane', `this worker serves tenant ${lane.tenantId} alone; the task is another tenant's`);
+          throw failure(
+            'WrongLane',
+            `this worker serves tenant ${lane.tenantId} alone; the task is another tenant's`,
+          );
         }
         return { zone, scope, signed };
       }
       case 'control': {
         const address = parseWorkflowId(workflowId);
-        if (address?.kind !== 'control' || workflowType !== WORKFLOW.control || address.environment !== lane.environment) {
-          throw failure('EnvelopeInvalid', `${activityType} is for a tenant's control workflow, not for ${workflowId}`);
+        if (
+          address?.kind !== 'control' ||
+          workflowType !== WORKFLOW.control ||
+          address.environment !== lane.environment
+        ) {
+          throw failure(
+            'EnvelopeInvalid',
+            `${activityType} is for a tenant's control workflow, not for ${workflowId}`,
+          );
         }
         return { zone, scope: mintScope(address.tenantId, address.environment, 'control') };
       }
@@ -60,12 +84,18 @@ export function createEnvelopeInterceptor(parts: { verifier: EnvelopeVerifier; z
     try {
       return await verifier.verify(defaultPayloadConverter.fromPayload(header), workflowId);
     } catch (error) {
-      throw failure('EnvelopeInvalid', `the envelope was refused: ${error instanceof Error ? error.message : 'unreadable'}`);
+      throw failure(
+        'EnvelopeInvalid',
+        `the envelope was refused: ${error instanceof Error ? error.message : 'unreadable'}`,
+      );
     }
   };
 
   return {
-    async execute(input: ActivityExecuteInput, next: Next<ActivityInboundCallsInterceptor, 'execute'>): Promise<unknown> {
+    async execute(
+      input: ActivityExecuteInput,
+      next: Next<ActivityInboundCallsInterceptor, 'execute'>,
+    ): Promise<unknown> {
       return await runInZone(await zoneOf(input), () => next(input));
     },
   };

@@ -32,7 +32,11 @@ export class FenceWatch {
 
   constructor(
     private readonly platform: Pick<PlatformStore, 'controlVersions'>,
-    private readonly settings: { pollMs: number; onChange?: (versions: ControlVersion[]) => void; onError?: (error: unknown) => void },
+    private readonly settings: {
+      pollMs: number;
+      onChange?: (versions: ControlVersion[]) => void;
+      onError?: (error: unknown) => void;
+    },
   ) {}
 
   /** Begins to poll; resolves after the first answer, or rejects with the first error. */
@@ -64,7 +68,8 @@ export class FenceWatch {
     this.epochs = new Map(versions.map(({ tenantId, fenceEpoch }) => [tenantId, fenceEpoch]));
     this.confirmedAt = begun;
     for (const call of this.inFlight) {
-      if ((this.epochs.get(call.tenantId) ?? 0) > call.epoch) call.abort.abort(new FenceUnconfirmed('an operator has stopped this tenant'));
+      if ((this.epochs.get(call.tenantId) ?? 0) > call.epoch)
+        call.abort.abort(new FenceUnconfirmed('an operator has stopped this tenant'));
     }
     this.settings.onChange?.(versions);
   }
@@ -78,15 +83,19 @@ export class FenceWatch {
       throw new FenceUnconfirmed('the fence could not be confirmed within the last second; nothing was sent');
     }
     const seen = this.epochs.get(tenantId);
-    if (seen === undefined) throw new FenceUnconfirmed('the tenant is not known to this host yet; nothing was sent');
+    if (seen === undefined)
+      throw new FenceUnconfirmed('the tenant is not known to this host yet; nothing was sent');
     // An older epoch than the admission's is a poll from before it; the admission is the newer word.
     if (seen > epoch) throw new FenceUnconfirmed('the fence was raised after admission; nothing was sent');
   }
 
-  /** Registers a call in flight; its signal aborts when the tenant's epoch moves on. */
-  enter(tenantId: TenantId, epoch: number): { signal: AbortSignal; leave: () => void } {
+  /**
+   * Registers a call in flight. Its controller is aborted when the tenant's epoch moves on, and by whoever runs the call
+   * for reasons of its own.
+   */
+  enter(tenantId: TenantId, epoch: number): { abort: AbortController; leave: () => void } {
     const call: InFlight = { tenantId, epoch, abort: new AbortController() };
     this.inFlight.add(call);
-    return { signal: call.abort.signal, leave: () => void this.inFlight.delete(call) };
+    return { abort: call.abort, leave: () => void this.inFlight.delete(call) };
   }
 }

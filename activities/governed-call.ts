@@ -56,15 +56,18 @@ export interface GovernedCall {
   readonly destination: (record: TenantRecord) => Destination | Refusal | null;
   /** Records that it touches, to be known as the tenant's before the call. */
   readonly records: readonly RecordRef[];
-  readonly remoteHonoursKeys: boolean;
+  /** How long the system outside honours a key, from its first use; `null` where it honours none. */
+  readonly keyValidMs: number | null;
   readonly act: (io: ActIo) => Promise<Acted>;
   /** Reads back after a write; `false` is a mismatch. */
   readonly verify: ((io: ActIo, acted: Acted) => Promise<boolean>) | null;
   /** Asks whether a write happened whose answer was lost. */
-  readonly reconcile: ((io: ActIo) => Promise<{ happened: true; acted: Acted } | 'absent' | 'unknown'>) | null;
+  readonly reconcile:
+    ((io: ActIo) => Promise<{ happened: true; acted: Acted } | 'absent' | 'unknown'>) | null;
   /** What the conversation shows of a refusal; `null` where it shows nothing. */
   readonly refusalPayload: (refusal: Refusal) => StoredPayload | null;
 }
 
 export const isRefusal = (value: object): value is Refusal => 'origin' in value && 'kind' in value;
-export const isWrite = (callClass: CallClass): boolean => callClass === 'write' || callClass === 'high_risk_write';
+export const isWrite = (callClass: CallClass): boolean =>
+  callClass === 'write' || callClass === 'high_risk_write';

@@ -4,17 +4,19 @@ import type { Envelope } from '../contracts/envelope';
 import { parseWorkflowId } from '../contracts/names';
 import { positionPath } from '../contracts/calls';
 import type { RecordRef } from '../contracts/action';
-import type { CallFacts, TenantStore } from '../contracts/ports';
+import type { CallContext } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
-import type { Policies } from './policies';
-import { isRefusal, type Destination, type GovernedCall } from './governed-call';
+import type { PolicyInForce } from './policies';
+import { isRefusal, isWrite, type Destination, type GovernedCall } from './governed-call';
 
 /** What was decided about a call under one policy version: go, with where to, or no, with why. */
 export type Verdict =
   | { readonly effect: 'allow'; readonly rules: readonly string[]; readonly destination: Destination | null }
   | { readonly effect: 'deny'; readonly refusal: Refusal };
 
-const deny = (refusal: Omit<Refusal, 'kind' | 'rules'> & { kind?: Refusal['kind']; rules?: string[] }): Verdict => ({
+const deny = (
+  refusal: Omit<Refusal, 'kind' | 'rules'> & { kind?: Refusal['kind']; rules?: string[] },
+): Verdict => ({
   effect: 'deny',
   refusal: { kind: 'denied', rules: [refusal.rule], ...refusal },
 });
@@ -26,17 +28,20 @@ const deny = (refusal: Omit<Refusal, 'kind' | 'rules'> & { kind?: Refusal['kind'
 export async function judge(
   call: GovernedCall,
   envelope: Envelope,
-  facts: CallFacts,
-  store: TenantStore,
-  policies: Policies,
+  context: CallContext,
+  policyInForce: (version: number) => Promise<PolicyInForce>,
 ): Promise<Verdict> {
   if (call.refusedByForm) return { effect: 'deny', refusal: call.refusedByForm };
 
   const contradiction = contradictedField(call.args, envelope);
   if (contradiction) {
-    return deny({ origin: 'policy', rule: `scope.${contradiction}`, message: `the argument ${contradiction} is not the run's own` });
+    return deny({
+      origin: 'policy',
+      rule: `scope.${contradiction}`,
+      message: `the argument ${contradiction} is not the run's own`,
+    });
   }
-  const unknown = await unknownRecord(call.records, facts.record, store);
+  const unknown = unknownRecord(call, envelope, context);
   if (unknown) {
     return deny({
       origin: 'policy',
@@ -45,11 +50,12 @@ export async function judge(
     });
   }
 
-  const destination = call.destination(facts.record);
+  const destination = call.destination(context.record);
   if (destination && isRefusal(destination)) return { effect: 'deny', refusal: destination };
 
-  const inForce = await policies.inForce(store, facts.policyVersion);
-  if ('missing' in inForce) return deny({ origin: 'platform', rule: 'policy_unusable', message: inForce.missing });
+  const inForce = await policyInForce(context.versions.policyVersion);
+  if ('missing' in inForce)
+    return deny({ origin: 'platform', rule: 'policy_unusable', message: inForce.missing });
   const decision = inForce.policy.decide({
     agentId: envelope.agentId,
     agentClass: call.agentClass,
@@ -63,9 +69,12 @@ export async function judge(
     destination: destination ? hostOf(destination.url) : null,
     model: call.model,
     args: call.args,
-    facts: facts.facts,
+    facts: context.facts,
   });
-  const secret = decision.effect === 'allow' && call.secret ? inForce.policy.mayUseSecret(envelope.agentId, call.secret) : decision;
+  const secret =
+    decision.effect === 'allow' && call.secret
+      ? inForce.policy.mayUseSecret(envelope.agentId, call.secret)
+      : decision;
   const refused = [decision, secret].find(({ effect }) => effect === 'deny');
   if (refused) {
     return deny({
@@ -76,28 +85,49 @@ export async function judge(
       policyVersion: refused.policyVersion,
     });
   }
-  return { effect: 'allow', rules: decision.rules, destination: destination };
+  const rules = secret === decision ? decision.rules : [...decision.rules, ...secret.rules];
+  return { effect: 'allow', rules, destination };
 }
 
 /** Typed scope fields never decide scope; one that contradicts the envelope fails the call (promise E1). */
 function contradictedField(args: Readonly<Record<string, unknown>>, envelope: Envelope): string | undefined {
-  const own = { tenantId: envelope.tenantId, environment: envelope.environment, workspaceId: envelope.workspaceId } as const;
-  return Object.entries(own).find(([field, value]) => Object.hasOwn(args, field) && args[field] !== value)?.[0];
+  const own = {
+    tenantId: envelope.tenantId,
+    environment: envelope.environment,
+    workspaceId: envelope.workspaceId,
+  } as const;
+  const contradicts = (value: unknown): string | undefined => {
+    if (typeof value !== 'object' || value === null) return undefined;
+    for (const [field, part] of Object.entries(value)) {
+      if (Object.hasOwn(own, field) && part !== own[field as keyof typeof own] && part !== undefined)
+        return field;
+      const within = contradicts(part);
+      if (within) return within;
+    }
+    return undefined;
+  };
+  return contradicts(args);
 }
 
-async function unknownRecord(records: readonly RecordRef[], tenant: TenantRecord, store: TenantStore): Promise<RecordRef | undefined> {
-  if (records.length === 0) return undefined;
-  const known = await store.knownRecords(records);
+function unknownRecord(
+  { records, callClass }: GovernedCall,
+  { target }: Envelope,
+  { known, record: tenant }: CallContext,
+): RecordRef | undefined {
   return records.find((record) => {
     const match = known.find(({ system, id }) => system === record.system && id === record.id);
-    // A run's own target is known from acceptance, its account from the first read.
-    return !match || (match.account !== undefined && !ownsAccount(tenant, record.system, match.account));
+    if (match?.account !== undefined) return !ownsAccount(tenant, record.system, match.account);
+    // The caller named the run's own target; whose it is only a read can show, so nothing is written to it before.
+    const own = target?.system === record.system && target.recordId === record.id;
+    return !own || isWrite(callClass);
   });
 }
 
 /** The record in a result that is not shown to be the tenant's: another account's, or nobody's. */
 export function foreignRecord(records: readonly RecordRef[], tenant: TenantRecord): RecordRef | undefined {
-  return records.find(({ system, account }) => account === undefined || !ownsAccount(tenant, system, account));
+  return records.find(
+    ({ system, account }) => account === undefined || !ownsAccount(tenant, system, account),
+  );
 }
 
 function ownsAccount(tenant: TenantRecord, system: string, account: string): boolean {

@@ -30,7 +30,12 @@ export function createLifecycle(parts: LifecycleParts): Pick<RunActivities, 'ent
       const { scope, signed, temporalRunId } = callingRun();
       const { envelope } = signed;
       const store = storage.tenant(scope);
-      const entry = await store.enterRun({ runId: envelope.runId, temporalRunId, previousTemporalRunId, generation });
+      const entry = await store.enterRun({
+        runId: envelope.runId,
+        temporalRunId,
+        previousTemporalRunId,
+        generation,
+      });
       if (entry.kind === 'refused') return entry;
       const agent = await store.agent(envelope.agentId, envelope.agentVersion);
       return {
@@ -47,13 +52,14 @@ export function createLifecycle(parts: LifecycleParts): Pick<RunActivities, 'ent
       const store = storage.tenant(scope);
       const { runId } = signed.envelope;
       // A cancelled call goes on for a moment after its workflow has: the slot is not free, nor the reason true, before.
-      for (let claimed = 1; claimed > 0; ) {
+      for (let claimed = 1; claimed > 0;) {
         claimed = await store.claimedCalls({ runId });
         Context.current().heartbeat({ claimed });
         if (claimed > 0) await delay(POLL_MS);
       }
       const left = await store.leaveRun({ runId, temporalRunId, stopReason, outputRef });
-      if (STOP_REASONS[left.stopReason].closing === 'Canceled') await requestCancel(signed.envelope.workflowId);
+      if (STOP_REASONS[left.stopReason].closing === 'Canceled')
+        await requestCancel(signed.envelope.workflowId);
       return left;
     },
   };

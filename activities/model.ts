@@ -10,23 +10,40 @@ import type { Storage } from '../contracts/ports';
 import { assembleMessages } from './conversation';
 import { callingRun } from './call-context';
 import { failure } from './failure';
-import type { Acted, ActIo } from './governed-call';
+import type { ActIo } from './governed-call';
 import type { Gateway } from './gateway';
+import type { StoredSteps } from './stored-steps';
 import { actionOfToolName, toolNameOfAction } from './tool-names';
 
 /** Of one attempt of a model call. */
 const MODEL_TIMEOUT_MS = 60_000;
 
 /** The activity behind every model call: the conversation so far in, one stored step out. */
-export function createCallModel(parts: { storage: Storage; gateway: Gateway; actions: ReadonlyMap<string, Action> }) {
-  return async function callModel(input: { position: Position; seq: number }): Promise<CallAnswer<ModelStep>> {
+export function createCallModel(parts: {
+  storage: Storage;
+  steps: StoredSteps;
+  gateway: Gateway;
+  actions: ReadonlyMap<string, Action>;
+}) {
+  return async function callModel(input: {
+    position: Position;
+    seq: number;
+  }): Promise<CallAnswer<ModelStep>> {
     const { scope, signed } = callingRun();
     const { envelope } = signed;
     const store = parts.storage.tenant(scope);
-    const [conversation, agent] = await Promise.all([store.conversation(envelope.rootRunId), store.agent(envelope.agentId, envelope.agentVersion)]);
-    if (!agent) throw failure('ContractBroken', `version ${envelope.agentVersion} of agent ${envelope.agentId} is not registered`);
+    const [conversation, agent] = await Promise.all([
+      store.conversation(envelope.rootRunId),
+      store.agent(envelope.agentId, envelope.agentVersion),
+    ]);
+    if (!agent)
+      throw failure(
+        'ContractBroken',
+        `version ${envelope.agentVersion} of agent ${envelope.agentId} is not registered`,
+      );
     const messages = assembleMessages(conversation, input.position.step);
-    const [provider = '', model = ''] = splitModel(agent.model);
+    const [provider, model] = splitModel(agent.model);
+    let stored: StoredModelStep | undefined;
     const answer = await parts.gateway.govern({
       position: input.position,
       seenSeq: input.seq,
@@ -45,21 +62,37 @@ export function createCallModel(parts: { storage: Storage; gateway: Gateway; act
         const base = record.connections[provider];
         if (base !== undefined) return { url: new URL(base), connection: true };
         const message = `the tenant has no connection to the model provider ${provider}; add it to the Tenant document`;
-        return { kind: 'denied', origin: 'platform', rule: 'connection_missing', rules: ['connection_missing'], message };
+        return {
+          kind: 'denied',
+          origin: 'platform',
+          rule: 'connection_missing',
+          rules: ['connection_missing'],
+          message,
+        };
       },
       records: [],
-      remoteHonoursKeys: false,
-      act: (io) => ask({ io, agent, model, messages, actions: parts.actions }),
+      keyValidMs: null,
+      act: async (io) => {
+        stored = await ask({ io, agent, model, messages, actions: parts.actions });
+        return { payload: stored, value: stepOf(stored, agent), facts: {}, records: [], microUsd: 0 };
+      },
       verify: null,
       reconcile: null,
       refusalPayload: () => null,
     });
+    if (answer.kind === 'done' && stored) parts.steps.keep(store, envelope.rootRunId, answer.ref, stored);
     // The ledger holds what this activity gave it at settlement, so a recorded value is a model step again.
     return answer.kind === 'done' ? { ...answer, value: answer.value as ModelStep } : answer;
   };
 }
 
-async function ask(parts: { io: ActIo; agent: Agent; model: string; messages: ModelMessage[]; actions: ReadonlyMap<string, Action> }): Promise<Acted> {
+async function ask(parts: {
+  io: ActIo;
+  agent: Agent;
+  model: string;
+  messages: ModelMessage[];
+  actions: ReadonlyMap<string, Action>;
+}): Promise<StoredModelStep> {
   const { io, agent, model, messages, actions } = parts;
   const provider = createOpenAICompatible({
     name: 'tenant',
@@ -78,19 +111,27 @@ async function ask(parts: { io: ActIo; agent: Agent; model: string; messages: Mo
   }).catch((error: unknown) => {
     throw ours(error);
   });
-  const stored: StoredModelStep = {
+  return {
     kind: 'model',
     text: answer.text,
-    toolCalls: answer.toolCalls.map(({ toolCallId, toolName, input }) => ({ id: toolCallId, name: toolName, args: input ?? null })),
+    toolCalls: answer.toolCalls.map(({ toolCallId, toolName, input }) => ({
+      id: toolCallId,
+      name: toolName,
+      args: input ?? null,
+    })),
     inputTokens: answer.usage.inputTokens ?? 0,
     outputTokens: answer.usage.outputTokens ?? 0,
   };
-  return { payload: stored, value: stepOf(stored, agent), facts: {}, records: [], microUsd: 0 };
 }
 
 function stepOf(stored: StoredModelStep, agent: Agent): ModelStep {
-  const known = (name: string): string | null => agent.actions.find((action) => action === actionOfToolName(name)) ?? null;
-  return { toolCalls: stored.toolCalls.map(({ name }) => known(name)), inputTokens: stored.inputTokens, outputTokens: stored.outputTokens };
+  const known = (name: string): string | null =>
+    agent.actions.find((action) => action === actionOfToolName(name)) ?? null;
+  return {
+    toolCalls: stored.toolCalls.map(({ name }) => known(name)),
+    inputTokens: stored.inputTokens,
+    outputTokens: stored.outputTokens,
+  };
 }
 
 /** Tools as the model sees them, without `execute`: a model asks, the gateway acts. */
@@ -100,7 +141,11 @@ function toolsOf(agent: Agent, actions: ReadonlyMap<string, Action>): ToolSet {
       const action = actions.get(name);
       if (!action) return [];
       // A plain JSON schema: the gateway is the one that judges arguments, not the SDK.
-      const inputSchema = jsonSchema(z.toJSONSchema(action.args, { unrepresentable: 'any', io: 'input' }) as Parameters<typeof jsonSchema>[0]);
+      const inputSchema = jsonSchema(
+        z.toJSONSchema(action.args, { unrepresentable: 'any', io: 'input' }) as Parameters<
+          typeof jsonSchema
+        >[0],
+      );
       return [[toolNameOfAction(name), tool({ description: action.description, inputSchema })]];
     }),
   );
@@ -113,14 +158,24 @@ function ours(error: unknown): unknown {
   if (!APICallError.isInstance(error)) return error;
   const status = error.statusCode;
   if (status === undefined) return new HttpUnavailable('the model provider gave no usable answer');
-  if (status === 429) return new HttpNotSent('the model provider answered 429; nothing was charged', retryAfterMs(error.responseHeaders));
-  if (status >= 500) return new HttpUnavailable(`the model provider answered ${status}`, retryAfterMs(error.responseHeaders));
+  if (status === 429)
+    return new HttpNotSent(
+      'the model provider answered 429; nothing was charged',
+      retryAfterMs(error.responseHeaders),
+    );
+  if (status >= 500)
+    return new HttpUnavailable(`the model provider answered ${status}`, retryAfterMs(error.responseHeaders));
   return new HttpRefused(`the model provider answered ${status}`, status, null);
 }
 
 function ownCause(error: unknown): Error | undefined {
-  for (let cause: unknown = error, depth = 0; cause instanceof Error && depth < 6; cause = cause.cause, depth += 1) {
-    if (cause instanceof HttpForbidden || cause instanceof HttpNotSent || cause instanceof HttpUnavailable) return cause;
+  for (
+    let cause: unknown = error, depth = 0;
+    cause instanceof Error && depth < 6;
+    cause = cause.cause, depth += 1
+  ) {
+    if (cause instanceof HttpForbidden || cause instanceof HttpNotSent || cause instanceof HttpUnavailable)
+      return cause;
   }
   return undefined;
 }
@@ -134,4 +189,3 @@ function splitModel(model: string): [string, string] {
   const slash = model.indexOf('/');
   return [model.slice(0, slash), model.slice(slash + 1)];
 }
-

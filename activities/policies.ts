@@ -11,7 +11,10 @@ export type PolicyInForce = { readonly policy: CompiledPolicy } | { readonly mis
  * Compiled policies of this host, by tenant: the version that the ledger names, kept until another is asked for. A
  * text that does not compile against today's actions is no policy.
  */
-export function createPolicies(parts: { actions: ReadonlyMap<string, Action>; agents: ReadonlyMap<string, Agent> }) {
+export function createPolicies(parts: {
+  actions: ReadonlyMap<string, Action>;
+  agents: ReadonlyMap<string, Agent>;
+}) {
   const compiled = new Map<string, { version: number; inForce: Promise<PolicyInForce> }>();
 
   const load = async (store: TenantStore, version: number): Promise<PolicyInForce> => {
@@ -20,7 +23,9 @@ export function createPolicies(parts: { actions: ReadonlyMap<string, Action>; ag
     const result = compileProfile({ text: stored.text, version: stored.version, ...parts });
     if (result.ok) return { policy: result.policy };
     const first = result.mistakes[0];
-    return { missing: `version ${version} of the tenant's policy does not compile: ${first?.message ?? 'unknown mistake'}` };
+    return {
+      missing: `version ${version} of the tenant's policy does not compile: ${first?.message ?? 'unknown mistake'}`,
+    };
   };
 
   return {

@@ -1,4 +1,5 @@
 import { Context } from '@temporalio/activity';
+import { TemporalFailure } from '@temporalio/common';
 import type { Action } from '../contracts/action';
 import type { ControlActivities, RunActivities, SweepActivities } from '../contracts/workflow-io';
 import { isStorageBusy } from '../contracts/storage-busy';
@@ -9,6 +10,7 @@ import { createGateway, type GatewayParts } from './gateway';
 import { createLifecycle, type LifecycleParts } from './lifecycle';
 import { createCallModel } from './model';
 import { createSweep, type SweepParts } from './sweep';
+import { StoredSteps } from './stored-steps';
 import { createCallTool } from './tool';
 
 /** Every activity and its zone. An activity that is missing here is refused by the interceptor. */
@@ -28,10 +30,12 @@ export const ZONES = {
 } as const satisfies Zones & Record<keyof (RunActivities & ControlActivities & SweepActivities), unknown>;
 
 /** Activities of tenants' lanes. */
-export function laneActivities(parts: GatewayParts & { actions: ReadonlyMap<string, Action> }): Pick<RunActivities, 'callModel' | 'callTool'> {
+export function laneActivities(
+  parts: GatewayParts & { actions: ReadonlyMap<string, Action> },
+): Pick<RunActivities, 'callModel' | 'callTool'> {
   const gateway = createGateway(parts);
-  const shared = { storage: parts.storage, gateway, actions: parts.actions };
-  return guarded({ callModel: createCallModel(shared), callTool: createCallTool(shared) });
+  const shared = { storage: parts.storage, steps: new StoredSteps(), gateway, actions: parts.actions };
+  return guarded({ callModel: createCallModel(shared), callTool: createCallTool(shared) }, ofCall);
 }
 
 /** Activities of the lifecycle queue. */
@@ -40,8 +44,28 @@ export function lifecycleActivities(parts: LifecycleParts): Pick<RunActivities, 
 }
 
 /** Activities of the control queue: the switch of each tenant, and the sweep. */
-export function controlActivities(parts: SweepParts & { drainGraceMs: number }): ControlActivities & SweepActivities {
+export function controlActivities(
+  parts: SweepParts & { drainGraceMs: number },
+): ControlActivities & SweepActivities {
   return guarded({ ...createControl(parts), ...createSweep(parts) });
+}
+
+const busyOrSame = (error: unknown): unknown =>
+  isStorageBusy(error)
+    ? failure('PlatformBusy', `the ledger does not answer; nothing was done: ${(error as Error).message}`)
+    : error;
+
+/**
+ * What a call throws that no part of the gateway has read is an author's or our own defect: it would be thrown again, and
+ * its message may hold payload. So it ends the call, by its name alone.
+ */
+function ofCall(error: unknown): unknown {
+  const read = busyOrSame(error);
+  if (read instanceof TemporalFailure) return read;
+  return failure(
+    'ContractBroken',
+    `the call threw ${read instanceof Error ? read.name : typeof read} where nothing may`,
+  );
 }
 
 const HEARTBEAT_MS = 1_000;
@@ -50,19 +74,24 @@ const HEARTBEAT_MS = 1_000;
  * Heartbeats while an activity works, so that its host's death is noticed in seconds and cancellation arrives, and turns
  * a database that does not answer into a failure that is retried.
  */
-function guarded<T extends object>(activities: T): T {
-  const wrap = (activity: (...args: unknown[]) => Promise<unknown>) =>
+function guarded<T extends object>(activities: T, readable: (error: unknown) => unknown = busyOrSame): T {
+  const wrap =
+    (activity: (...args: unknown[]) => Promise<unknown>) =>
     async (...args: unknown[]): Promise<unknown> => {
       const context = Context.current();
       const heart = setInterval(() => context.heartbeat(), HEARTBEAT_MS);
       try {
         return await activity(...args);
       } catch (error) {
-        if (isStorageBusy(error)) throw failure('PlatformBusy', `the ledger does not answer; nothing was done: ${(error as Error).message}`);
-        throw error;
+        throw readable(error);
       } finally {
         clearInterval(heart);
       }
     };
-  return Object.fromEntries(Object.entries(activities).map(([name, activity]) => [name, wrap(activity as (...args: unknown[]) => Promise<unknown>)])) as T;
+  return Object.fromEntries(
+    Object.entries(activities).map(([name, activity]) => [
+      name,
+      wrap(activity as (...args: unknown[]) => Promise<unknown>),
+    ]),
+  ) as T;
 }

@@ -19,11 +19,28 @@ export interface SweepParts {
   readonly environment: Environment;
   /** Acceptance's own way to start a workflow: one way, not two. */
   readonly startAccepted: (client: Client, signed: SignedEnvelope) => Promise<'started' | 'already'>;
-  readonly ensureControl: (client: Client, tenantId: TenantId, environment: Environment) => Promise<'started' | 'already'>;
+  readonly ensureControl: (
+    client: Client,
+    tenantId: TenantId,
+    environment: Environment,
+  ) => Promise<'started' | 'already'>;
 }
 
 /** Mends what was lost between the database and Temporal. Every part is idempotent, bounded, and safe beside itself. */
-export function createSweep({ storage, client, environment, startAccepted, ensureControl }: SweepParts): SweepActivities {
+export function createSweep({
+  storage,
+  client,
+  environment,
+  startAccepted,
+  ensureControl,
+}: SweepParts): SweepActivities {
+  const closeEnded = async (run: SweepRun): Promise<boolean> => {
+    const stopReason = await endedAs(client, run);
+    if (!stopReason) return false;
+    const store = storage.tenant(mintScope(run.tenantId, environment, 'control'));
+    await store.leaveRun({ runId: run.runId, temporalRunId: run.temporalRunId, stopReason, outputRef: null });
+    return true;
+  };
   return {
     async startAccepted() {
       callingPlatform();
@@ -31,6 +48,8 @@ export function createSweep({ storage, client, environment, startAccepted, ensur
       let started = 0;
       await inBatches(waiting, AT_ONCE, async (run) => {
         if ((await startAccepted(client, run.signed)) === 'started') started += 1;
+        // Ended from outside before it ever entered: its id is used up, so the row is all there is to close.
+        else await closeEnded(run);
       });
       return { started };
     },
@@ -40,11 +59,7 @@ export function createSweep({ storage, client, environment, startAccepted, ensur
       const open = await storage.platform.openRunsIdle(SETTLING_MS, PAGE);
       let closed = 0;
       await inBatches(open, AT_ONCE, async (run) => {
-        const stopReason = await endedAs(client, run);
-        if (!stopReason) return;
-        const store = storage.tenant(mintScope(run.tenantId, environment, 'control'));
-        await store.leaveRun({ runId: run.runId, temporalRunId: run.temporalRunId, stopReason, outputRef: null });
-        closed += 1;
+        if (await closeEnded(run)) closed += 1;
       });
       return { closed };
     },

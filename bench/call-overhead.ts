@@ -58,7 +58,10 @@ export async function callOverhead(args: readonly string[]): Promise<void> {
   try {
     await createTenant(stack, url);
     const bundle = await workflowBundle();
-    const hosts = [await startControlHost(stack.parts, { bundle }), await startLaneHost(stack.parts, { bundle, only: TENANT })];
+    const hosts = [
+      await startControlHost(stack.parts, { bundle }),
+      await startLaneHost(stack.parts, { bundle, only: TENANT }),
+    ];
     const raw = await rawWorkers(stack, url);
     // The first run warms connections, plans and caches, and is not counted.
     await oneRun(stack, Math.min(60, calls));
@@ -105,9 +108,25 @@ scope: [{ system: keeper, account: acct }]
   for (const { kind, document, text } of parsed.documents) {
     if (kind === 'QuotaClass') await stack.operator.putQuotaClass(document, 'bench');
     else if (kind === 'Tenant') await stack.operator.putTenant(document, 'bench');
-    else await stack.operator.publishPolicy({ name: document.metadata.name, environments: document.environments, text }, 'bench', 'bench');
+    else
+      await stack.operator.publishPolicy(
+        { name: document.metadata.name, environments: document.environments, text },
+        'bench',
+        'bench',
+      );
   }
-  await stack.operator.putCredential(mintScope(TENANT, stack.parts.environment, 'operator'), 'keeper:write', 'secret', 'bench');
+  // As after a read: a record is written to only once it is known to be the tenant's.
+  await stack.admin.query(
+    `insert into bulkhead.resources (tenant_id, environment, system, record_id, account, known_at)
+     values ($1, 'bench', 'keeper', 'r1', 'acct', now())`,
+    [TENANT],
+  );
+  await stack.operator.putCredential(
+    mintScope(TENANT, stack.parts.environment, 'operator'),
+    'keeper:write',
+    'secret',
+    'bench',
+  );
 }
 
 async function rawWorkers(stack: BenchStack, url: string): Promise<{ stop(): Promise<void> }> {
@@ -117,7 +136,11 @@ async function rawWorkers(stack: BenchStack, url: string): Promise<{ stop(): Pro
     connection,
     namespace,
     taskQueue: RUNS_QUEUE,
-    workflowBundle: await bundleWorkflowCode({ logger: new DefaultLogger('ERROR'), workflowsPath: file('./workflows'), workflowInterceptorModules: [file('../workflows/interceptors')] }),
+    workflowBundle: await bundleWorkflowCode({
+      logger: new DefaultLogger('ERROR'),
+      workflowsPath: file('./workflows'),
+      workflowInterceptorModules: [file('../workflows/interceptors')],
+    }),
   });
   const activities = await Worker.create({
     connection,
@@ -148,7 +171,10 @@ async function rawWorkers(stack: BenchStack, url: string): Promise<{ stop(): Pro
 }
 
 /** One run of `calls` pairs; answers the milliseconds of each raw and each governed call, in order. */
-async function oneRun(stack: BenchStack, calls: number): Promise<{ raw: number[]; governed: number[]; events: number }> {
+async function oneRun(
+  stack: BenchStack,
+  calls: number,
+): Promise<{ raw: number[]; governed: number[]; events: number }> {
   const { environment } = stack.parts;
   const runId = RunId.parse(randomUUID());
   const workflowId = runWorkflowId(TENANT, environment, runId);
@@ -173,19 +199,31 @@ async function oneRun(stack: BenchStack, calls: number): Promise<{ raw: number[]
   });
   const store = stack.storage.tenant(mintScope(TENANT, environment, 'token'));
   await store.acceptRun({ signed, idempotencyKey: null, bodyDigest: digestOf(runId), input: 'bench' });
+  // As after a first read of it: nothing is written to a record whose account is not known.
+  await stack.admin.query(`update bulkhead.resources set account = 'acct'`);
   await store.putPayload(runId, '0.0', {
     kind: 'model',
     text: '',
-    toolCalls: Array.from({ length: calls }, (_, index) => ({ id: `c${index}`, name: 'note__write', args: { recordId: 'r1', text: `note ${index}` } })),
+    toolCalls: Array.from({ length: calls }, (_, index) => ({
+      id: `c${index}`,
+      name: 'note__write',
+      args: { recordId: 'r1', text: `note ${index}` },
+    })),
     inputTokens: 0,
     outputTokens: 0,
   });
-  const handle = await stack.client.workflow.start('benchCalls', { workflowId, taskQueue: RUNS_QUEUE, args: [{ signed, calls }] });
+  const handle = await stack.client.workflow.start('benchCalls', {
+    workflowId,
+    taskQueue: RUNS_QUEUE,
+    args: [{ signed, calls }],
+  });
   await handle.result();
   return latenciesOf(await handle.fetchHistory());
 }
 
-type History = Awaited<ReturnType<Awaited<ReturnType<BenchStack['client']['workflow']['start']>>['fetchHistory']>>;
+type History = Awaited<
+  ReturnType<Awaited<ReturnType<BenchStack['client']['workflow']['start']>>['fetchHistory']>
+>;
 
 function latenciesOf(history: History): { raw: number[]; governed: number[]; events: number } {
   const scheduled = new Map<number, { type: string; at: number }>();
@@ -197,33 +235,44 @@ function latenciesOf(history: History): { raw: number[]; governed: number[]; eve
     if (type) scheduled.set(Number(event.eventId), { type, at: at(event) });
     const done = event.activityTaskCompletedEventAttributes;
     const call = done && scheduled.get(Number(done.scheduledEventId));
-    if (call && (call.type === 'rawCall' || call.type === 'callTool')) found[call.type].push(at(event) - call.at);
+    if (call && (call.type === 'rawCall' || call.type === 'callTool'))
+      found[call.type].push(at(event) - call.at);
   }
   return { raw: found.rawCall, governed: found.callTool, events: (history.events ?? []).length };
 }
 
+interface Trips {
+  readonly calls: number;
+  /** In the server, without the flush of the commit. */
+  readonly ms: number;
+}
+const NO_TRIPS: Trips = { calls: 0, ms: 0 };
+
 interface Counters {
   readonly statements: number;
-  readonly trips: Readonly<Record<string, number>>;
+  readonly trips: Readonly<Record<string, Trips>>;
   readonly commits: number;
   readonly wal: number;
   readonly at: number;
 }
 
 /** Everything that polls by the clock rather than by the call. */
-const POLLS = /placements|control_versions|heartbeat|accepted_not_started|open_runs_idle|reap_calls|pg_stat|due_calls/;
+const POLLS =
+  /placements|control_versions|heartbeat|accepted_not_started|open_runs_idle|reap_calls|pg_stat|due_calls/;
 
 async function counters({ admin }: BenchStack): Promise<Counters> {
-  const statements = await admin.query<{ query: string; calls: string; mean_exec_time: number }>(`select query, calls, mean_exec_time from pg_stat_statements where query like '%bulkhead.%'`);
-  if (process.env['X']) console.log(statements.rows.map((r) => [r.query.slice(0, 80), r.calls, r.mean_exec_time.toFixed(3)].join(' | ')).join('\n'));
+  const statements = await admin.query<{ query: string; calls: string; total_exec_time: number }>(
+    `select query, calls, total_exec_time from pg_stat_statements where query like '%bulkhead.%'`,
+  );
   const mine = statements.rows.filter(({ query }) => !POLLS.test(query));
   const { rows } = await admin.query<{ commits: string; wal: string }>(
     `select sum(xact_commit) as commits, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') as wal from pg_stat_database`,
   );
-  const trips: Record<string, number> = {};
-  for (const { query, calls } of mine) {
+  const trips: Record<string, Trips> = {};
+  for (const { query, calls, total_exec_time } of mine) {
     const name = /bulkhead\.(\w+)/.exec(query)?.[1] ?? query;
-    trips[name] = (trips[name] ?? 0) + Number(calls);
+    const known = trips[name] ?? NO_TRIPS;
+    trips[name] = { calls: known.calls + Number(calls), ms: known.ms + total_exec_time };
   }
   return {
     statements: mine.reduce((sum, { calls }) => sum + Number(calls), 0),
@@ -234,17 +283,26 @@ async function counters({ admin }: BenchStack): Promise<Counters> {
   };
 }
 
-function print(stack: BenchStack, { raw, governed, events }: { raw: number[]; governed: number[]; events: number }, before: Counters, after: Counters): void {
+function print(
+  stack: BenchStack,
+  { raw, governed, events }: { raw: number[]; governed: number[]; events: number },
+  before: Counters,
+  after: Counters,
+): void {
   const calls = governed.length;
   const ratios = governed.map((ms, index) => ms / (raw[index] ?? Number.NaN));
   const [low, high] = medianInterval(ratios);
   const line = (name: string, values: number[]): string =>
     `  ${name.padEnd(10)} median ${median(values).toFixed(1)} ms · p95 ${quantile(values, 0.95).toFixed(1)} ms · p99 ${quantile(values, 0.99).toFixed(1)} ms`;
-  const perCall = (name: string, value: number): string => `  ${name.padEnd(36)} ${(value / calls).toFixed(2)}`;
+  const perCall = (name: string, value: number): string =>
+    `  ${name.padEnd(36)} ${(value / calls).toFixed(2)}`;
   const trips = Object.entries(after.trips)
-    .map(([name, count]) => [name, count - (before.trips[name] ?? 0)] as const)
-    .filter(([, count]) => count >= calls / 2)
-    .sort(([, a], [, b]) => b - a);
+    .map(([name, now]) => {
+      const then = before.trips[name] ?? NO_TRIPS;
+      return { name, calls: now.calls - then.calls, ms: now.ms - then.ms };
+    })
+    .filter((trip) => trip.calls >= calls / 2)
+    .sort((a, b) => b.ms - a.ms);
   const seconds = (after.at - before.at) / 1_000;
   process.stdout.write(
     [
@@ -256,7 +314,10 @@ function print(stack: BenchStack, { raw, governed, events }: { raw: number[]; go
       '',
       'per governed call:',
       perCall('round trips to PostgreSQL', after.statements - before.statements),
-      ...trips.map(([name, count]) => perCall(`  ${name}`, count)),
+      ...trips.map(
+        (trip) =>
+          `${perCall(`  ${trip.name}`, trip.calls)} (${(trip.ms / trip.calls).toFixed(2)} ms in the server)`,
+      ),
       perCall('commits (polls of hosts included)', after.commits - before.commits),
       perCall('WAL bytes (polls of hosts included)', after.wal - before.wal),
       `  ${'history events'.padEnd(36)} ${((events - 20) / (calls * 2)).toFixed(1)} (as many as of the raw activity)`,

@@ -1,12 +1,18 @@
 import { callOverhead } from './call-overhead';
 
 /** Benchmarks by name. Each prints ratios against a baseline measured in the same run, and gates nothing. */
-const BENCHES: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = { 'call-overhead': callOverhead };
+const BENCHES: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
+  'call-overhead': callOverhead,
+};
 
 const [name, ...args] = process.argv.slice(2);
 const bench = name === undefined ? undefined : BENCHES[name];
 if (!bench) {
-  process.stderr.write(`which bench? npm run bench -- <name>\n${Object.keys(BENCHES).map((known) => `  ${known}\n`).join('')}`);
+  process.stderr.write(
+    `which bench? npm run bench -- <name>\n${Object.keys(BENCHES)
+      .map((known) => `  ${known}\n`)
+      .join('')}`,
+  );
   process.exitCode = 2;
 } else {
   bench(args).catch((error: unknown) => {

@@ -39,7 +39,10 @@ export async function startBenchStack(app: App) {
   });
   const [temporal, postgres] = await Promise.all([
     startTemporal({ binary: binary.path, state: { stateDir: home }, namespaces: [environment] }),
-    startPostgres({ dataDir: path.join(home, 'postgres'), settings: { shared_preload_libraries: 'pg_stat_statements', 'pg_stat_statements.track': 'top' } }),
+    startPostgres({
+      dataDir: path.join(home, 'postgres'),
+      settings: { shared_preload_libraries: 'pg_stat_statements', 'pg_stat_statements.track': 'top' },
+    }),
   ]);
   const passwords = { app: randomBytes(12).toString('hex'), operator: randomBytes(12).toString('hex') };
   await migrate(postgres.adminUrl, { passwords });
@@ -49,7 +52,11 @@ export async function startBenchStack(app: App) {
   const keys = await generateEnvelopeKeys();
   const masterKey = masterKeyOf(randomBytes(32));
   const storage = openStorage({ databaseUrl: roleUrl(postgres.adminUrl, 'app', passwords.app), environment });
-  const operator = openOperator({ databaseUrl: roleUrl(postgres.adminUrl, 'operator', passwords.operator), environment, seal: createSealer([masterKey]) });
+  const operator = openOperator({
+    databaseUrl: roleUrl(postgres.adminUrl, 'operator', passwords.operator),
+    environment,
+    seal: createSealer([masterKey]),
+  });
   const connection = await Connection.connect({ address: temporal.address });
   const native = await NativeConnection.connect({ address: temporal.address });
   const client = new Client({ connection, namespace: environment });
@@ -76,7 +83,11 @@ export async function startBenchStack(app: App) {
     client,
     connection,
     signer: createEnvelopeSigner({ signingKey: keys.signingKey }),
-    versions: { temporal: binary.serverVersion, postgres: (await admin.query<{ server_version: string }>('show server_version')).rows[0]?.server_version ?? '?' },
+    versions: {
+      temporal: binary.serverVersion,
+      postgres:
+        (await admin.query<{ server_version: string }>('show server_version')).rows[0]?.server_version ?? '?',
+    },
     async close() {
       await admin.end();
       await operator.close();

@@ -16,6 +16,8 @@ export function medianInterval(values: readonly number[]): readonly [number, num
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
     return state / 2 ** 32;
   };
-  const medians = Array.from({ length: 2_000 }, () => median(values.map(() => values[Math.floor(random() * values.length)] ?? Number.NaN)));
+  const medians = Array.from({ length: 2_000 }, () =>
+    median(values.map(() => values[Math.floor(random() * values.length)] ?? Number.NaN)),
+  );
   return [quantile(medians, 0.025), quantile(medians, 0.975)];
 }

@@ -44,10 +44,18 @@ export interface RefusedCall {
   readonly refusal: Refusal;
 }
 
+/** A call that was let in and could not be believed or finished: its refusal is the writer's part of its settlement. */
+const SettledFacts = z.looseObject({
+  kind: z.literal('settled'),
+  action: z.string().nullish(),
+  result: z.enum(['failed', 'unknown']),
+});
+const SettledBody = z.looseObject({ refusal: Refusal });
+
 /** The refusal that an entry records; `undefined` for an entry of another kind. */
 export function refusalOf(entry: JournalEntry): RefusedCall | undefined {
   const facts = RefusedFacts.safeParse(JSON.parse(entry.facts));
-  if (!facts.success) return undefined;
+  if (!facts.success) return settledRefusal(entry);
   const { action, origin, refusal: kind, rule, rules, policyVersion, value, used } = facts.data;
   const words = Worded.safeParse(JSON.parse(entry.body)).data;
   const message =
@@ -63,6 +71,13 @@ export function refusalOf(entry: JournalEntry): RefusedCall | undefined {
     ...(typeof used === 'number' ? { used } : {}),
   };
   return { action: action ?? 'run', at: entry.at, refusal };
+}
+
+function settledRefusal(entry: JournalEntry): RefusedCall | undefined {
+  const facts = SettledFacts.safeParse(JSON.parse(entry.facts));
+  const body = SettledBody.safeParse(JSON.parse(entry.body));
+  if (!facts.success || !body.success) return undefined;
+  return { action: facts.data.action ?? 'run', at: entry.at, refusal: body.data.refusal };
 }
 
 /** What was refused to a run, oldest first. Of a flood, the first ones of each minute. */

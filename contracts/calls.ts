@@ -48,6 +48,8 @@ export type StoredToolResult =
       readonly outcome: Refusal['kind'];
       readonly action: string;
       readonly refusal: Refusal;
+      /** For the model alone: it may quote the model's own words, which no history or journal repeats. */
+      readonly detail?: string;
     };
 /** What the caller gave the run. */
 export type StoredInput = { readonly kind: 'input'; readonly input: unknown };

@@ -12,7 +12,12 @@ export interface HttpGrant {
   readonly authorization: (() => string) | null;
   readonly idempotencyKey: string | null;
   readonly signal: AbortSignal;
-  /** Called synchronously before each request; throws where it may not leave any more (fence, deadline, lease). */
+  /** Set where nothing may change: a look-up after a lost answer, a read-back. */
+  readonly readOnly?: boolean;
+  /**
+   * Called synchronously when a request is asked for, and again when its first byte is about to be written: between the
+   * two it may have waited for a connection. Throws where it may not leave any more (fence, deadline).
+   */
   readonly beforeSend: () => void;
   /** Milliseconds that are left for the call, asked before each request. */
   readonly remainingMs: () => number;

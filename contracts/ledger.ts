@@ -7,6 +7,15 @@ import type { Refusal } from './refusal';
 
 export type CallClass = Effect | 'model';
 
+/** Versions of everything that a decision about a call is made from. */
+export interface DecidedBy {
+  readonly policyVersion: number;
+  /** Of the tenant's record and credentials. */
+  readonly recordVersion: number;
+  /** Of the run's facts. */
+  readonly factsVersion: number;
+}
+
 /** One attempt of one call, asking to be admitted. */
 export interface AdmitRequest {
   /** Root run id of the envelope. */
@@ -23,18 +32,21 @@ export interface AdmitRequest {
   /** The Temporal run that asks; only the entered one is admitted. */
   readonly temporalRunId: string;
   readonly hostId: string;
-  readonly policyVersion: number;
+  /** What it was decided by. Where any of these has moved on by now, the answer is `stale`: decide again. */
+  readonly decidedBy: DecidedBy;
   /** What policy, schema or scope said of it. A refusal is judged for staleness and journaled in the same round trip. */
   readonly verdict:
     | { readonly effect: 'allow'; readonly rules: readonly string[] }
     | { readonly effect: 'deny'; readonly refusal: Refusal };
   readonly leaseMs: number;
+  /** How long the system outside honours a key, from its first use; null where it honours none. */
+  readonly keyValidMs: number | null;
   /** Highest sequence the run has seen. */
   readonly seenSeq: number;
   /** Charged while claimed, trued up at settlement. */
   readonly reserve: { readonly toolCalls: 0 | 1; readonly steps: 0 | 1; readonly microUsd: number };
-  /** The credential that the attempt is to be lent, as its context showed it. Another by now makes the answer `stale`. */
-  readonly lease: { readonly capability: string; readonly credentialVersion: number } | null;
+  /** Of the credential that the attempt is to be lent, if it is let in; `null` for none. */
+  readonly capability: string | null;
 }
 
 /** What was recorded of a finished call. */

@@ -4,7 +4,7 @@ import type { StoredPayload } from './calls';
 import type { Lane, TenantDocument, QuotaClassDocument, TenantRecord } from './documents';
 import type { SignedEnvelope } from './envelope';
 import type { Environment, RunId, TenantId } from './ids';
-import type { Admission, AdmitRequest, JournalEntry, SettleRequest, Settlement } from './ledger';
+import type { Admission, AdmitRequest, DecidedBy, JournalEntry, SettleRequest, Settlement } from './ledger';
 import type { Refusal } from './refusal';
 import type { TenantScope } from './scope';
 import type { RunState, StopReason } from './states';
@@ -50,7 +50,7 @@ export type Entry =
 
 /** What a call is judged by and done with, in one round trip. */
 export interface CallContext {
-  readonly policyVersion: number;
+  readonly versions: DecidedBy;
   readonly facts: Readonly<Record<string, string | number | boolean>>;
   readonly record: TenantRecord;
   /** Those of the records asked about that are known to be the tenant's, with their account. */

@@ -8,6 +8,8 @@ const CONTEXT = callsSql('call_context', 6);
 /** The credential's columns are null together. */
 interface Row extends Pick<CallContext, 'facts' | 'record'> {
   readonly policy_version: string;
+  readonly record_version: string;
+  readonly facts_version: number;
   readonly known: readonly { system: string; id: string; account: string | null }[];
   readonly credential_version: number | null;
   readonly ciphertext: Buffer;
@@ -36,7 +38,11 @@ export function callContextOf(session: TenantSession): Pick<TenantStore, 'callCo
 
 function contextOf(row: Row, capability: string | null): CallContext {
   return {
-    policyVersion: Number(row.policy_version),
+    versions: {
+      policyVersion: Number(row.policy_version),
+      recordVersion: Number(row.record_version),
+      factsVersion: row.facts_version,
+    },
     facts: row.facts,
     record: row.record,
     known: row.known.map(({ system, id, account }) => ({ system, id, account: account ?? undefined })),

@@ -9,7 +9,7 @@ import type {
   Settlement,
 } from '../contracts/ledger';
 import type { Refusal } from '../contracts/refusal';
-import { canonicalJson } from '../contracts/digest';
+import { canonicalJson, digestOf } from '../contracts/digest';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
 import { storable } from './storable';
@@ -28,7 +28,7 @@ interface AdmissionRow {
   readonly seq: string;
 }
 
-const ADMIT = callsSql('admit_call', 25);
+const ADMIT = callsSql('admit_call', 27);
 const SETTLE = callsSql('settle_call', 15);
 const CLAIMED = callsSql('claimed_calls', 4, 'claimed');
 
@@ -95,19 +95,21 @@ function admissionParams(request: AdmitRequest): unknown[] {
     request.token,
     request.temporalRunId,
     request.hostId,
-    request.policyVersion,
+    request.decidedBy.policyVersion,
+    request.decidedBy.recordVersion,
+    request.decidedBy.factsVersion,
     rules,
     denial && JSON.stringify(denial),
     denial?.kind ?? null,
     denial?.origin ?? null,
     denial?.rule ?? null,
     request.leaseMs,
+    request.keyValidMs,
     request.seenSeq,
     request.reserve.toolCalls,
     request.reserve.steps,
     request.reserve.microUsd,
-    request.lease?.capability ?? null,
-    request.lease?.credentialVersion ?? null,
+    request.capability,
     canonicalJson({
       digest: request.digest,
       host: request.hostId,
@@ -131,8 +133,10 @@ function settlementParams(request: SettleRequest): unknown[] {
     request.payloadDigest,
     JSON.stringify(request.facts),
     JSON.stringify(request.records.filter(storable)),
+    // What a fact says may be a person's; that it was set, and that it is this one, is all the proof needs.
     canonicalJson({
-      facts: request.facts,
+      facts: Object.keys(request.facts).sort(),
+      factsDigest: digestOf(request.facts),
       refusal: request.refusal,
       records: request.records.map(({ system, id, account }) => ({ system, id, account: account ?? null })),
     }),

@@ -1,7 +1,7 @@
 import type { Environment } from '../contracts/ids';
 import type { Storage, TenantStore } from '../contracts/ports';
 import type { TenantScope } from '../contracts/scope';
-import { agentPublisher, agentsOf } from './agents';
+import { agentPublisher, agentsOf, knownAgents } from './agents';
 import { callContextOf } from './call-context';
 import { controlOf } from './control';
 import { ScopeRefused } from './fault';
@@ -60,9 +60,18 @@ export function openStorage(options: StorageOptions): OpenStorage {
     queue: options.queue?.length ?? 200,
     waitMs: options.queue?.waitMs ?? 5_000,
   });
+  const agents = knownAgents();
   const platform = platformSession(pools.platform, environment);
 
+  const handles = new WeakMap<TenantScope, TenantStore>();
   const tenant = (scope: TenantScope): TenantStore => {
+    const known = handles.get(scope);
+    if (known) return known;
+    const handle = handleFor(scope);
+    handles.set(scope, handle);
+    return handle;
+  };
+  const handleFor = (scope: TenantScope): TenantStore => {
     if (scope.environment !== environment) {
       throw new ScopeRefused(`this storage serves ${environment}, not ${scope.environment}`);
     }
@@ -75,7 +84,7 @@ export function openStorage(options: StorageOptions): OpenStorage {
       ...payloadsOf(session),
       ...recordOf(session),
       ...policyOf(session),
-      ...agentsOf(session),
+      ...agentsOf(session, agents),
       ...knowledgeOf(session),
       ...callContextOf(session),
       ...controlOf(control),

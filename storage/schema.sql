@@ -6,7 +6,23 @@ create role bulkhead_owner nologin ;
 create role bulkhead_search nologin ;
 create role bulkhead_sweep nologin ;
 
-create type bulkhead.admission as (answer text, epoch bigint, attempt integer, lookup_only boolean, retry_after_ms bigint, policy_version bigint, refusal json, outcome json, seq bigint);
+create domain bulkhead.admitted_as as text constraint calls_admitted_as_known CHECK ((VALUE = ANY (ARRAY['admitted'::text, 'recover'::text, 'recover_lookup'::text])));
+
+create domain bulkhead.call_class as text constraint calls_class_known CHECK ((VALUE = ANY (ARRAY['read'::text, 'model'::text, 'write'::text, 'high_risk_write'::text])));
+
+create domain bulkhead.call_state as text constraint calls_state_known CHECK ((VALUE = ANY (ARRAY['claimed'::text, 'succeeded'::text, 'failed'::text, 'open'::text, 'unknown'::text])));
+
+create domain bulkhead.environment_name as text constraint environment_form CHECK ((VALUE ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
+
+create domain bulkhead.run_state as text constraint runs_state_known CHECK ((VALUE = ANY (ARRAY['accepted'::text, 'queued'::text, 'running'::text, 'throttled'::text, 'approval_required'::text, 'review_required'::text, 'provider_degraded'::text, 'frozen'::text, 'compensating'::text, 'closed'::text])));
+
+create domain bulkhead.stop_reason as text constraint runs_stop_reason_known CHECK ((VALUE = ANY (ARRAY['completed'::text, 'failed'::text, 'budget_exceeded'::text, 'policy_denied'::text, 'approval_denied'::text, 'approval_expired'::text, 'review_abandoned'::text, 'killed'::text, 'cancelled'::text, 'scope_ambiguous'::text, 'provider_degraded'::text, 'credential_unavailable'::text, 'idempotency_conflict'::text, 'outcome_unknown'::text, 'model_misbehaved'::text, 'terminated'::text, 'timed_out'::text])));
+
+create domain bulkhead.tenant_mode as text constraint ledgers_mode_known CHECK ((VALUE = ANY (ARRAY['normal'::text, 'killed'::text])));
+
+create domain bulkhead.tenant_name as text constraint tenant_id_form CHECK ((VALUE ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
+
+create type bulkhead.admission as (answer text, epoch bigint, attempt integer, lookup_only boolean, lease_id uuid, retry_after_ms bigint, policy_version bigint, refusal json, outcome json, seq bigint);
 
 create type bulkhead.refused as (kind text, origin text, rule text, message text, value bigint, used bigint, retry_after_ms bigint, rules text[]);
 
@@ -31,21 +47,22 @@ alter table bulkhead.agents add constraint agents_version_check CHECK ((version 
 grant select on bulkhead.agents to bulkhead_app;
 
 create table bulkhead.calls (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   run_id text not null,
   path text not null,
   digest text not null,
   action text not null,
-  class text not null,
+  class bulkhead.call_class not null,
   system text,
-  state text not null,
+  state bulkhead.call_state not null,
   token uuid not null,
-  admitted_as text not null,
+  admitted_as bulkhead.admitted_as not null,
   epoch bigint not null,
   policy_version bigint not null,
   host_id text not null,
   attempts integer not null default 1,
+  first_claimed_at timestamp with time zone not null,
   lease_until timestamp with time zone not null,
   tool_day integer not null,
   tool_calls integer not null,
@@ -60,44 +77,37 @@ create table bulkhead.calls (
   payload_digest text
 ) with (fillfactor=70);
 alter table bulkhead.calls owner to bulkhead_owner;
-alter table bulkhead.calls add constraint calls_admitted_as_known CHECK ((admitted_as = ANY (ARRAY['admitted'::text, 'recover'::text, 'recover_lookup'::text])));
 alter table bulkhead.calls add constraint calls_charged_counted CHECK (((charged_tool_calls >= 0) AND (charged_micro_usd >= 0)));
-alter table bulkhead.calls add constraint calls_charged_when_settled CHECK (((state = 'claimed'::text) = (charged_micro_usd IS NULL)));
-alter table bulkhead.calls add constraint calls_class_known CHECK ((class = ANY (ARRAY['read'::text, 'model'::text, 'write'::text, 'high_risk_write'::text])));
-alter table bulkhead.calls add constraint calls_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
+alter table bulkhead.calls add constraint calls_charged_when_settled CHECK ((((state)::text = 'claimed'::text) = (charged_micro_usd IS NULL)));
 alter table bulkhead.calls add constraint calls_path_named CHECK ((path <> ''::text));
 alter table bulkhead.calls add constraint calls_pk PRIMARY KEY (tenant_id, environment, run_id, path);
 alter table bulkhead.calls add constraint calls_reserved_counted CHECK (((tool_calls >= 0) AND (steps >= 0) AND (micro_usd >= 0)));
-alter table bulkhead.calls add constraint calls_state_known CHECK ((state = ANY (ARRAY['claimed'::text, 'succeeded'::text, 'failed'::text, 'open'::text, 'unknown'::text])));
-alter table bulkhead.calls add constraint calls_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
-CREATE INDEX calls_claimed ON bulkhead.calls USING btree (environment, lease_until) WHERE (state = 'claimed'::text);
-CREATE INDEX calls_claimed_by_tenant ON bulkhead.calls USING btree (tenant_id, environment, epoch) WHERE (state = 'claimed'::text);
+CREATE INDEX calls_claimed ON bulkhead.calls USING btree (environment, lease_until) WHERE ((state)::text = 'claimed'::text);
+CREATE INDEX calls_claimed_by_tenant ON bulkhead.calls USING btree (tenant_id, environment, epoch) WHERE ((state)::text = 'claimed'::text);
 alter table bulkhead.calls enable row level security;
 alter table bulkhead.calls force row level security;
 create policy sweep_reads on bulkhead.calls as permissive for select to bulkhead_sweep using (true);
-create policy tenant_scope on bulkhead.calls as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.calls as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.calls to bulkhead_sweep;
 
 create table bulkhead.closed_windows (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   layer text not null,
   window_no integer not null,
   used bigint not null
 );
 alter table bulkhead.closed_windows owner to bulkhead_owner;
 alter table bulkhead.closed_windows add constraint closed_windows_counted CHECK ((used >= 0));
-alter table bulkhead.closed_windows add constraint closed_windows_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.closed_windows add constraint closed_windows_layer_known CHECK ((layer = 'tool_calls_per_day'::text));
 alter table bulkhead.closed_windows add constraint closed_windows_pk PRIMARY KEY (tenant_id, environment, layer, window_no);
-alter table bulkhead.closed_windows add constraint closed_windows_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.closed_windows enable row level security;
 alter table bulkhead.closed_windows force row level security;
-create policy tenant_scope on bulkhead.closed_windows as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.closed_windows as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.credentials (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   capability text not null,
   version integer not null,
   ciphertext bytea not null,
@@ -108,19 +118,18 @@ create table bulkhead.credentials (
 alter table bulkhead.credentials owner to bulkhead_owner;
 alter table bulkhead.credentials add constraint credentials_capability_check CHECK ((capability ~ '^[a-z][a-z0-9_-]{0,39}:[a-z][a-z0-9_-]{0,39}$'::text));
 alter table bulkhead.credentials add constraint credentials_created_by_check CHECK ((created_by <> ''::text));
-alter table bulkhead.credentials add constraint credentials_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.credentials add constraint credentials_pkey PRIMARY KEY (tenant_id, environment, capability, version);
 alter table bulkhead.credentials add constraint credentials_tenant_id_environment_fkey FOREIGN KEY (tenant_id, environment) REFERENCES bulkhead.tenants(tenant_id, environment);
-alter table bulkhead.credentials add constraint credentials_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.credentials add constraint credentials_version_check CHECK ((version > 0));
+CREATE TRIGGER credential_changes AFTER INSERT OR DELETE OR UPDATE ON bulkhead.credentials FOR EACH ROW EXECUTE FUNCTION bulkhead.raise_record_version();
 alter table bulkhead.credentials enable row level security;
 alter table bulkhead.credentials force row level security;
-create policy tenant_scope on bulkhead.credentials as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.credentials as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.credentials to bulkhead_app;
 
 create table bulkhead.fencings (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   fence_epoch bigint not null,
   fenced_at timestamp with time zone,
   contained_at timestamp with time zone,
@@ -129,12 +138,10 @@ create table bulkhead.fencings (
   actor text
 );
 alter table bulkhead.fencings owner to bulkhead_owner;
-alter table bulkhead.fencings add constraint fencings_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.fencings add constraint fencings_pk PRIMARY KEY (tenant_id, environment);
-alter table bulkhead.fencings add constraint fencings_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.fencings enable row level security;
 alter table bulkhead.fencings force row level security;
-create policy tenant_scope on bulkhead.fencings as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.fencings as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.hosts (
   environment text not null,
@@ -151,8 +158,8 @@ create policy sweep_keeps on bulkhead.hosts as permissive for all to bulkhead_sw
 grant insert, select, update on bulkhead.hosts to bulkhead_sweep;
 
 create table bulkhead.journal (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   seq bigint not null,
   run_id text,
   facts text not null,
@@ -161,14 +168,12 @@ create table bulkhead.journal (
   hash bytea not null
 );
 alter table bulkhead.journal owner to bulkhead_owner;
-alter table bulkhead.journal add constraint journal_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.journal add constraint journal_pk PRIMARY KEY (tenant_id, environment, seq);
-alter table bulkhead.journal add constraint journal_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 CREATE INDEX journal_by_run ON bulkhead.journal USING btree (tenant_id, environment, run_id, seq) WHERE (run_id IS NOT NULL);
 CREATE TRIGGER journal_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON bulkhead.journal FOR EACH STATEMENT EXECUTE FUNCTION bulkhead.refuse_rewrite();
 alter table bulkhead.journal enable row level security;
 alter table bulkhead.journal force row level security;
-create policy tenant_scope on bulkhead.journal as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.journal as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.journal to bulkhead_app;
 
 create table bulkhead.knowledge (
@@ -181,11 +186,11 @@ create table bulkhead.knowledge (
   updated_at timestamp with time zone not null default clock_timestamp()
 ) partition by LIST (tenant_id);
 alter table bulkhead.knowledge owner to bulkhead_owner;
+alter table bulkhead.knowledge add constraint environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.knowledge add constraint knowledge_document_id_check CHECK (((document_id <> ''::text) AND (length(document_id) <= 200)));
-alter table bulkhead.knowledge add constraint knowledge_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.knowledge add constraint knowledge_pkey PRIMARY KEY (tenant_id, environment, document_id);
-alter table bulkhead.knowledge add constraint knowledge_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.knowledge add constraint knowledge_title_check CHECK ((length(title) <= 1000));
+alter table bulkhead.knowledge add constraint tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 CREATE INDEX knowledge_words ON ONLY bulkhead.knowledge USING gin (words);
 alter table bulkhead.knowledge enable row level security;
 alter table bulkhead.knowledge force row level security;
@@ -195,8 +200,8 @@ grant select on bulkhead.knowledge to bulkhead_app;
 grant select on bulkhead.knowledge to bulkhead_search;
 
 create table bulkhead.leases (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   lease_id uuid not null,
   capability text not null,
   run_id text not null,
@@ -207,22 +212,21 @@ create table bulkhead.leases (
   revoked_at timestamp with time zone
 );
 alter table bulkhead.leases owner to bulkhead_owner;
-alter table bulkhead.leases add constraint leases_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.leases add constraint leases_pkey PRIMARY KEY (tenant_id, environment, lease_id);
-alter table bulkhead.leases add constraint leases_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 CREATE INDEX leases_out ON bulkhead.leases USING btree (tenant_id, environment, expires_at) WHERE (revoked_at IS NULL);
 alter table bulkhead.leases enable row level security;
 alter table bulkhead.leases force row level security;
-create policy tenant_scope on bulkhead.leases as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.leases as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.leases to bulkhead_app;
 
 create table bulkhead.ledgers (
-  tenant_id text not null,
-  environment text not null,
-  mode text not null default 'normal'::text,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
+  mode bulkhead.tenant_mode not null default 'normal'::text,
   fence_epoch bigint not null default 0,
   control_version bigint not null default 0,
   policy_version bigint not null default 0,
+  record_version bigint not null default 0,
   inflight integer not null default 0,
   tool_day integer not null,
   tool_day_used bigint not null default 0,
@@ -234,39 +238,34 @@ create table bulkhead.ledgers (
   last_clock timestamp with time zone not null
 ) with (fillfactor=20, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=200);
 alter table bulkhead.ledgers owner to bulkhead_owner;
-alter table bulkhead.ledgers add constraint ledgers_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.ledgers add constraint ledgers_inflight_counted CHECK ((inflight >= 0));
-alter table bulkhead.ledgers add constraint ledgers_mode_known CHECK ((mode = ANY (ARRAY['normal'::text, 'killed'::text])));
 alter table bulkhead.ledgers add constraint ledgers_pk PRIMARY KEY (tenant_id, environment);
-alter table bulkhead.ledgers add constraint ledgers_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.ledgers add constraint ledgers_tool_day_counted CHECK ((tool_day_used >= 0));
 alter table bulkhead.ledgers enable row level security;
 alter table bulkhead.ledgers force row level security;
 create policy sweep_reads on bulkhead.ledgers as permissive for select to bulkhead_sweep using (true);
-create policy tenant_scope on bulkhead.ledgers as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.ledgers as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.ledgers to bulkhead_sweep;
 
 create table bulkhead.limits (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   calls_in_flight integer not null,
   tool_calls_per_day bigint not null,
   per_run_steps integer not null
 );
 alter table bulkhead.limits owner to bulkhead_owner;
 alter table bulkhead.limits add constraint limits_calls_in_flight_counted CHECK ((calls_in_flight >= 0));
-alter table bulkhead.limits add constraint limits_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.limits add constraint limits_per_run_steps_counted CHECK ((per_run_steps >= 0));
 alter table bulkhead.limits add constraint limits_pk PRIMARY KEY (tenant_id, environment);
-alter table bulkhead.limits add constraint limits_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.limits add constraint limits_tool_calls_per_day_counted CHECK ((tool_calls_per_day >= 0));
 alter table bulkhead.limits enable row level security;
 alter table bulkhead.limits force row level security;
-create policy tenant_scope on bulkhead.limits as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.limits as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.lost_attempts (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   run_id text not null,
   path text not null,
   token uuid not null,
@@ -276,12 +275,10 @@ create table bulkhead.lost_attempts (
   trued_up boolean not null default false
 );
 alter table bulkhead.lost_attempts owner to bulkhead_owner;
-alter table bulkhead.lost_attempts add constraint lost_attempts_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.lost_attempts add constraint lost_attempts_pk PRIMARY KEY (tenant_id, environment, run_id, path, token);
-alter table bulkhead.lost_attempts add constraint lost_attempts_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.lost_attempts enable row level security;
 alter table bulkhead.lost_attempts force row level security;
-create policy tenant_scope on bulkhead.lost_attempts as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.lost_attempts as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.migrations (
   number integer not null,
@@ -307,20 +304,18 @@ alter table bulkhead.operator_acts add constraint operator_acts_actor_check CHEC
 alter table bulkhead.operator_acts add constraint operator_acts_pkey PRIMARY KEY (id);
 
 create table bulkhead.payloads (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   run_id text not null,
   ref text not null,
   payload json not null,
   stored_at timestamp with time zone not null
 );
 alter table bulkhead.payloads owner to bulkhead_owner;
-alter table bulkhead.payloads add constraint payloads_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.payloads add constraint payloads_pk PRIMARY KEY (tenant_id, environment, run_id, ref);
-alter table bulkhead.payloads add constraint payloads_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.payloads enable row level security;
 alter table bulkhead.payloads force row level security;
-create policy tenant_scope on bulkhead.payloads as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.payloads as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.policies (
   version integer not null,
@@ -350,8 +345,8 @@ alter table bulkhead.quota_classes add constraint quota_classes_name_check CHECK
 alter table bulkhead.quota_classes add constraint quota_classes_pkey PRIMARY KEY (name);
 
 create table bulkhead.refusal_floods (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   rule text not null,
   policy_version bigint not null,
   action text not null,
@@ -362,34 +357,30 @@ create table bulkhead.refusal_floods (
   last_at timestamp with time zone not null
 ) with (fillfactor=50);
 alter table bulkhead.refusal_floods owner to bulkhead_owner;
-alter table bulkhead.refusal_floods add constraint refusal_floods_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.refusal_floods add constraint refusal_floods_pk PRIMARY KEY (tenant_id, environment, rule, policy_version, action, reason);
-alter table bulkhead.refusal_floods add constraint refusal_floods_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.refusal_floods enable row level security;
 alter table bulkhead.refusal_floods force row level security;
 create policy sweep_reads on bulkhead.refusal_floods as permissive for select to bulkhead_sweep using (true);
-create policy tenant_scope on bulkhead.refusal_floods as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.refusal_floods as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.refusal_floods to bulkhead_sweep;
 
 create table bulkhead.resources (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   system text not null,
   record_id text not null,
   account text,
   known_at timestamp with time zone not null
 );
 alter table bulkhead.resources owner to bulkhead_owner;
-alter table bulkhead.resources add constraint resources_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.resources add constraint resources_pk PRIMARY KEY (tenant_id, environment, system, record_id);
-alter table bulkhead.resources add constraint resources_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.resources enable row level security;
 alter table bulkhead.resources force row level security;
-create policy tenant_scope on bulkhead.resources as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.resources as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.run_acceptances (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   run_id text not null,
   root_run_id text not null,
   workflow_id text not null,
@@ -403,43 +394,40 @@ create table bulkhead.run_acceptances (
   signed json not null
 );
 alter table bulkhead.run_acceptances owner to bulkhead_owner;
-alter table bulkhead.run_acceptances add constraint run_acceptances_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.run_acceptances add constraint run_acceptances_key_once UNIQUE (tenant_id, environment, idempotency_key);
 alter table bulkhead.run_acceptances add constraint run_acceptances_pk PRIMARY KEY (tenant_id, environment, run_id);
 alter table bulkhead.run_acceptances add constraint run_acceptances_run_named CHECK ((run_id <> ''::text));
-alter table bulkhead.run_acceptances add constraint run_acceptances_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.run_acceptances enable row level security;
 alter table bulkhead.run_acceptances force row level security;
 create policy sweep_reads on bulkhead.run_acceptances as permissive for select to bulkhead_sweep using (true);
-create policy tenant_scope on bulkhead.run_acceptances as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.run_acceptances as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.run_acceptances to bulkhead_app;
 grant select on bulkhead.run_acceptances to bulkhead_sweep;
 
 create table bulkhead.run_facts (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   run_id text not null,
   name text not null,
   value json not null,
   path text not null
 );
 alter table bulkhead.run_facts owner to bulkhead_owner;
-alter table bulkhead.run_facts add constraint run_facts_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.run_facts add constraint run_facts_pk PRIMARY KEY (tenant_id, environment, run_id, name);
-alter table bulkhead.run_facts add constraint run_facts_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.run_facts enable row level security;
 alter table bulkhead.run_facts force row level security;
-create policy tenant_scope on bulkhead.run_facts as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.run_facts as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.runs (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   run_id text not null,
   epoch bigint not null,
-  state text not null,
-  stop_reason text,
+  state bulkhead.run_state not null,
+  stop_reason bulkhead.stop_reason,
   temporal_run_id text,
   generation integer not null default 0,
+  facts_version integer not null default 0,
   accepted_at timestamp with time zone not null,
   entered_at timestamp with time zone,
   closed_at timestamp with time zone,
@@ -451,45 +439,40 @@ create table bulkhead.runs (
   output_ref text
 ) with (fillfactor=50);
 alter table bulkhead.runs owner to bulkhead_owner;
-alter table bulkhead.runs add constraint runs_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
-alter table bulkhead.runs add constraint runs_one_stop_reason CHECK ((((state = 'closed'::text) = (stop_reason IS NOT NULL)) AND ((state = 'closed'::text) = (closed_at IS NOT NULL))));
+alter table bulkhead.runs add constraint runs_one_stop_reason CHECK (((((state)::text = 'closed'::text) = (stop_reason IS NOT NULL)) AND (((state)::text = 'closed'::text) = (closed_at IS NOT NULL))));
 alter table bulkhead.runs add constraint runs_pk PRIMARY KEY (tenant_id, environment, run_id);
 alter table bulkhead.runs add constraint runs_spend_counted CHECK ((spent_micro_usd >= 0));
-alter table bulkhead.runs add constraint runs_state_known CHECK ((state = ANY (ARRAY['accepted'::text, 'queued'::text, 'running'::text, 'throttled'::text, 'approval_required'::text, 'review_required'::text, 'provider_degraded'::text, 'frozen'::text, 'compensating'::text, 'closed'::text])));
 alter table bulkhead.runs add constraint runs_steps_counted CHECK ((steps >= 0));
-alter table bulkhead.runs add constraint runs_stop_reason_known CHECK ((stop_reason = ANY (ARRAY['completed'::text, 'failed'::text, 'budget_exceeded'::text, 'policy_denied'::text, 'approval_denied'::text, 'approval_expired'::text, 'review_abandoned'::text, 'killed'::text, 'cancelled'::text, 'scope_ambiguous'::text, 'provider_degraded'::text, 'credential_unavailable'::text, 'idempotency_conflict'::text, 'outcome_unknown'::text, 'model_misbehaved'::text, 'terminated'::text, 'timed_out'::text])));
-alter table bulkhead.runs add constraint runs_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.runs add constraint runs_tool_calls_counted CHECK ((tool_calls >= 0));
 CREATE INDEX runs_by_acceptance ON bulkhead.runs USING btree (tenant_id, environment, accepted_at DESC, run_id DESC);
-CREATE INDEX runs_open ON bulkhead.runs USING btree (environment, tenant_id) WHERE (state <> 'closed'::text);
+CREATE INDEX runs_open ON bulkhead.runs USING btree (environment, tenant_id) WHERE ((state)::text <> 'closed'::text);
 alter table bulkhead.runs enable row level security;
 alter table bulkhead.runs force row level security;
 create policy sweep_reads on bulkhead.runs as permissive for select to bulkhead_sweep using (true);
-create policy tenant_scope on bulkhead.runs as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.runs as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.runs to bulkhead_app;
 grant select on bulkhead.runs to bulkhead_sweep;
 
 create table bulkhead.tenant_keys (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   wrapped_key bytea not null,
   key_id text not null,
   created_at timestamp with time zone not null default clock_timestamp()
 );
 alter table bulkhead.tenant_keys owner to bulkhead_owner;
-alter table bulkhead.tenant_keys add constraint tenant_keys_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.tenant_keys add constraint tenant_keys_key_id_check CHECK ((key_id <> ''::text));
 alter table bulkhead.tenant_keys add constraint tenant_keys_pkey PRIMARY KEY (tenant_id, environment);
 alter table bulkhead.tenant_keys add constraint tenant_keys_tenant_id_environment_fkey FOREIGN KEY (tenant_id, environment) REFERENCES bulkhead.tenants(tenant_id, environment);
-alter table bulkhead.tenant_keys add constraint tenant_keys_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
+CREATE TRIGGER key_changes AFTER INSERT OR DELETE OR UPDATE ON bulkhead.tenant_keys FOR EACH ROW EXECUTE FUNCTION bulkhead.raise_record_version();
 alter table bulkhead.tenant_keys enable row level security;
 alter table bulkhead.tenant_keys force row level security;
-create policy tenant_scope on bulkhead.tenant_keys as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy tenant_scope on bulkhead.tenant_keys as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.tenant_keys to bulkhead_app;
 
 create table bulkhead.tenants (
-  tenant_id text not null,
-  environment text not null,
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
   policy_profile text not null,
   policy_version integer not null default 0,
   quota_class text not null,
@@ -507,21 +490,20 @@ create table bulkhead.tenants (
 );
 alter table bulkhead.tenants owner to bulkhead_owner;
 alter table bulkhead.tenants add constraint tenants_connections_check CHECK ((jsonb_typeof(connections) = 'object'::text));
-alter table bulkhead.tenants add constraint tenants_environment_form CHECK ((environment ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 alter table bulkhead.tenants add constraint tenants_lane_check CHECK ((lane = ANY (ARRAY['own'::text, 'dedicated'::text])));
 alter table bulkhead.tenants add constraint tenants_models_check CHECK ((jsonb_typeof(models) = 'object'::text));
 alter table bulkhead.tenants add constraint tenants_pkey PRIMARY KEY (tenant_id, environment);
 alter table bulkhead.tenants add constraint tenants_policy_version_check CHECK ((policy_version >= 0));
 alter table bulkhead.tenants add constraint tenants_quota_class_fkey FOREIGN KEY (quota_class) REFERENCES bulkhead.quota_classes(name);
 alter table bulkhead.tenants add constraint tenants_scope_check CHECK ((jsonb_typeof(scope) = 'array'::text));
-alter table bulkhead.tenants add constraint tenants_tenant_id_form CHECK ((tenant_id ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 alter table bulkhead.tenants add constraint tenants_updated_by_check CHECK ((updated_by <> ''::text));
 alter table bulkhead.tenants add constraint tenants_worker_ceiling_check CHECK (((worker_ceiling >= 1) AND (worker_ceiling <= 1000)));
 alter table bulkhead.tenants add constraint tenants_workspaces_check CHECK ((jsonb_typeof(workspaces) = 'array'::text));
+CREATE TRIGGER record_changes AFTER UPDATE ON bulkhead.tenants FOR EACH ROW WHEN ((bulkhead.record_of(old.*) IS DISTINCT FROM bulkhead.record_of(new.*))) EXECUTE FUNCTION bulkhead.raise_record_version();
 alter table bulkhead.tenants enable row level security;
 alter table bulkhead.tenants force row level security;
-create policy sweep_lists on bulkhead.tenants as permissive for select to bulkhead_sweep using (((NULLIF(current_setting('bulkhead.environment'::text, true), ''::text) = environment) OR (NULLIF(current_setting('bulkhead.environment'::text, true), ''::text) = '*'::text)));
-create policy tenant_scope on bulkhead.tenants as permissive for all to public using (((tenant_id = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND (environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+create policy sweep_lists on bulkhead.tenants as permissive for select to bulkhead_sweep using (((NULLIF(current_setting('bulkhead.environment'::text, true), ''::text) = (environment)::text) OR (NULLIF(current_setting('bulkhead.environment'::text, true), ''::text) = '*'::text)));
+create policy tenant_scope on bulkhead.tenants as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.tenants to bulkhead_app;
 grant select on bulkhead.tenants to bulkhead_sweep;
 
@@ -606,10 +588,6 @@ begin
     values (p_tenant, p_environment, e ->> 'runId', t.fence_epoch, 'accepted', n, n);
   insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
     values (p_tenant, p_environment, e ->> 'runId', 'input', p_input, n);
-  if e -> 'target' ->> 'system' is not null then
-    insert into resources (tenant_id, environment, system, record_id, known_at)
-      values (p_tenant, p_environment, e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', n) on conflict do nothing;
-  end if;
   t := ledger_append(t, n, e ->> 'runId', json_build_object('kind', 'accepted', 'at', iso(n), 'run', e ->> 'runId',
     'agent', e ->> 'agentId', 'agentVersion', e ->> 'agentVersion', 'workspace', e ->> 'workspaceId',
     'inputDigest', e ->> 'inputDigest', 'epoch', t.fence_epoch, 'policyVersion', t.policy_version), p_body);
@@ -636,7 +614,7 @@ $function$
 alter function bulkhead.accepted_not_started(text,bigint,integer) owner to bulkhead_sweep;
 grant execute on function bulkhead.accepted_not_started(text,bigint,integer) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.admit_call(p_tenant text, p_environment text, p_run text, p_path text, p_digest text, p_action text, p_class text, p_system text, p_token uuid, p_temporal_run text, p_host text, p_policy_version bigint, p_rules text[], p_denial json, p_denial_kind text, p_denial_origin text, p_denial_rule text, p_lease_ms integer, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_body text)
+CREATE OR REPLACE FUNCTION bulkhead.admit_call(p_tenant text, p_environment text, p_run text, p_path text, p_digest text, p_action text, p_class text, p_system text, p_token uuid, p_temporal_run text, p_host text, p_policy_version bigint, p_record_version bigint, p_facts_version integer, p_rules text[], p_denial json, p_denial_kind text, p_denial_origin text, p_denial_rule text, p_lease_ms integer, p_key_valid_ms bigint, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_capability text, p_body text)
  RETURNS bulkhead.admission
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -655,6 +633,7 @@ declare
   day_used bigint;
   rewound boolean;
   known boolean;
+  moved boolean;
   takes_slot boolean := true;
   supersedes boolean := false;
   denied boolean := false;
@@ -678,6 +657,8 @@ begin
   -- The key.
   select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
   known := found;
+  select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  moved := t.record_version <> p_record_version or coalesce(r.facts_version, 0) <> p_facts_version;
   <<decision>>
   begin
     if known then
@@ -685,6 +666,8 @@ begin
         a.answer := case when c.admitted_as = 'admitted' then 'admitted' else 'recover' end;
         a.lookup_only := c.admitted_as = 'recover_lookup';
         a.epoch := c.epoch; a.attempt := c.attempts;
+        select e.lease_id into a.lease_id from leases e where e.tenant_id = p_tenant and e.environment = p_environment
+          and e.lease_id = p_token and e.capability = p_capability and e.revoked_at is null;
         return a;
       end if;
       if c.state = 'claimed' and n < c.lease_until then
@@ -702,9 +685,15 @@ begin
         return a;
       end if;
       if c.state = 'claimed' and c.class in ('write', 'high_risk_write') then
+        if moved then
+          a.answer := 'stale'; a.policy_version := t.policy_version;
+          return a;
+        end if;
         -- It may have been sent: whoever takes over recovers first, and only looks where it could not be let in anew.
         a.answer := 'recover'; a.epoch := t.fence_epoch; a.attempt := c.attempts + 1;
-        a.lookup_only := rewound or t.mode <> 'normal' or t.policy_version <> p_policy_version or p_denial is not null;
+        a.lookup_only := rewound or t.mode <> 'normal' or t.policy_version <> p_policy_version or p_denial is not null
+          or r.epoch < t.fence_epoch or c.attempts >= max_attempts
+          or n > c.first_claimed_at + coalesce(p_key_valid_ms, 0) * interval '1 millisecond';
         exit decision;
       end if;
       -- A call without effect, one surely not sent, or a read that was reworded: a new attempt through every gate.
@@ -723,7 +712,12 @@ begin
       x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
       exit decision;
     end if;
-    if t.policy_version <> p_policy_version then
+    -- What a fence stopped stays stopped after a release: the run was accepted before it.
+    if r.epoch < t.fence_epoch then
+      x := row('killed', 'control', 'run_fenced', 'an operator has stopped what this run was accepted under', null, null, null, null);
+      exit decision;
+    end if;
+    if t.policy_version <> p_policy_version or moved then
       a.answer := 'stale'; a.policy_version := t.policy_version;
       return a;
     end if;
@@ -732,7 +726,6 @@ begin
       denied := true;
       exit decision;
     end if;
-    select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     if r.state = 'closed' then
       x := row(case r.stop_reason when 'killed' then 'killed' else 'denied' end, 'control', 'run_closed', 'this run is closed', null, null, null, null);
       exit decision;
@@ -802,6 +795,16 @@ begin
     return a;
   end if;
 
+  if p_capability is not null then
+    -- Lent with the claim, under the lock that every fence takes: no lease without a record, none beyond a fence. A token that
+    -- was replaced meanwhile and comes back through every gate has its row already.
+    insert into leases as e (tenant_id, environment, lease_id, capability, run_id, path, epoch, created_at, expires_at)
+      values (p_tenant, p_environment, p_token, p_capability, p_run, p_path, t.fence_epoch, n, n + p_lease_ms * interval '1 millisecond')
+      on conflict (tenant_id, environment, lease_id) do update set capability = excluded.capability, epoch = excluded.epoch,
+        created_at = excluded.created_at, expires_at = excluded.expires_at, revoked_at = null;
+    a.lease_id := p_token;
+  end if;
+
   if a.answer = 'recover' then
     update calls set token = p_token, admitted_as = case when a.lookup_only then 'recover_lookup' else 'recover' end,
         epoch = t.fence_epoch, policy_version = t.policy_version, host_id = p_host, attempts = a.attempt,
@@ -820,9 +823,9 @@ begin
       on conflict do nothing;
   end if;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
-      policy_version, host_id, attempts, lease_until, tool_day, tool_calls, steps, micro_usd)
+      policy_version, host_id, attempts, first_claimed_at, lease_until, tool_day, tool_calls, steps, micro_usd)
     values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
-      t.policy_version, p_host, a.attempt, n + p_lease_ms * interval '1 millisecond', t.tool_day, p_tool_calls, p_steps, p_micro_usd)
+      t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', t.tool_day, p_tool_calls, p_steps, p_micro_usd)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
       policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts,
@@ -843,8 +846,8 @@ begin
   return a;
 end $function$
 ;
-alter function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,text[],json,text,text,text,integer,bigint,integer,integer,bigint,text) owner to bulkhead_owner;
-grant execute on function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,text[],json,text,text,text,integer,bigint,integer,integer,bigint,text) to bulkhead_app;
+alter function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text[],json,text,text,text,integer,bigint,bigint,integer,integer,bigint,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text[],json,text,text,text,integer,bigint,bigint,integer,integer,bigint,text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.agent_definition(p_environment text, p_agent text, p_version text)
  RETURNS jsonb
@@ -921,11 +924,10 @@ grant execute on function bulkhead.bind_environment(text) to bulkhead_sweep;
 CREATE OR REPLACE FUNCTION bulkhead.bind_scope(p_tenant text, p_environment text)
  RETURNS void
  LANGUAGE plpgsql
- SET search_path TO 'pg_catalog'
 AS $function$
 declare
-  v_tenant text := nullif(current_setting('bulkhead.tenant_id', true), '');
-  v_environment text := nullif(current_setting('bulkhead.environment', true), '');
+  v_tenant text := nullif(pg_catalog.current_setting('bulkhead.tenant_id', true), '');
+  v_environment text := nullif(pg_catalog.current_setting('bulkhead.environment', true), '');
 begin
   if p_tenant is null or p_tenant !~ '^[a-z0-9][a-z0-9-]{0,39}$'
      or p_environment is null or p_environment !~ '^[a-z0-9][a-z0-9-]{1,15}$' then
@@ -935,8 +937,8 @@ begin
     if v_tenant is not null or (v_environment is not null and v_environment <> p_environment) then
       raise exception 'the context is of another tenant or environment' using errcode = 'BH001';
     end if;
-    perform set_config('bulkhead.tenant_id', p_tenant, true);
-    perform set_config('bulkhead.environment', p_environment, true);
+    perform pg_catalog.set_config('bulkhead.tenant_id', p_tenant, true);
+    perform pg_catalog.set_config('bulkhead.environment', p_environment, true);
   end if;
 end $function$
 ;
@@ -946,23 +948,34 @@ grant execute on function bulkhead.bind_scope(text,text) to bulkhead_operator;
 grant execute on function bulkhead.bind_scope(text,text) to bulkhead_search;
 grant execute on function bulkhead.bind_scope(text,text) to bulkhead_sweep;
 
-CREATE OR REPLACE FUNCTION bulkhead.call_facts(p_tenant text, p_environment text, p_run text)
- RETURNS TABLE(policy_version bigint, facts json, record jsonb)
+CREATE OR REPLACE FUNCTION bulkhead.call_context(p_tenant text, p_environment text, p_run text, p_systems text[], p_ids text[], p_capability text)
+ RETURNS TABLE(policy_version bigint, record_version bigint, facts_version integer, facts json, record jsonb, known json, credential_version integer, ciphertext bytea, wrapped_key bytea, key_id text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
 begin
   perform bind_scope(p_tenant, p_environment);
-  return query select t.policy_version,
+  return query select l.policy_version, l.record_version, coalesce(r.facts_version, 0),
       (select coalesce(json_object_agg(f.name, f.value), '{}') from run_facts f
         where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run),
-      tenant_record(p_tenant, p_environment)
-    from ledgers t where t.tenant_id = p_tenant and t.environment = p_environment;
+      record_of(t),
+      (select coalesce(json_agg(json_build_object('system', o.system, 'id', o.record_id, 'account', o.account)), '[]')
+        from unnest(p_systems, p_ids) as asked (system, id) join resources o
+          on o.tenant_id = p_tenant and o.environment = p_environment and o.system = asked.system and o.record_id = asked.id),
+      c.version, c.ciphertext, k.wrapped_key, k.key_id
+    from ledgers l
+    join tenants t on t.tenant_id = p_tenant and t.environment = p_environment
+    left join runs r on r.tenant_id = p_tenant and r.environment = p_environment and r.run_id = p_run
+    left join lateral (select n.version, n.ciphertext, n.revoked_at from credentials n
+      where n.tenant_id = p_tenant and n.environment = p_environment and n.capability = p_capability
+      order by n.version desc limit 1) c on c.revoked_at is null
+    left join tenant_keys k on k.tenant_id = p_tenant and k.environment = p_environment and c.version is not null
+    where l.tenant_id = p_tenant and l.environment = p_environment;
 end $function$
 ;
-alter function bulkhead.call_facts(text,text,text) owner to bulkhead_owner;
-grant execute on function bulkhead.call_facts(text,text,text) to bulkhead_app;
+alter function bulkhead.call_context(text,text,text,text[],text[],text) owner to bulkhead_owner;
+grant execute on function bulkhead.call_context(text,text,text,text[],text[],text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.calls_due(p_environment text, p_limit integer)
  RETURNS TABLE(tenant_id text, run_id text, path text, token uuid)
@@ -1049,7 +1062,7 @@ CREATE OR REPLACE FUNCTION bulkhead.control_state(p_tenant text, p_environment t
 AS $function$
 begin
   perform bind_scope(p_tenant, p_environment);
-  return query select t.mode, t.fence_epoch, iso(f.fenced_at), iso(f.contained_at), iso(f.drained_at), f.reason, f.actor
+  return query select t.mode::text, t.fence_epoch, iso(f.fenced_at), iso(f.contained_at), iso(f.drained_at), f.reason, f.actor
     from ledgers t join fencings f using (tenant_id, environment)
     where t.tenant_id = p_tenant and t.environment = p_environment;
 end $function$
@@ -1106,6 +1119,9 @@ begin
     s.stop_reason := r.stop_reason;
   elsif t.mode <> 'normal' then
     x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
+    s.stop_reason := 'killed';
+  elsif r.epoch < t.fence_epoch then
+    x := row('killed', 'control', 'run_fenced', 'an operator has stopped what this run was accepted under', null, null, null, null);
     s.stop_reason := 'killed';
   elsif t.rewound_seq > 0 then
     x := row('failed', 'platform', 'ledger_rewound',
@@ -1233,22 +1249,6 @@ end $function$
 alter function bulkhead.kill_tenant(text,text,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.kill_tenant(text,text,text,text,text) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.known_records(p_tenant text, p_environment text, p_systems text[], p_ids text[])
- RETURNS TABLE(system text, id text, account text)
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'bulkhead', 'pg_temp'
-AS $function$
-begin
-  perform bind_scope(p_tenant, p_environment);
-  return query select r.system, r.record_id, r.account from resources r
-    where r.tenant_id = p_tenant and r.environment = p_environment
-      and (r.system, r.record_id) in (select * from unnest(p_systems, p_ids));
-end $function$
-;
-alter function bulkhead.known_records(text,text,text[],text[]) owner to bulkhead_owner;
-grant execute on function bulkhead.known_records(text,text,text[],text[]) to bulkhead_app;
-
 CREATE OR REPLACE FUNCTION bulkhead.leave_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_stop_reason text, p_output_ref text)
  RETURNS text
  LANGUAGE plpgsql
@@ -1272,7 +1272,7 @@ begin
     return r.stop_reason;
   end if;
   -- Calls that the fence cut off answer in many ways; why the run ended is the operator's act.
-  if t.mode = 'killed' and reason not in ('completed', 'cancelled') then
+  if r.epoch < t.fence_epoch and reason not in ('completed', 'cancelled') then
     reason := 'killed';
   end if;
   update runs set state = 'closed', stop_reason = reason, output_ref = p_output_ref, closed_at = n, touched_at = n
@@ -1310,10 +1310,12 @@ CREATE OR REPLACE FUNCTION bulkhead.ledger_charge(t bulkhead.ledgers, p_now time
  LANGUAGE plpgsql
 AS $function$
 begin
-  t := bulkhead.ledger_true_up(t, p_day, p_tool_calls);
-  update bulkhead.runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
-      touched_at = p_now
-    where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
+  if (p_tool_calls, p_steps, p_micro_usd) <> (0, 0, 0) then
+    t := bulkhead.ledger_true_up(t, p_day, p_tool_calls);
+    update bulkhead.runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls,
+        spent_micro_usd = spent_micro_usd + p_micro_usd, touched_at = p_now
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
+  end if;
   return t;
 end $function$
 ;
@@ -1344,14 +1346,23 @@ begin
       values (t.tenant_id, t.environment, p_run, p_path, p_payload, p_now)
       on conflict on constraint payloads_pk do update set payload = excluded.payload, stored_at = excluded.stored_at;
   end if;
-  insert into bulkhead.run_facts (tenant_id, environment, run_id, name, value, path)
-    select t.tenant_id, t.environment, p_run, fact.key, fact.value, p_path from json_each(p_facts) fact
-    on conflict on constraint run_facts_pk do update set value = excluded.value, path = excluded.path;
-  insert into bulkhead.resources (tenant_id, environment, system, record_id, account, known_at)
-    select distinct on (record.system, record.id) t.tenant_id, t.environment, record.system, record.id, record.account, p_now
-      from json_to_recordset(p_records) as record (system text, id text, account text)
-      order by record.system, record.id, record.account nulls last
-    on conflict on constraint resources_pk do update set account = coalesce(excluded.account, resources.account);
+  if p_facts::text <> '{}' then
+    insert into bulkhead.run_facts (tenant_id, environment, run_id, name, value, path)
+      select t.tenant_id, t.environment, p_run, fact.key, fact.value, p_path from json_each(p_facts) fact
+      on conflict on constraint run_facts_pk do update set value = excluded.value, path = excluded.path;
+    update bulkhead.runs set facts_version = facts_version + 1
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
+  end if;
+  if p_records::text <> '[]' then
+    -- What is known already is left alone: most calls touch the same few records.
+    insert into bulkhead.resources (tenant_id, environment, system, record_id, account, known_at)
+      select distinct on (record.system, record.id) t.tenant_id, t.environment, record.system, record.id, record.account, p_now
+        from json_to_recordset(p_records) as record (system text, id text, account text)
+        where not exists (select from bulkhead.resources r where r.tenant_id = t.tenant_id and r.environment = t.environment
+          and r.system = record.system and r.record_id = record.id and (record.account is null or r.account = record.account))
+        order by record.system, record.id, record.account nulls last
+      on conflict on constraint resources_pk do update set account = coalesce(excluded.account, resources.account);
+  end if;
 end $function$
 ;
 alter function bulkhead.ledger_keep(bulkhead.ledgers,timestamp with time zone,text,text,json,json,json) owner to bulkhead_owner;
@@ -1626,7 +1637,7 @@ CREATE OR REPLACE FUNCTION bulkhead.placements(p_environment text)
 AS $function$
 begin
   perform bind_environment(p_environment);
-  return query select t.tenant_id, t.lane, t.worker_ceiling from tenants t where t.environment = p_environment order by 1;
+  return query select t.tenant_id::text, t.lane, t.worker_ceiling from tenants t where t.environment = p_environment order by 1;
 end $function$
 ;
 alter function bulkhead.placements(text) owner to bulkhead_sweep;
@@ -1666,8 +1677,6 @@ CREATE OR REPLACE FUNCTION bulkhead.protect(p_table regclass)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog'
 AS $function$
-declare
-  v_name text := (select relname from pg_class where oid = p_table);
 begin
   if not exists (
     select from pg_index i
@@ -1678,8 +1687,13 @@ begin
   ) then
     raise exception 'the key of % does not lead with tenant_id, environment', p_table;
   end if;
-  execute format('alter table %s add constraint %I check (tenant_id ~ ''^[a-z0-9][a-z0-9-]{0,39}$'')', p_table, v_name || '_tenant_id_form');
-  execute format('alter table %s add constraint %I check (environment ~ ''^[a-z0-9][a-z0-9-]{1,15}$'')', p_table, v_name || '_environment_form');
+  if (select relkind from pg_class where oid = p_table) = 'r' then
+    execute format('alter table %s alter tenant_id type bulkhead.tenant_name, alter environment type bulkhead.environment_name', p_table);
+  else
+    -- The columns that a table is partitioned by keep their type.
+    execute format('alter table %s add constraint tenant_id_form check (tenant_id ~ ''^[a-z0-9][a-z0-9-]{0,39}$''),
+      add constraint environment_form check (environment ~ ''^[a-z0-9][a-z0-9-]{1,15}$'')', p_table);
+  end if;
   execute format('alter table %s enable row level security, force row level security', p_table);
   execute format(
     'create policy tenant_scope on %s using (tenant_id = nullif(current_setting(''bulkhead.tenant_id'', true), '''')
@@ -1838,6 +1852,18 @@ end $function$
 alter function bulkhead.put_tenant(text,text,text,text,jsonb,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.put_tenant(text,text,text,text,jsonb,text,text) to bulkhead_operator;
 
+CREATE OR REPLACE FUNCTION bulkhead.raise_record_version()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  update bulkhead.ledgers set record_version = record_version + 1
+    where tenant_id = coalesce(new.tenant_id, old.tenant_id) and environment = coalesce(new.environment, old.environment);
+  return null;
+end $function$
+;
+alter function bulkhead.raise_record_version() owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.reap_call(p_tenant text, p_environment text, p_run text, p_path text, p_token uuid)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1882,24 +1908,18 @@ end $function$
 alter function bulkhead.reap_call(text,text,text,text,uuid) owner to bulkhead_owner;
 grant execute on function bulkhead.reap_call(text,text,text,text,uuid) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.record_lease(p_tenant text, p_environment text, p_lease uuid, p_capability text, p_run text, p_path text, p_epoch bigint, p_expires_at timestamp with time zone)
- RETURNS void
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'bulkhead', 'pg_temp'
+CREATE OR REPLACE FUNCTION bulkhead.record_of(t bulkhead.tenants)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
 AS $function$
-begin
-  perform bind_scope(p_tenant, p_environment);
-  if exists (select from ledgers l where l.tenant_id = p_tenant and l.environment = p_environment and l.fence_epoch > p_epoch) then
-    raise exception 'the tenant was fenced after this call was admitted' using errcode = 'BH003';
-  end if;
-  perform set_config('synchronous_commit', 'off', true);
-  insert into leases (tenant_id, environment, lease_id, capability, run_id, path, epoch, expires_at)
-  values (p_tenant, p_environment, p_lease, p_capability, p_run, p_path, p_epoch, p_expires_at);
-end $function$
+  select jsonb_build_object('tenantId', t.tenant_id, 'environment', t.environment, 'policyProfile', t.policy_profile,
+    'quotaClass', t.quota_class, 'lane', t.lane, 'workerCeiling', t.worker_ceiling, 'limits', t.limits, 'perRun', t.per_run,
+    'workspaces', t.workspaces, 'connections', t.connections, 'scope', t.scope, 'models', t.models)
+$function$
 ;
-alter function bulkhead.record_lease(text,text,uuid,text,text,text,bigint,timestamp with time zone) owner to bulkhead_owner;
-grant execute on function bulkhead.record_lease(text,text,uuid,text,text,text,bigint,timestamp with time zone) to bulkhead_app;
+alter function bulkhead.record_of(bulkhead.tenants) owner to bulkhead_owner;
+grant execute on function bulkhead.record_of(bulkhead.tenants) to bulkhead_sweep;
 
 CREATE OR REPLACE FUNCTION bulkhead.refusal_json(x bulkhead.refused, p_policy_version bigint)
  RETURNS json
@@ -1971,25 +1991,6 @@ end $function$
 ;
 alter function bulkhead.revoke_leases(text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.revoke_leases(text,text) to bulkhead_app;
-
-CREATE OR REPLACE FUNCTION bulkhead.sealed_credential(p_tenant text, p_environment text, p_capability text)
- RETURNS TABLE(capability text, version integer, ciphertext bytea, wrapped_key bytea, key_id text)
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'bulkhead', 'pg_temp'
-AS $function$
-begin
-  perform bind_scope(p_tenant, p_environment);
-  return query
-    select c.capability, c.version, c.ciphertext, k.wrapped_key, k.key_id
-      from credentials c join tenant_keys k using (tenant_id, environment)
-     where c.tenant_id = p_tenant and c.environment = p_environment and c.capability = p_capability and c.revoked_at is null
-       and not exists (select from credentials n where n.tenant_id = p_tenant and n.environment = p_environment
-                          and n.capability = p_capability and n.version > c.version);
-end $function$
-;
-alter function bulkhead.sealed_credential(text,text,text) owner to bulkhead_owner;
-grant execute on function bulkhead.sealed_credential(text,text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.search_knowledge(p_tenant text, p_environment text, p_query text, p_limit integer)
  RETURNS TABLE(document_id text, title text, body text, score real)
@@ -2162,13 +2163,7 @@ declare
   v_record jsonb;
 begin
   perform bind_scope(p_tenant, p_environment);
-  select jsonb_build_object(
-           'tenantId', t.tenant_id, 'environment', t.environment, 'policyProfile', t.policy_profile,
-           'quotaClass', t.quota_class, 'lane', t.lane, 'workerCeiling', t.worker_ceiling, 'limits', t.limits,
-           'perRun', t.per_run, 'workspaces', t.workspaces, 'connections', t.connections, 'scope', t.scope,
-           'models', t.models)
-    into v_record
-    from tenants t where t.tenant_id = p_tenant and t.environment = p_environment;
+  select record_of(t) into v_record from tenants t where t.tenant_id = p_tenant and t.environment = p_environment;
   return v_record;
 end $function$
 ;
@@ -2185,12 +2180,7 @@ declare
   v_environment text := coalesce(current_setting('bulkhead.environment', true), '');
 begin
   perform set_config('bulkhead.environment', '*', true);
-  return query select jsonb_build_object(
-           'tenantId', t.tenant_id, 'environment', t.environment, 'policyProfile', t.policy_profile,
-           'quotaClass', t.quota_class, 'lane', t.lane, 'workerCeiling', t.worker_ceiling, 'limits', t.limits,
-           'perRun', t.per_run, 'workspaces', t.workspaces, 'connections', t.connections, 'scope', t.scope,
-           'models', t.models)
-    from tenants t order by t.tenant_id, t.environment;
+  return query select record_of(t) from tenants t order by t.tenant_id, t.environment;
   perform set_config('bulkhead.environment', v_environment, true);
 end $function$
 ;
@@ -2207,7 +2197,7 @@ declare
   v_environment text := coalesce(current_setting('bulkhead.environment', true), '');
 begin
   perform set_config('bulkhead.environment', '*', true);
-  return query select t.tenant_id, t.environment from tenants t
+  return query select t.tenant_id::text, t.environment::text from tenants t
    where t.quota_class = p_quota_class or t.policy_profile = p_profile order by 1, 2;
   perform set_config('bulkhead.environment', v_environment, true);
 end $function$

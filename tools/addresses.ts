@@ -27,7 +27,7 @@ export function guardedLookup(privateGranted: boolean) {
       const [first] = addresses;
       if (refused || !first) {
         callback(
-          new HttpForbidden(`${hostname} resolves to an address that is not public; nothing was sent`),
+          new HttpForbidden('the destination resolves to an address that is not public; nothing was sent'),
           [],
         );
       } else if (options.all) callback(null, addresses);

@@ -1,4 +1,4 @@
-import { Agent, request, type Dispatcher } from 'undici';
+import { Agent, DecoratorHandler, request, type Dispatcher } from 'undici';
 import type { HttpAnswer } from '../contracts/action';
 import { HttpForbidden, HttpNotSent, HttpRefused, HttpUnavailable } from '../contracts/http-errors';
 import type { GrantedHttp, HttpGrant, OpenHttp } from '../contracts/http-port';
@@ -63,13 +63,28 @@ function openHttp(grant: HttpGrant, dispatcher: Agent): GrantedHttp {
   let applied = 0;
   const { baseUrl } = grant;
   if (!baseUrl) return CLOSED;
-  const host = baseUrl.host;
+  // A host out of arguments is the model's own words, which no message repeats.
+  const host = grant.privateGranted ? baseUrl.host : 'the destination';
+  let change: string | undefined;
 
   const urlOf = (path: string): URL => {
-    // Dot segments, encoded separators and backslashes would leave the connection's own path.
-    if (/(^|\/)(\.|%2e){1,2}(\/|\?|$)|\\|%2f|%5c|%00/i.test(path))
+    // Dot segments, encoded separators and backslashes would leave the connection's own path; so would what the URL
+    // parser drops in silence, which is why the parsed path is held against the base once more.
+    if (/(^|\/)(\.|%2e){1,2}(\/|\?|$)|[\\#]|%2f|%5c|%00/i.test(path) || /\p{Cc}/u.test(path))
       throw new HttpForbidden(`a path to ${host} is not plain; nothing was sent`);
-    return sameOrigin(new URL(path.replace(/^\/+/, ''), withSlash(baseUrl)));
+    const base = withSlash(baseUrl);
+    const url = sameOrigin(new URL(path.replace(/^\/+/, ''), base));
+    if (!url.pathname.startsWith(base.pathname))
+      throw new HttpForbidden(`a path would leave that of ${host}; nothing was sent`);
+    return url;
+  };
+  /** One action makes one change: a second one under the same key would be taken for its repetition, and be lost. */
+  const oneChange = (method: string, url: URL): void => {
+    if (grant.readOnly) throw new HttpForbidden('a look-up or read-back changes nothing; nothing was sent');
+    const asked = `${method} ${url.pathname}`;
+    if (change !== undefined && change !== asked)
+      throw new HttpForbidden('an action makes one change: make two actions of it; the second was not sent');
+    change = asked;
   };
   const sameOrigin = (url: URL): URL => {
     if (url.origin !== baseUrl.origin || url.username || url.password) {
@@ -94,13 +109,17 @@ function openHttp(grant: HttpGrant, dispatcher: Agent): GrantedHttp {
     const authorization = grant.authorization?.();
     grant.beforeSend();
     const changes = method !== 'GET';
+    if (changes) oneChange(method, url);
     if (changes) applied += 1;
     const takeBack = (): void => {
       if (changes) applied -= 1;
     };
+    const atWrite = new AtWrite(grant.beforeSend);
     try {
       const response = await request(url, {
-        dispatcher,
+        dispatcher: dispatcher.compose(
+          (dispatch) => (options, handler) => dispatch(options, atWrite.before(handler)),
+        ),
         method,
         headers: {
           ...headers,
@@ -117,10 +136,13 @@ function openHttp(grant: HttpGrant, dispatcher: Agent): GrantedHttp {
         headers: flat(response.headers),
         text: await bounded(response.body, host),
       };
-      // 3xx and 4xx say that nothing was applied; a redirect is never followed.
-      if (answer.status >= 300 && answer.status < 500) takeBack();
+      if (APPLIED_NOTHING(answer.status)) takeBack();
       return answer;
     } catch (error) {
+      if (error === atWrite.refusal) {
+        takeBack();
+        throw error;
+      }
       if (error instanceof HttpForbidden || neverLeft(error)) {
         takeBack();
         throw error instanceof HttpForbidden
@@ -184,16 +206,46 @@ const CLOSED: GrantedHttp = {
   fetch: nowhere,
 };
 
+/**
+ * A 4xx says that nothing was applied, but for a time-out (408), and too early (425). A redirect, never followed, often
+ * says that it was (303 after a POST).
+ */
+const APPLIED_NOTHING = (status: number): boolean =>
+  status >= 400 && status < 500 && status !== 408 && status !== 425;
+
+/** Asks once more when a request has its connection and is about to be written. */
+class AtWrite {
+  /** What it threw, if it did: then no byte was written. */
+  refusal: unknown;
+  constructor(private readonly beforeSend: () => void) {}
+
+  before(handler: Dispatcher.DispatchHandler): Dispatcher.DispatchHandler {
+    const check = (): void => {
+      try {
+        this.beforeSend();
+      } catch (error) {
+        this.refusal = error;
+        throw error;
+      }
+    };
+    const checked: Dispatcher.DispatchHandler = new DecoratorHandler(handler);
+    const start = checked.onRequestStart?.bind(checked);
+    // undici calls this right before it writes the request (client-h1, writeH1); what it throws ends it unwritten.
+    checked.onRequestStart = (controller, context) => {
+      check();
+      start?.(controller, context);
+    };
+    return checked;
+  }
+}
+
 /** Errors of a connection that was never made: no byte of the request can have left. */
 function neverLeft(error: unknown): boolean {
-  return [
-    'ECONNREFUSED',
-    'ENOTFOUND',
-    'EAI_AGAIN',
-    'EHOSTUNREACH',
-    'ENETUNREACH',
-    'UND_ERR_CONNECT_TIMEOUT',
-  ].includes(codeOf(error));
+  const code = codeOf(error);
+  if (['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_CONNECT_TIMEOUT'].includes(code)) return true;
+  // These come from a broken connection too.
+  const connecting = error instanceof Error && 'syscall' in error && error.syscall === 'connect';
+  return connecting && ['EHOSTUNREACH', 'ENETUNREACH'].includes(code);
 }
 
 function codeOf(error: unknown): string {

@@ -19,4 +19,5 @@ export { defineAction } from '../tools/define-action';
 export { defineAgent } from '../tools/define-agent';
 export { defineApp, type App } from '../tools/app';
 export type { Action, ActionContext, ActionSpec } from '../contracts/action';
+export { HttpForbidden, HttpNotSent, HttpRefused, HttpUnavailable } from '../contracts/http-errors';
 export type { Agent } from '../contracts/agent';

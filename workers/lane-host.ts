@@ -79,6 +79,23 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
     await lane.worker.stop();
     logger.info({ tenantId }, 'lane closed');
   };
+  const moving = new Map<TenantId, Promise<void>>();
+  /** Brings one lane to its placement; a lane that closes slowly, or does not open, holds up no other tenant's. */
+  const move = (tenantId: TenantId, placement: Placement | undefined): void => {
+    const lane = lanes.get(tenantId);
+    if (moving.has(tenantId) || lane?.ceiling === placement?.workerCeiling) return;
+    const work = async (): Promise<void> => {
+      // One process may serve a queue only once: the old worker has ended before the new one begins.
+      if (lane) await closeLane(tenantId, lane);
+      if (placement) await openLane(placement);
+    };
+    const moved = work()
+      .catch((error: unknown) =>
+        logger.error({ tenantId, error: String(error) }, 'a lane could not be moved'),
+      )
+      .finally(() => moving.delete(tenantId));
+    moving.set(tenantId, moved);
+  };
   const follow = async (): Promise<void> => {
     const placements = await storage.platform.placements();
     const mine = new Map(
@@ -86,13 +103,7 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
         .filter((placement) => serves(options, placement))
         .map((placement) => [placement.tenantId, placement]),
     );
-    const outdated = [...lanes].filter(
-      ([tenantId, { ceiling }]) => mine.get(tenantId)?.workerCeiling !== ceiling,
-    );
-    await Promise.all(outdated.map(([tenantId, lane]) => closeLane(tenantId, lane)));
-    for (const placement of mine.values()) {
-      if (!lanes.has(placement.tenantId)) await openLane(placement);
-    }
+    for (const tenantId of new Set([...lanes.keys(), ...mine.keys()])) move(tenantId, mine.get(tenantId));
   };
   const following = repeat(timing.placementPollMs, stopping.signal, follow, (error) =>
     logger.warn({ error: String(error) }, 'placements could not be read; lanes stay as they are'),
@@ -113,6 +124,7 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
     async stop() {
       stopping.abort();
       await Promise.all([following, beating]);
+      await Promise.all(moving.values());
       await Promise.all([runs?.stop(), ...[...lanes].map(([tenantId, lane]) => closeLane(tenantId, lane))]);
       await fence.stop();
       parts.broker.close();

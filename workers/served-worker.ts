@@ -16,10 +16,14 @@ export interface ServedWorker extends Running {
  */
 export async function serve(
   parts: WorkerParts,
-  lane: ServedLane,
+  serves: Omit<ServedLane, 'namespace'>,
   options: Omit<WorkerOptions, 'connection' | 'namespace' | 'interceptors'>,
 ): Promise<ServedWorker> {
-  const inbound = createEnvelopeInterceptor({ verifier: parts.verifier, zones: ZONES, lane });
+  const inbound = createEnvelopeInterceptor({
+    verifier: parts.verifier,
+    zones: ZONES,
+    lane: { ...serves, namespace: parts.namespace },
+  });
   const worker = await Worker.create({
     connection: parts.connection,
     namespace: parts.namespace,

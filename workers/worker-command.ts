@@ -4,6 +4,7 @@ import { Client, Connection } from '@temporalio/client';
 import { NativeConnection } from '@temporalio/worker';
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import { EXIT } from '../client/cli/exit';
 import { TenantId } from '../contracts/ids';
 import { createEnvelopeVerifier } from '../secrets/envelope-verifier';
 import { createBroker } from '../secrets/broker';
@@ -16,6 +17,8 @@ import { startLaneHost } from './lane-host';
 import { createLogger, installTemporalLogging } from './logging';
 import type { Running, WorkerParts } from './parts';
 import { workflowBundle } from './workflow-bundle';
+
+const END_AFTER_FAILURE_MS = 3_000;
 
 interface WorkerOptions {
   readonly role: 'control' | 'host';
@@ -62,6 +65,14 @@ async function runWorker({ role, tenant }: WorkerOptions): Promise<void> {
         : await startLaneHost(parts, { bundle, ...(only ? { only } : {}) });
     process.stdout.write(`${JSON.stringify({ ready: true, role, hostId: parts.hostId })}\n`);
     logger.info({ signal: await stopped }, 'stopping');
+  } catch (error) {
+    logger.error(
+      { error: error instanceof Error ? error.message : String(error) },
+      'this worker could not start',
+    );
+    // What came up beside the part that failed would keep the process alive, and whoever restarts it waiting.
+    setTimeout(() => process.exit(EXIT.failed), END_AFTER_FAILURE_MS).unref();
+    throw error;
   } finally {
     await running?.stop();
     await close();

@@ -80,8 +80,9 @@ async function throughWaits<T>(
     const wait = Math.min(retryAfterMs, bounds.maxWaitMs - waited);
     if (wait <= 0) return answer;
     view.waitsFor(answer.refusal);
+    const since = Date.now();
     await condition(() => view.wakeUps > seen, wait);
-    waited += wait;
+    waited += Date.now() - since;
     view.goesOn();
   }
 }

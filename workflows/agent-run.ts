@@ -54,6 +54,8 @@ export async function agentRun(input: AgentRunInput): Promise<AgentRunResult> {
     halted ??= reason;
     body.cancel();
   };
+  // A function, for the compiler does not see that handlers change it between two awaits.
+  const notHalted = (): boolean => halted === undefined;
   setHandler(killRun, () => halt('killed'));
   setHandler(cancelRun, () => halt('cancelled'));
   setHandler(wakeRun, () => view.wake());
@@ -67,11 +69,12 @@ export async function agentRun(input: AgentRunInput): Promise<AgentRunResult> {
       return 'stopReason' in entered ? { ...entered, outputRef: null } : await work(view, entered, envelope);
     }),
   );
-  if (reason === 'continue' && halted === undefined) {
-    await condition(allHandlersFinished);
-    // A kill that came while waiting is not lost: the flag is read again, and nothing is awaited after it.
-    if (halted === undefined)
-      await continueAsNew<typeof agentRun>({ signed: input.signed, carry: view.carry() });
+  if (reason === 'continue' && notHalted()) {
+    const root = CancellationScope.current();
+    await CancellationScope.nonCancellable(() => condition(allHandlersFinished));
+    // A kill or cancel that came while waiting is not lost: it is read again, and nothing is awaited after that.
+    if (root.consideredCancelled) halt('cancelled');
+    if (notHalted()) await continueAsNew<typeof agentRun>({ signed: input.signed, carry: view.carry() });
   }
   const wanted = halted ?? (reason === 'continue' ? 'failed' : reason);
   const { stopReason } = await CancellationScope.nonCancellable(() =>

@@ -80,16 +80,21 @@ export async function tenantControl(): Promise<void> {
   setHandler(releaseUpdate, update('release'), { validator: validator('release') });
   setHandler(controlState, () => ({ ...(state ?? UNKNOWN), waiting: inbox.length, malformed }));
 
-  let emptying: { scope: CancellationScope; done: boolean } | undefined;
+  let emptying: { fenceEpoch: number; scope: CancellationScope; done: boolean } | undefined;
   const show = (next: ControlState): ControlState => {
     state = next;
     setCurrentDetails(inWords(next));
     return next;
   };
-  /** Waits for calls, then for runs, beside new commands; a newer command ends it. */
-  const empty = (fenceEpoch: number): void => {
+  /**
+   * Waits for calls, then for runs, beside new commands. A kill repeated under the same fence changes nothing about it, and
+   * a release lets it finish: runs of before the fence stay killed, those accepted after it are spared by their epoch.
+   */
+  const empty = ({ mode, fenceEpoch, drainedAt }: ControlState): void => {
+    if (mode !== 'killed' || drainedAt !== null) return;
+    if (emptying?.fenceEpoch === fenceEpoch && !emptying.done) return;
     emptying?.scope.cancel();
-    const mine = { scope: new CancellationScope(), done: false };
+    const mine = { fenceEpoch, scope: new CancellationScope(), done: false };
     emptying = mine;
     void mine.scope
       .run(async () => {
@@ -108,8 +113,7 @@ export async function tenantControl(): Promise<void> {
   const idle = (): boolean => emptying === undefined || emptying.done;
   const full = (): boolean => workflowInfo().continueAsNewSuggested || messages > MESSAGES_PER_RUN;
 
-  show(await control('read what is in force').loadControl());
-  if (state?.mode === 'killed' && state.drainedAt === null) empty(state.fenceEpoch);
+  empty(show(await control('read what is in force').loadControl()));
 
   for (;;) {
     await condition(() => inbox.length > 0 || (full() && idle()));
@@ -118,8 +122,7 @@ export async function tenantControl(): Promise<void> {
       const applied = show(
         await control(summary(taken)).applyControl({ commands: taken.map(({ command }) => command) }),
       );
-      if (applied.mode === 'killed') empty(applied.fenceEpoch);
-      else emptying?.scope.cancel();
+      empty(applied);
       for (const { answer } of taken) answer?.(applied);
     }
     if (full() && idle() && inbox.length === 0) {

@@ -4,14 +4,30 @@
 create function bulkhead.now() returns timestamptz language sql volatile as 'select pg_catalog.clock_timestamp()';
 comment on function bulkhead.now() is 'The only clock of the ledger. Tests replace it as superuser; no role of production can.';
 
+-- Domains: see 0001. What is left as a check concerns several columns, or is a counter.
+create domain bulkhead.tenant_mode as text constraint ledgers_mode_known check (value in ('normal', 'killed'));
+create domain bulkhead.run_state as text constraint runs_state_known check (value in ('accepted', 'queued', 'running', 'throttled',
+  'approval_required', 'review_required', 'provider_degraded', 'frozen', 'compensating', 'closed'));
+create domain bulkhead.stop_reason as text constraint runs_stop_reason_known check (value in ('completed', 'failed', 'budget_exceeded',
+  'policy_denied', 'approval_denied', 'approval_expired', 'review_abandoned', 'killed', 'cancelled', 'scope_ambiguous',
+  'provider_degraded', 'credential_unavailable', 'idempotency_conflict', 'outcome_unknown', 'model_misbehaved',
+  'terminated', 'timed_out'));
+create domain bulkhead.call_class as text constraint calls_class_known check (value in ('read', 'model', 'write', 'high_risk_write'));
+create domain bulkhead.call_state as text constraint calls_state_known check (value in ('claimed', 'succeeded', 'failed', 'open', 'unknown'));
+-- How an attempt was let in.
+create domain bulkhead.admitted_as as text
+  constraint calls_admitted_as_known check (value in ('admitted', 'recover', 'recover_lookup'));
+
 -- Narrow and rewritten by every admission: integers, no foreign keys, room on the page for hot updates.
 create table bulkhead.ledgers (
   tenant_id text not null,
   environment text not null,
-  mode text not null default 'normal' constraint ledgers_mode_known check (mode in ('normal', 'killed')),
+  mode bulkhead.tenant_mode not null default 'normal',
   fence_epoch bigint not null default 0,
   control_version bigint not null default 0,
   policy_version bigint not null default 0,
+  -- Raised by whatever changes the tenant's record or credentials: what was decided before that is stale.
+  record_version bigint not null default 0,
   inflight integer not null default 0 constraint ledgers_inflight_counted check (inflight >= 0),
   -- UTC day number since 1970 of the open window, and its use.
   tool_day integer not null,
@@ -84,14 +100,12 @@ create table bulkhead.runs (
   run_id text not null,
   -- Fence epoch at acceptance: what a later kill has to drain.
   epoch bigint not null,
-  state text not null constraint runs_state_known check (state in ('accepted', 'queued', 'running', 'throttled',
-    'approval_required', 'review_required', 'provider_degraded', 'frozen', 'compensating', 'closed')),
-  stop_reason text constraint runs_stop_reason_known check (stop_reason in ('completed', 'failed', 'budget_exceeded',
-    'policy_denied', 'approval_denied', 'approval_expired', 'review_abandoned', 'killed', 'cancelled', 'scope_ambiguous',
-    'provider_degraded', 'credential_unavailable', 'idempotency_conflict', 'outcome_unknown', 'model_misbehaved',
-    'terminated', 'timed_out')),
+  state bulkhead.run_state not null,
+  stop_reason bulkhead.stop_reason,
   temporal_run_id text,
   generation integer not null default 0,
+  -- Raised by each settlement that sets facts.
+  facts_version integer not null default 0,
   accepted_at timestamptz not null,
   entered_at timestamptz,
   closed_at timestamptz,
@@ -136,16 +150,18 @@ create table bulkhead.calls (
   path text not null constraint calls_path_named check (path <> ''),
   digest text not null,
   action text not null,
-  class text not null constraint calls_class_known check (class in ('read', 'model', 'write', 'high_risk_write')),
+  class bulkhead.call_class not null,
   system text,
-  state text not null constraint calls_state_known check (state in ('claimed', 'succeeded', 'failed', 'open', 'unknown')),
+  state bulkhead.call_state not null,
   token uuid not null,
   -- How the current attempt was let in, for the attempt that did not hear it.
-  admitted_as text not null constraint calls_admitted_as_known check (admitted_as in ('admitted', 'recover', 'recover_lookup')),
+  admitted_as bulkhead.admitted_as not null,
   epoch bigint not null,
   policy_version bigint not null,
   host_id text not null,
   attempts integer not null default 1,
+  -- A system outside honours a key for so long after it was first used.
+  first_claimed_at timestamptz not null,
   lease_until timestamptz not null,
   -- Reserved by the current attempt, in which day, and what of it was charged in the end.
   tool_day integer not null,
@@ -236,6 +252,20 @@ create table bulkhead.hosts (
   seen_at timestamptz not null,
   constraint hosts_pk primary key (environment, host_id)
 );
+
+-- By triggers, so that no path to these tables can forget it. Whoever changes them locks the tenant first, its ledger second.
+create function bulkhead.raise_record_version() returns trigger language plpgsql as $$
+begin
+  update bulkhead.ledgers set record_version = record_version + 1
+    where tenant_id = coalesce(new.tenant_id, old.tenant_id) and environment = coalesce(new.environment, old.environment);
+  return null;
+end $$;
+create trigger record_changes after update on bulkhead.tenants
+  for each row when (bulkhead.record_of(old) is distinct from bulkhead.record_of(new)) execute function bulkhead.raise_record_version();
+create trigger credential_changes after insert or update or delete on bulkhead.credentials
+  for each row execute function bulkhead.raise_record_version();
+create trigger key_changes after insert or update or delete on bulkhead.tenant_keys
+  for each row execute function bulkhead.raise_record_version();
 
 do $$
 declare

@@ -20,12 +20,16 @@ $$;
 -- Refusals are returned, never raised: a raised one could not be journaled.
 create function bulkhead.admit_call(
   p_tenant text, p_environment text, p_run text, p_path text, p_digest text, p_action text, p_class text, p_system text,
-  p_token uuid, p_temporal_run text, p_host text, p_policy_version bigint, p_rules text[],
+  p_token uuid, p_temporal_run text, p_host text,
+  -- What it was decided by: versions of the policy, of the tenant's record and credentials, of the run's facts.
+  p_policy_version bigint, p_record_version bigint, p_facts_version integer, p_rules text[],
   -- The refusal that policy, schema or scope decided, and its parts; null where they allow.
   p_denial json, p_denial_kind text, p_denial_origin text, p_denial_rule text,
-  p_lease_ms integer, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint,
-  -- The credential that the attempt is to be lent, as it was read before; null for none.
-  p_capability text, p_credential_version integer, p_body text
+  p_lease_ms integer,
+  -- How long the system outside honours a key; null where it honours none.
+  p_key_valid_ms bigint, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint,
+  -- Of the credential that the attempt is to be lent; null for none.
+  p_capability text, p_body text
 ) returns bulkhead.admission language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   max_attempts constant integer := 8;
@@ -40,7 +44,7 @@ declare
   day_used bigint;
   rewound boolean;
   known boolean;
-  credential_moved boolean;
+  moved boolean;
   takes_slot boolean := true;
   supersedes boolean := false;
   denied boolean := false;
@@ -64,10 +68,8 @@ begin
   -- The key.
   select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
   known := found;
-  credential_moved := p_capability is not null and p_credential_version is distinct from
-    (select case when v.revoked_at is null then v.version end from credentials v
-      where v.tenant_id = p_tenant and v.environment = p_environment and v.capability = p_capability
-      order by v.version desc limit 1);
+  select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  moved := t.record_version <> p_record_version or coalesce(r.facts_version, 0) <> p_facts_version;
   <<decision>>
   begin
     if known then
@@ -94,13 +96,15 @@ begin
         return a;
       end if;
       if c.state = 'claimed' and c.class in ('write', 'high_risk_write') then
-        if credential_moved then
+        if moved then
           a.answer := 'stale'; a.policy_version := t.policy_version;
           return a;
         end if;
         -- It may have been sent: whoever takes over recovers first, and only looks where it could not be let in anew.
         a.answer := 'recover'; a.epoch := t.fence_epoch; a.attempt := c.attempts + 1;
-        a.lookup_only := rewound or t.mode <> 'normal' or t.policy_version <> p_policy_version or p_denial is not null;
+        a.lookup_only := rewound or t.mode <> 'normal' or t.policy_version <> p_policy_version or p_denial is not null
+          or r.epoch < t.fence_epoch or c.attempts >= max_attempts
+          or n > c.first_claimed_at + coalesce(p_key_valid_ms, 0) * interval '1 millisecond';
         exit decision;
       end if;
       -- A call without effect, one surely not sent, or a read that was reworded: a new attempt through every gate.
@@ -119,7 +123,12 @@ begin
       x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
       exit decision;
     end if;
-    if t.policy_version <> p_policy_version or credential_moved then
+    -- What a fence stopped stays stopped after a release: the run was accepted before it.
+    if r.epoch < t.fence_epoch then
+      x := row('killed', 'control', 'run_fenced', 'an operator has stopped what this run was accepted under', null, null, null, null);
+      exit decision;
+    end if;
+    if t.policy_version <> p_policy_version or moved then
       a.answer := 'stale'; a.policy_version := t.policy_version;
       return a;
     end if;
@@ -128,7 +137,6 @@ begin
       denied := true;
       exit decision;
     end if;
-    select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     if r.state = 'closed' then
       x := row(case r.stop_reason when 'killed' then 'killed' else 'denied' end, 'control', 'run_closed', 'this run is closed', null, null, null, null);
       exit decision;
@@ -226,9 +234,9 @@ begin
       on conflict do nothing;
   end if;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
-      policy_version, host_id, attempts, lease_until, tool_day, tool_calls, steps, micro_usd)
+      policy_version, host_id, attempts, first_claimed_at, lease_until, tool_day, tool_calls, steps, micro_usd)
     values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
-      t.policy_version, p_host, a.attempt, n + p_lease_ms * interval '1 millisecond', t.tool_day, p_tool_calls, p_steps, p_micro_usd)
+      t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', t.tool_day, p_tool_calls, p_steps, p_micro_usd)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
       policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts,

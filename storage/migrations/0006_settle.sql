@@ -4,10 +4,12 @@ create type bulkhead.settlement as (answer text, seq bigint);
 create function bulkhead.ledger_charge(t bulkhead.ledgers, p_now timestamptz, p_run text, p_day integer, p_tool_calls integer, p_steps integer,
   p_micro_usd bigint) returns bulkhead.ledgers language plpgsql as $$
 begin
-  t := bulkhead.ledger_true_up(t, p_day, p_tool_calls);
-  update bulkhead.runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
-      touched_at = p_now
-    where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
+  if (p_tool_calls, p_steps, p_micro_usd) <> (0, 0, 0) then
+    t := bulkhead.ledger_true_up(t, p_day, p_tool_calls);
+    update bulkhead.runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls,
+        spent_micro_usd = spent_micro_usd + p_micro_usd, touched_at = p_now
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
+  end if;
   return t;
 end $$;
 
@@ -20,14 +22,23 @@ begin
       values (t.tenant_id, t.environment, p_run, p_path, p_payload, p_now)
       on conflict on constraint payloads_pk do update set payload = excluded.payload, stored_at = excluded.stored_at;
   end if;
-  insert into bulkhead.run_facts (tenant_id, environment, run_id, name, value, path)
-    select t.tenant_id, t.environment, p_run, fact.key, fact.value, p_path from json_each(p_facts) fact
-    on conflict on constraint run_facts_pk do update set value = excluded.value, path = excluded.path;
-  insert into bulkhead.resources (tenant_id, environment, system, record_id, account, known_at)
-    select distinct on (record.system, record.id) t.tenant_id, t.environment, record.system, record.id, record.account, p_now
-      from json_to_recordset(p_records) as record (system text, id text, account text)
-      order by record.system, record.id, record.account nulls last
-    on conflict on constraint resources_pk do update set account = coalesce(excluded.account, resources.account);
+  if p_facts::text <> '{}' then
+    insert into bulkhead.run_facts (tenant_id, environment, run_id, name, value, path)
+      select t.tenant_id, t.environment, p_run, fact.key, fact.value, p_path from json_each(p_facts) fact
+      on conflict on constraint run_facts_pk do update set value = excluded.value, path = excluded.path;
+    update bulkhead.runs set facts_version = facts_version + 1
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
+  end if;
+  if p_records::text <> '[]' then
+    -- What is known already is left alone: most calls touch the same few records.
+    insert into bulkhead.resources (tenant_id, environment, system, record_id, account, known_at)
+      select distinct on (record.system, record.id) t.tenant_id, t.environment, record.system, record.id, record.account, p_now
+        from json_to_recordset(p_records) as record (system text, id text, account text)
+        where not exists (select from bulkhead.resources r where r.tenant_id = t.tenant_id and r.environment = t.environment
+          and r.system = record.system and r.record_id = record.id and (record.account is null or r.account = record.account))
+        order by record.system, record.id, record.account nulls last
+      on conflict on constraint resources_pk do update set account = coalesce(excluded.account, resources.account);
+  end if;
 end $$;
 
 -- Records how an attempt ended, and its true cost. Never asks a fence, never refuses: what happened, happened.

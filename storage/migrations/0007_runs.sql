@@ -60,10 +60,6 @@ begin
     values (p_tenant, p_environment, e ->> 'runId', t.fence_epoch, 'accepted', n, n);
   insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
     values (p_tenant, p_environment, e ->> 'runId', 'input', p_input, n);
-  if e -> 'target' ->> 'system' is not null then
-    insert into resources (tenant_id, environment, system, record_id, known_at)
-      values (p_tenant, p_environment, e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', n) on conflict do nothing;
-  end if;
   t := ledger_append(t, n, e ->> 'runId', json_build_object('kind', 'accepted', 'at', iso(n), 'run', e ->> 'runId',
     'agent', e ->> 'agentId', 'agentVersion', e ->> 'agentVersion', 'workspace', e ->> 'workspaceId',
     'inputDigest', e ->> 'inputDigest', 'epoch', t.fence_epoch, 'policyVersion', t.policy_version), p_body);
@@ -95,6 +91,9 @@ begin
     s.stop_reason := r.stop_reason;
   elsif t.mode <> 'normal' then
     x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
+    s.stop_reason := 'killed';
+  elsif r.epoch < t.fence_epoch then
+    x := row('killed', 'control', 'run_fenced', 'an operator has stopped what this run was accepted under', null, null, null, null);
     s.stop_reason := 'killed';
   elsif t.rewound_seq > 0 then
     x := row('failed', 'platform', 'ledger_rewound',
@@ -147,7 +146,7 @@ begin
     return r.stop_reason;
   end if;
   -- Calls that the fence cut off answer in many ways; why the run ended is the operator's act.
-  if t.mode = 'killed' and reason not in ('completed', 'cancelled') then
+  if r.epoch < t.fence_epoch and reason not in ('completed', 'cancelled') then
     reason := 'killed';
   end if;
   update runs set state = 'closed', stop_reason = reason, output_ref = p_output_ref, closed_at = n, touched_at = n
@@ -180,21 +179,22 @@ end $$;
 -- now, which of the records that it names are known to be the tenant's, and the credential that it needs, sealed: the newest
 -- version or none, for a revoked one never falls back to the one before it.
 create function bulkhead.call_context(p_tenant text, p_environment text, p_run text, p_systems text[], p_ids text[], p_capability text)
-returns table (policy_version bigint, facts json, record jsonb, known json,
+returns table (policy_version bigint, record_version bigint, facts_version integer, facts json, record jsonb, known json,
   credential_version integer, ciphertext bytea, wrapped_key bytea, key_id text)
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 begin
   perform bind_scope(p_tenant, p_environment);
-  return query select l.policy_version,
+  return query select l.policy_version, l.record_version, coalesce(r.facts_version, 0),
       (select coalesce(json_object_agg(f.name, f.value), '{}') from run_facts f
         where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run),
       record_of(t),
-      (select coalesce(json_agg(json_build_object('system', r.system, 'id', r.record_id, 'account', r.account)), '[]')
-        from unnest(p_systems, p_ids) as asked (system, id) join resources r
-          on r.tenant_id = p_tenant and r.environment = p_environment and r.system = asked.system and r.record_id = asked.id),
+      (select coalesce(json_agg(json_build_object('system', o.system, 'id', o.record_id, 'account', o.account)), '[]')
+        from unnest(p_systems, p_ids) as asked (system, id) join resources o
+          on o.tenant_id = p_tenant and o.environment = p_environment and o.system = asked.system and o.record_id = asked.id),
       c.version, c.ciphertext, k.wrapped_key, k.key_id
     from ledgers l
     join tenants t on t.tenant_id = p_tenant and t.environment = p_environment
+    left join runs r on r.tenant_id = p_tenant and r.environment = p_environment and r.run_id = p_run
     left join lateral (select n.version, n.ciphertext, n.revoked_at from credentials n
       where n.tenant_id = p_tenant and n.environment = p_environment and n.capability = p_capability
       order by n.version desc limit 1) c on c.revoked_at is null

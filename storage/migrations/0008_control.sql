@@ -6,7 +6,7 @@ returns table (mode text, fence_epoch bigint, fenced_at text, contained_at text,
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 begin
   perform bind_scope(p_tenant, p_environment);
-  return query select t.mode, t.fence_epoch, iso(f.fenced_at), iso(f.contained_at), iso(f.drained_at), f.reason, f.actor
+  return query select t.mode::text, t.fence_epoch, iso(f.fenced_at), iso(f.contained_at), iso(f.drained_at), f.reason, f.actor
     from ledgers t join fencings f using (tenant_id, environment)
     where t.tenant_id = p_tenant and t.environment = p_environment;
 end $$;

@@ -255,15 +255,18 @@ test('P7 T6 a settlement keeps facts, payload and records in the same transactio
       ],
     }),
   );
-  expect(await tenant.store.callFacts(runId)).toMatchObject({
-    policyVersion: 1,
+  expect(await tenant.context(runId)).toMatchObject({
+    versions: { policyVersion: 1, recordVersion: 0, factsVersion: 1 },
     facts: { compliance: 'passed', sum: 3 },
     record: { tenantId: tenant.tenantId, lane: 'own' },
   });
   expect(await tenant.store.payload(runId, '2.1')).toEqual(payload);
   const asked = ['c-1', 'c-2', 'c-\0'].map((id) => ({ system: 'crm', id }));
-  expect(await tenant.store.knownRecords(asked)).toEqual([{ system: 'crm', id: 'c-1', account: 'acme-1' }]);
-  expect(await tenant.store.knownRecords([{ system: 'helpdesk', id: 'ticket-1' }])).toHaveLength(1);
+  expect((await tenant.context(runId, asked)).known).toEqual([
+    { system: 'crm', id: 'c-1', account: 'acme-1' },
+  ]);
+  // The target is the caller's word: whose it is only a result can show.
+  expect((await tenant.context(runId, [{ system: 'helpdesk', id: 'ticket-1' }])).known).toEqual([]);
 });
 
 test('T3 a call that was not sent keeps no payload and sets no fact', async () => {
@@ -276,7 +279,7 @@ test('T3 a call that was not sent keeps no payload and sets no fact', async () =
     tenant.settlement(attempt, { result: 'open', payload, facts: { compliance: 'passed' } }),
   );
   expect(await tenant.store.payload(runId, '2.1')).toBeUndefined();
-  expect((await tenant.store.callFacts(runId))?.facts).toEqual({});
+  expect((await tenant.context(runId)).facts).toEqual({});
 });
 
 test('T2 a token that is no uuid, a class unknown to the ledger and a negative reservation are errors', async () => {

@@ -49,7 +49,7 @@ test('O1 from the fence on nothing is admitted, accepted or entered, and other t
   expect(await other.store.control()).toMatchObject({ mode: 'normal', fenceEpoch: 0 });
 });
 
-test('O1 a kill again changes nothing; release opens the tenant in the new epoch', async () => {
+test('O1 a kill again changes nothing; release opens the tenant in the new epoch, to runs accepted after it', async () => {
   const tenant = await world.tenant();
   const runId = await tenant.run();
   const before = await tenant.row();
@@ -64,6 +64,18 @@ test('O1 a kill again changes nothing; release opens the tenant in the new epoch
     fenceEpoch: 1,
   });
   expect(await tenant.store.admit(tenant.admission(runId, '1.1'))).toMatchObject({
+    answer: 'refused',
+    refusal: { kind: 'killed', rule: 'run_fenced' },
+  });
+  expect(
+    await tenant.store.leaveRun({
+      runId,
+      temporalRunId: `${runId}/1`,
+      stopReason: 'failed',
+      outputRef: null,
+    }),
+  ).toEqual({ stopReason: 'killed' });
+  expect(await tenant.store.admit(tenant.admission(await tenant.run(), '1.1'))).toMatchObject({
     answer: 'admitted',
     epoch: 1,
   });

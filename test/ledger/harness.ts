@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { Pool } from 'pg';
+import type { RecordRef } from '../../contracts/action';
 import { digestOf } from '../../contracts/digest';
 import { Envelope, SignedEnvelope } from '../../contracts/envelope';
 import { Environment, RunId, TenantId, type Digest } from '../../contracts/ids';
-import type { AdmitRequest, JournalEntry, SettleRequest } from '../../contracts/ledger';
+import type { AdmitRequest, DecidedBy, JournalEntry, SettleRequest } from '../../contracts/ledger';
 import type { Refusal } from '../../contracts/refusal';
 import { mintScope } from '../../contracts/scope-mint';
+import { callContextOf } from '../../storage/call-context';
 import { controlOf } from '../../storage/control';
 import { verifyJournal, type JournalVerdict } from '../../storage/journal-verify';
 import { ledgerOf } from '../../storage/ledger';
@@ -108,7 +110,13 @@ export class LedgerTenant {
   ) {
     const scope = mintScope(tenantId, ENVIRONMENT, 'envelope');
     const session = tenantSession(world.pool, scope);
-    this.store = { ...ledgerOf(session), ...runsOf(session), ...payloadsOf(session), ...controlOf(session) };
+    this.store = {
+      ...ledgerOf(session),
+      ...runsOf(session),
+      ...payloadsOf(session),
+      ...callContextOf(session),
+      ...controlOf(session),
+    };
   }
 
   /** Accepts and enters a run; its Temporal run is `<run>/1`. */
@@ -144,11 +152,13 @@ export class LedgerTenant {
       token: randomUUID(),
       temporalRunId: `${runId}/1`,
       hostId: 'host-1',
-      policyVersion: 1,
+      decidedBy: decidedBy(1),
       verdict: { effect: 'allow', rules: ['update-ticket'] },
       leaseMs: LEASE_MS,
+      keyValidMs: 86_400_000,
       seenSeq: 0,
       reserve: { toolCalls: 1, steps: 1, microUsd: 0 },
+      capability: null,
       ...change,
     };
   }
@@ -168,6 +178,13 @@ export class LedgerTenant {
       records: [],
       ...change,
     };
+  }
+
+  /** What a call of the run would be judged by. */
+  async context(runId: RunId, records: readonly RecordRef[] = [], capability: string | null = null) {
+    const context = await this.store.callContext({ runId, records, capability });
+    if (!context) throw new Error(`no ledger of ${this.tenantId}`);
+    return context;
   }
 
   async publish(version: number): Promise<void> {
@@ -249,6 +266,13 @@ export interface LedgerRow {
   rewound_seq: number;
   journal_head: string;
 }
+
+/** By this policy, a record never changed and no facts. */
+export const decidedBy = (policyVersion: number): DecidedBy => ({
+  policyVersion,
+  recordVersion: 0,
+  factsVersion: 0,
+});
 
 export const digest = (of: unknown): Digest => digestOf(of);
 

@@ -1,4 +1,4 @@
-import { LedgerWorld, refusal, WIDE } from './harness';
+import { decidedBy, LedgerWorld, refusal, WIDE } from './harness';
 
 let world: LedgerWorld;
 const NOON = new Date('2025-03-10T12:00:00.000Z');
@@ -127,8 +127,30 @@ test('P10 a decision of another policy version is stale, even one that denies', 
   });
   const denied = { verdict: { effect: 'deny', refusal: refusal() } } as const;
   expect(await tenant.store.admit(tenant.admission(runId, '1.1', denied))).toMatchObject({ answer: 'stale' });
-  const current = tenant.admission(runId, '1.1', { ...denied, policyVersion: 7 });
+  const current = tenant.admission(runId, '1.1', { ...denied, decidedBy: decidedBy(7) });
   expect(await tenant.store.admit(current)).toMatchObject({ answer: 'refused', refusal: refusal() });
+});
+
+test('P7 P10 a decision from facts that a settlement has changed since is stale, a denial and a take-over too', async () => {
+  const tenant = await world.tenant();
+  const runId = await tenant.run();
+  const setsFact = tenant.admission(runId, '1.1', { callClass: 'read' });
+  const lost = tenant.admission(runId, '1.2', { leaseMs: 0 });
+  await tenant.store.admit(setsFact);
+  await tenant.store.admit(lost);
+  const other = tenant.admission(await tenant.run(), '1.1');
+  await tenant.store.settle(tenant.settlement(setsFact, { facts: { compliance: 'failed' } }));
+  const denied = { verdict: { effect: 'deny', refusal: refusal() } } as const;
+  const stale = { answer: 'stale', policyVersion: 1 };
+  expect(await tenant.store.admit(tenant.admission(runId, '1.3'))).toMatchObject(stale);
+  expect(await tenant.store.admit(tenant.admission(runId, '1.3', denied))).toMatchObject(stale);
+  expect(await tenant.store.admit(tenant.admission(runId, '1.2'))).toMatchObject(stale);
+  // Facts are a run's own: no other run's decision is stale by them.
+  expect(await tenant.store.admit(other)).toMatchObject({ answer: 'admitted' });
+  const decidedBy = (await tenant.context(runId)).versions;
+  expect(await tenant.store.admit(tenant.admission(runId, '1.3', { decidedBy }))).toMatchObject({
+    answer: 'admitted',
+  });
 });
 
 test('Q4 a refusal claims nothing, and the first gate that refuses is the answer', async () => {
@@ -142,14 +164,14 @@ test('Q4 a refusal claims nothing, and the first gate that refuses is the answer
   expect(await ask()).toBe('calls_in_flight');
   expect(await ask({ temporalRunId: 'reset' })).toBe('run_not_entered');
   expect(await ask({ temporalRunId: 'reset', ...deny })).toBe('no-mail');
-  expect(await ask({ policyVersion: 9, ...deny })).toBe('stale');
+  expect(await ask({ decidedBy: decidedBy(9), ...deny })).toBe('stale');
   await tenant.setLimits({ callsInFlight: 1, toolCallsPerDay: 0, perRunSteps: 0 });
   expect(await ask()).toBe('tool_calls_per_day');
   await tenant.setLimits({ callsInFlight: 1, toolCallsPerDay: 1, perRunSteps: 0 });
   expect(await ask()).toBe('per_run_steps');
   await tenant.store.kill({ reason: 'test', actor: 'op' });
-  expect(await ask({ policyVersion: 9, ...deny })).toBe('tenant_killed');
-  expect(await ask({ policyVersion: 9, ...deny, seenSeq: 1e9 })).toBe('ledger_rewound');
+  expect(await ask({ decidedBy: decidedBy(9), ...deny })).toBe('tenant_killed');
+  expect(await ask({ decidedBy: decidedBy(9), ...deny, seenSeq: 1e9 })).toBe('ledger_rewound');
   expect(await tenant.row()).toMatchObject({ inflight: 0, tool_day_used: 0 });
   expect(await tenant.claimed()).toBe(0);
 });

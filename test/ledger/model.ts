@@ -46,6 +46,7 @@ interface Attempt extends Cost {
   true: boolean;
 }
 interface Call {
+  firstClaimedAt: number;
   digest: string;
   class: ModelClass;
   state: 'claimed' | Result;
@@ -82,6 +83,7 @@ export class LedgerModel {
   readonly days = new Map<number, number>();
   readonly runs = new Map<string, Run>();
   readonly refusals = new Map<string, number>();
+  readonly #acceptedUnder = new Map<string, number>();
   readonly #calls = new Map<string, Call>();
   readonly #attempts = new Map<string, Attempt>();
   readonly #floods = new Map<string, number>();
@@ -121,7 +123,13 @@ export class LedgerModel {
       }
       if (call.state === 'claimed' && isWrite(call.class)) {
         const barred =
-          rewound || this.mode === 'killed' || this.policyVersion !== ask.policyVersion || ask.denied;
+          rewound ||
+          this.mode === 'killed' ||
+          this.policyVersion !== ask.policyVersion ||
+          ask.denied ||
+          this.#fenced(ask.run) ||
+          call.attempts >= 8 ||
+          n > call.firstClaimedAt + DAY;
         const said: Said = {
           answer: 'recover',
           lookupOnly: barred,
@@ -148,6 +156,7 @@ export class LedgerModel {
 
     if (rewound) return this.#refuse(ask, true, { kind: 'failed', rule: 'ledger_rewound' });
     if (this.mode === 'killed') return this.#refuse(ask, false, { kind: 'killed', rule: 'tenant_killed' });
+    if (this.#fenced(ask.run)) return this.#refuse(ask, false, { kind: 'killed', rule: 'run_fenced' });
     if (this.policyVersion !== ask.policyVersion)
       return { answer: 'stale', policyVersion: this.policyVersion };
     if (ask.denied) return this.#refuse(ask, false, { kind: 'denied', rule: 'no-mail' });
@@ -178,6 +187,7 @@ export class LedgerModel {
 
     const said: Said = { answer: 'admitted', attempt, epoch: this.epoch };
     this.#calls.set(key, {
+      firstClaimedAt: call?.firstClaimedAt ?? n,
       digest: ask.digest,
       class: ask.class,
       state: 'claimed',
@@ -264,7 +274,14 @@ export class LedgerModel {
       this.#count(this.rewound > 0 ? 'ledger_rewound' : 'tenant_killed', 'run.accept', kind);
       return false;
     }
-    this.runs.set(run, { closed: false, steps: 0, toolCalls: 0, microUsd: 0, refusals: 0 });
+    this.#acceptedUnder.set(run, this.epoch);
+    this.runs.set(run, {
+      closed: false,
+      steps: 0,
+      toolCalls: 0,
+      microUsd: 0,
+      refusals: 0,
+    });
     this.last = this.time;
     return true;
   }
@@ -327,6 +344,10 @@ export class LedgerModel {
     const row = this.#run(run);
     row.toolCalls += cost.toolCalls;
     row.microUsd += cost.microUsd;
+  }
+
+  #fenced(run: string): boolean {
+    return (this.#acceptedUnder.get(run) ?? this.epoch) < this.epoch;
   }
 
   #run(run: string): Run {

@@ -1,6 +1,6 @@
 import type { AdmitRequest, Admission } from '../../contracts/ledger';
 import { RunId } from '../../contracts/ids';
-import { digest, refusal, type LedgerTenant, type LedgerWorld } from './harness';
+import { decidedBy, digest, refusal, type LedgerTenant, type LedgerWorld } from './harness';
 import { LedgerModel, type Ask, type ModelClass, type Result, type Said } from './model';
 import { recount } from './recount';
 
@@ -84,7 +84,7 @@ export class Trial {
           action,
           digest: digest([path, command.reworded]),
           temporalRunId: command.stranger ? 'reset' : `${run}/1`,
-          policyVersion: command.stale ? this.#version - 1 : this.#version,
+          decidedBy: decidedBy(command.stale ? this.#version - 1 : this.#version),
           verdict: command.denied
             ? { effect: 'deny', refusal: refusal() }
             : { effect: 'allow', rules: ['all'] },
@@ -100,7 +100,7 @@ export class Trial {
           class: callClass,
           digest: request.digest,
           token: request.token,
-          policyVersion: request.policyVersion,
+          policyVersion: request.decidedBy.policyVersion,
           denied: command.denied,
           entered: !command.stranger,
           ahead,
@@ -164,7 +164,8 @@ export class Trial {
       case 'release':
         this.model.release();
         await this.tenant.store.release({ reason: 'test', actor: 'op' });
-        return;
+        // What the fence stopped stays stopped, so that work goes on in a new run; the other slot keeps its old one.
+        return this.#start(0);
       case 'publish':
         this.model.publish((this.#version += 1));
         await this.tenant.publish(this.#version);

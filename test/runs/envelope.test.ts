@@ -13,7 +13,11 @@ let outside: Outside;
 let model: TestModel;
 
 beforeAll(async () => {
-  [stack, outside, model] = await Promise.all([createTestStack(), startOutside('acct'), startModel(plays({ call: [['note.write', { recordId: 'r1', text: 'x' }]] }))]);
+  [stack, outside, model] = await Promise.all([
+    createTestStack(),
+    startOutside('acct'),
+    startModel(plays({ call: [['note.write', { recordId: 'r1', text: 'x' }]] })),
+  ]);
   await readyTenant(stack, { name: 'acme', keeper: outside.url, models: model.url });
   await readyTenant(stack, { name: 'globex', keeper: outside.url, models: model.url });
 });
@@ -25,7 +29,11 @@ afterAll(async () => {
 
 /** Starts a run's workflow by hand, as somebody with access to Temporal and none to acceptance would. */
 async function startByHand(workflowId: string, args: unknown[]): Promise<unknown> {
-  const handle = await stack.temporal.workflow.start(WORKFLOW.run, { workflowId, taskQueue: RUNS_QUEUE, args });
+  const handle = await stack.temporal.workflow.start(WORKFLOW.run, {
+    workflowId,
+    taskQueue: RUNS_QUEUE,
+    args,
+  });
   return await handle.result().then(
     () => 'completed',
     (error: unknown) => error,
@@ -64,7 +72,15 @@ test('E2 a forged, altered, missing or copied envelope fails closed before any e
     ['another tenant', globexId, { signed: altered({ tenantId: 'globex' as never }, globexId) }],
     ['another agent', ...withId((id) => ({ signed: altered({ agentId: 'admin' as never }, id) }))],
     ['no proof', ...withId((id) => ({ signed: { envelope: { ...signed.envelope, workflowId: id } } }))],
-    ['a proof of nothing', ...withId((id) => ({ signed: { envelope: { ...signed.envelope, workflowId: id }, proof: { protected: 'e30', signature: 'AA' } } }))],
+    [
+      'a proof of nothing',
+      ...withId((id) => ({
+        signed: {
+          envelope: { ...signed.envelope, workflowId: id },
+          proof: { protected: 'e30', signature: 'AA' },
+        },
+      })),
+    ],
   ];
   function withId(make: (id: string) => unknown): [string, unknown] {
     const id = fresh();
@@ -84,7 +100,10 @@ test('E2 a run without any envelope ends at once, and says how a run is started'
     const error = await startByHand(`tenant/acme/${stack.environment}/run/${randomUUID()}`, args);
     const cause = error instanceof WorkflowFailedError ? error.cause : undefined;
     expect(cause).toBeInstanceOf(ApplicationFailure);
-    expect(cause).toMatchObject({ type: 'EnvelopeInvalid', message: expect.stringContaining('start it through the client') });
+    expect(cause).toMatchObject({
+      type: 'EnvelopeInvalid',
+      message: expect.stringContaining('start it through the client'),
+    });
   }
 });
 
@@ -93,14 +112,21 @@ test('E2 an envelope survives continue-as-new unchanged', async () => {
   try {
     await readyTenant(small, { name: 'acme', keeper: outside.url, models: model.url });
     const before = outside.effects.length;
-    model.script = plays({ call: [['note.write', { recordId: 'r1', text: 'a' }]] }, { call: [['note.write', { recordId: 'r1', text: 'b' }]] });
+    model.script = plays(
+      { call: [['note.write', { recordId: 'r1', text: 'a' }]] },
+      { call: [['note.write', { recordId: 'r1', text: 'b' }]] },
+    );
     const run = await small.run('acme', 'twice');
-    expect(await run.result({ timeoutMs: 30_000 })).toMatchObject({ stopReason: 'completed', usage: { toolCalls: 2 } });
+    expect(await run.result({ timeoutMs: 30_000 })).toMatchObject({
+      stopReason: 'completed',
+      usage: { toolCalls: 2 },
+    });
     const written = outside.effects.slice(before);
     expect(written).toHaveLength(2);
     expect(new Set(written.map(({ key }) => key)).size).toBe(2);
     const executions = [];
-    for await (const execution of small.temporal.workflow.list({ query: `WorkflowId = "${run.workflowId}"` })) executions.push(execution.status.name);
+    for await (const execution of small.temporal.workflow.list({ query: `WorkflowId = "${run.workflowId}"` }))
+      executions.push(execution.status.name);
     expect(executions.sort()).toEqual(['COMPLETED', 'CONTINUED_AS_NEW', 'CONTINUED_AS_NEW']);
   } finally {
     await small.close();
@@ -112,9 +138,17 @@ test('E3 a worker of one tenant refuses every other tenant’s task', async () =
   const before = outside.effects.length;
   // Task queues have no access control: anybody may schedule on acme's lane what is globex's.
   const error = await stack.temporal.workflow
-    .start('strayCall', { workflowId: signed.envelope.workflowId, taskQueue: 'stray', args: [{ signed }], workflowIdReusePolicy: 'ALLOW_DUPLICATE' })
+    .start('strayCall', {
+      workflowId: signed.envelope.workflowId,
+      taskQueue: 'stray',
+      args: [{ signed }],
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+    })
     .then(async (handle) => await runStray(handle));
-  expect(error).toMatchObject({ type: 'WrongLane', message: expect.stringContaining('serves tenant acme alone') });
+  expect(error).toMatchObject({
+    type: 'WrongLane',
+    message: expect.stringContaining('serves tenant acme alone'),
+  });
   expect(outside.effects.length).toBe(before);
 });
 
@@ -130,7 +164,10 @@ async function runStray(handle: { result(): Promise<unknown> }): Promise<unknown
   return await worker.runUntil(
     handle.result().then(
       () => undefined,
-      (error: unknown) => (error instanceof WorkflowFailedError && error.cause instanceof ActivityFailure ? error.cause.cause : error),
+      (error: unknown) =>
+        error instanceof WorkflowFailedError && error.cause instanceof ActivityFailure
+          ? error.cause.cause
+          : error,
     ),
   );
 }

@@ -3,7 +3,7 @@ import { textOfHistory } from '../support/history';
 import { plays, startModel, type Move, type TestModel } from '../support/model';
 import { startOutside, type Outside } from '../support/outside';
 import { createTestStack, type TestStack } from '../support/stack';
-import { policyYaml, readyTenant, tenantYaml } from '../support/tenants';
+import { policyYaml, readyTenant } from '../support/tenants';
 import type { RunResult } from '../../client/run';
 
 let stack: TestStack;
@@ -40,7 +40,10 @@ const call = (...calls: [string, unknown][]): Move => ({ call: calls });
 test('T1 unknown action, extra field, wrong type: a clear error to the model, nothing done, and the run goes on', async () => {
   const { result, refusals, effects } = await play('acme', [
     call(['vault.open', {}]),
-    call(['note.write', { recordId: 'r1', text: 'x', tenantId: 'globex' }], ['payment.send', { recordId: 'r1', amountCents: 'ten' }]),
+    call(
+      ['note.write', { recordId: 'r1', text: 'x', tenantId: 'globex' }],
+      ['payment.send', { recordId: 'r1', amountCents: 'ten' }],
+    ),
     call(['note.write', '{"recordId":"r1",']),
     call(['note.write', { recordId: 'r1', text: 'honest' }]),
   ]);
@@ -54,7 +57,10 @@ test('T1 unknown action, extra field, wrong type: a clear error to the model, no
 test('T1 one honest call among refused ones is done, and the run completes', async () => {
   const { result, refusals, effects } = await play('acme', [
     call(['vault.open', {}]),
-    call(['note.write', { recordId: 'r1', text: 'x', extra: true }], ['note.write', { recordId: 'r1', text: 'honest' }]),
+    call(
+      ['note.write', { recordId: 'r1', text: 'x', extra: true }],
+      ['note.write', { recordId: 'r1', text: 'honest' }],
+    ),
   ]);
   expect(result).toMatchObject({ stopReason: 'completed', usage: { refusals: 2, toolCalls: 1 } });
   expect(refusals.map(({ kind, origin }) => `${kind} ${origin}`)).toEqual(['denied policy', 'denied policy']);
@@ -72,7 +78,10 @@ test('E1 a typed scope field that contradicts the envelope fails the call; one t
 
 test('T6 a record not known to be the tenant’s is refused before the call, and is known once a result has named it', async () => {
   const requests = outside.requests.length;
-  const { result, refusals } = await play('acme', [call(['record.read', { recordId: 'globex-7' }], ['note.write', { recordId: 'globex-7', text: 'x' }]), call(['record.read', { recordId: 'r1' }])]);
+  const { result, refusals } = await play('acme', [
+    call(['record.read', { recordId: 'globex-7' }], ['note.write', { recordId: 'globex-7', text: 'x' }]),
+    call(['record.read', { recordId: 'r1' }]),
+  ]);
   expect(refusals.map(({ rule }) => rule)).toEqual(['scope.record_unknown', 'scope.record_unknown']);
   expect(outside.requests.slice(requests).map(({ path }) => path)).toEqual(['/records/r1']);
   expect(result.stopReason).toBe('completed');
@@ -88,13 +97,24 @@ test('T6 a result of another account is discarded and ends the run as scope_ambi
 });
 
 test('P1 P9 default deny: what no rule allows is refused, with rule and policy version in the journal', async () => {
-  await readyTenant(stack, { name: 'narrow', keeper: outside.url, models: model.url, rules: '  - { id: reading, effect: allow, actions: [record.read] }' });
-  const { run, result, refusals, effects } = await play('narrow', [call(['note.write', { recordId: 'r1', text: 'x' }], ['record.read', { recordId: 'r1' }])]);
+  await readyTenant(stack, {
+    name: 'narrow',
+    keeper: outside.url,
+    models: model.url,
+    rules: '  - { id: reading, effect: allow, actions: [record.read] }',
+  });
+  const { run, result, refusals, effects } = await play('narrow', [
+    call(['note.write', { recordId: 'r1', text: 'x' }], ['record.read', { recordId: 'r1' }]),
+  ]);
   expect(result.stopReason).toBe('completed');
   expect(effects).toEqual([]);
-  expect(refusals).toMatchObject([{ kind: 'denied', origin: 'policy', rule: 'default-deny', policyVersion: expect.any(Number) }]);
-  const allowed = (await stack.journal('narrow')).map(({ facts }) => JSON.parse(facts) as Record<string, unknown>).find(({ action }) => action === 'record.read');
-  expect(allowed).toMatchObject({ rules: ['reading'], policyVersion: expect.any(Number) });
+  expect(refusals).toMatchObject([
+    { kind: 'denied', origin: 'policy', rule: 'default-deny', policyVersion: expect.any(Number) },
+  ]);
+  const allowed = (await stack.journal('narrow'))
+    .map(({ facts }) => JSON.parse(facts) as Record<string, unknown>)
+    .find(({ action }) => action === 'record.read');
+  expect(allowed).toMatchObject({ rules: ['reading', 'secrets[0]'], policyVersion: expect.any(Number) });
   expect(run.runId).toBeTruthy();
 });
 
@@ -103,7 +123,11 @@ test('P7 a forbid that cannot be evaluated forbids, and allows once its fact is 
   - { id: judged-first, effect: forbid, actions: [note.write], unless: context.facts has verdict && context.facts.verdict == "passed" }`;
   await readyTenant(stack, { name: 'judged', keeper: outside.url, models: model.url, rules });
   const write = (text: string) => call(['note.write', { recordId: 'r1', text }]);
-  const { refusals, effects } = await play('judged', [write('too early'), call(['text.judge', { text: 'fine' }]), write('now')]);
+  const { refusals, effects } = await play('judged', [
+    write('too early'),
+    call(['text.judge', { text: 'fine' }]),
+    write('now'),
+  ]);
   expect(refusals).toMatchObject([{ rule: 'judged-first' }]);
   expect(effects.map(({ body }) => (body as { text: string }).text)).toEqual(['now']);
 });
@@ -123,14 +147,15 @@ test('P2 a destination that no rule names, and an address that is private, are n
     ),
   ]);
   expect(outside.requests.length).toBe(requests);
-  expect(refusals.map(({ rule }) => rule)).toEqual(['default-deny', 'default-deny', 'destination']);
+  expect(refusals.map(({ rule }) => rule)).toEqual(['default-deny', 'egress', 'egress', 'default-deny', 'destination']);
 });
 
 test('P10 a policy published while a run works holds for its next call', async () => {
   await readyTenant(stack, { name: 'moving', keeper: outside.url, models: model.url });
   const before = outside.effects.length;
   model.script = async ({ moves }) => {
-    if (moves === 1) await stack.apply(policyYaml('moving', '  - { id: reading, effect: allow, actions: [record.read] }'));
+    if (moves === 1)
+      await stack.apply(policyYaml('moving', '  - { id: reading, effect: allow, actions: [record.read] }'));
     return moves < 2 ? call(['note.write', { recordId: 'r1', text: `${moves}` }]) : { say: 'done' };
   };
   const run = await stack.run('moving', 'go');
@@ -168,24 +193,106 @@ test('Q5 a model that stays down ends the run as provider_degraded', async () =>
 });
 
 test('S2 no secret and no payload is in the history, the journal, or anything that Temporal shows of a run', async () => {
-  const { run } = await play('acme', [call(['record.read', { recordId: 'r1' }], ['note.write', { recordId: 'r1', text: 'canary-in-arguments' }])], 'canary-in-input');
+  const { run } = await play(
+    'acme',
+    [
+      call(
+        ['record.read', { recordId: 'r1' }],
+        ['note.write', { recordId: 'r1', text: 'canary-in-arguments' }],
+      ),
+    ],
+    'canary-in-input',
+  );
   const handle = stack.temporal.workflow.getHandle(run.workflowId);
   const history = textOfHistory(await handle.fetchHistory());
   expect(history).toContain('note.write');
   const shown = inspect(await handle.describe(), { depth: 12 });
   const journal = JSON.stringify(await stack.journal('acme'));
   for (const canary of ['secret-acme', 'canary-in-input', 'canary-in-arguments', 'about r1']) {
-    const forms = [canary, Buffer.from(canary).toString('base64').replace(/=+$/, '').slice(0, -2), encodeURIComponent(canary)];
-    for (const form of forms) expect([form, history.includes(form), shown.includes(form), journal.includes(form)]).toEqual([form, false, false, false]);
+    const forms = [
+      canary,
+      Buffer.from(canary).toString('base64').replace(/=+$/, '').slice(0, -2),
+      encodeURIComponent(canary),
+    ];
+    for (const form of forms)
+      expect([form, history.includes(form), shown.includes(form), journal.includes(form)]).toEqual([
+        form,
+        false,
+        false,
+        false,
+      ]);
   }
 });
 
 test('S1 without the credential, or without the policy’s word for it, nothing is sent', async () => {
   await stack.apply(policyYaml('nokey'));
-  await stack.apply(tenantYaml({ name: 'nokey', keeper: outside.url, models: `${model.url}/v1` }));
-  await stack.credential('nokey', 'models:generate', 'secret-nokey');
-  const { result, effects, refusals } = await play('nokey', [call(['note.write', { recordId: 'r1', text: 'x' }])]);
+  await readyTenant(stack, {
+    name: 'nokey',
+    keeper: outside.url,
+    models: model.url,
+    credentials: ['models:generate'],
+  });
+  const { result, effects, refusals } = await play('nokey', [
+    call(['note.write', { recordId: 'r1', text: 'x' }]),
+  ]);
   expect(effects).toEqual([]);
   expect(result.stopReason).toBe('credential_unavailable');
-  expect(refusals).toEqual([]);
+  expect(refusals).toMatchObject([{ rule: 'credential_unavailable', message: expect.stringContaining('put one') }]);
+});
+
+test('T3 a take-over that is told 409 while the first attempt is still at work asks again, and never at another position', async () => {
+  // The first attempt times out at 3 s; the system applies at 4 s and says "in flight" until then.
+  outside.faults = { applyAfterMs: 4_000 };
+  const { result, effects } = await play('acme', [call(['note.write', { recordId: 'r1', text: 'slow' }])]);
+  expect(result).toMatchObject({ stopReason: 'completed', usage: { toolCalls: 1, refusals: 0 } });
+  expect(effects).toHaveLength(1);
+});
+
+test('T3 what an action leaves running is cut off with the call: nothing is sent after it', async () => {
+  const { result, effects } = await play('acme', [call(['stray.write', { recordId: 'r1' }])]);
+  expect(result.stopReason).toBe('completed');
+  await new Promise((resolve) => setTimeout(resolve, 1_200));
+  expect([...effects, ...outside.effects.filter(({ operation }) => operation.includes('stray'))]).toEqual([]);
+});
+
+test('T6 E1 the run’s own target is read before anything is written to it, and a scope field counts at any depth', async () => {
+  model.script = plays(
+    call(['note.write', { recordId: 'mine', text: 'blind' }]),
+    call(['record.read', { recordId: 'mine' }]),
+    call(['note.write', { recordId: 'mine', text: 'seen' }]),
+  );
+  const run = await stack.run('acme', 'go', { recordId: 'mine' });
+  await run.result({ timeoutMs: 30_000 });
+  expect(
+    outside.effects
+      .filter(({ recordId }) => recordId === 'mine')
+      .map(({ body }) => (body as { text: string }).text),
+  ).toEqual(['seen']);
+  const { refusals, effects } = await play('acme', [
+    call(['payment.send', { recordId: 'r1', amountCents: 100, meta: { for: [{ tenantId: 'globex' }] } }]),
+  ]);
+  expect(refusals).toMatchObject([{ rule: 'scope.tenantId' }]);
+  expect(effects).toEqual([]);
+});
+
+test('S2 what a model makes up in its arguments is told to the model alone', async () => {
+  const { run, refusals } = await play('acme', [
+    call(['note.write', { recordId: 'r1', text: 'x', 'canary-key-4111': 1 }]),
+    call(['web.fetch', { url: 'http://canary-host-4111.localhost/' }]),
+  ]);
+  expect(refusals.map(({ rule }) => rule)).toEqual(['schema', 'egress']);
+  const seen = JSON.stringify(model.requests.at(-1)?.messages);
+  expect(seen).toContain('canary-key-4111');
+  const history = textOfHistory(await stack.temporal.workflow.getHandle(run.workflowId).fetchHistory());
+  const journal = JSON.stringify(await stack.journal('acme'));
+  for (const canary of ['canary-key', 'canary-host'])
+    expect([canary, history.includes(canary), journal.includes(canary)]).toEqual([canary, false, false]);
+});
+
+test('Q5 an action that throws before anything was admitted ends the run, by its name alone', async () => {
+  const { run, result } = await play('acme', [call(['broken.read', { recordId: 'r1' }])]);
+  expect(result.stopReason).toBe('failed');
+  const history = textOfHistory(await stack.temporal.workflow.getHandle(run.workflowId).fetchHistory());
+  expect(history).toContain('ContractBroken');
+  expect(history).not.toContain('canary-of-an-author');
 });

@@ -1,15 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
-import { randomBytes } from 'node:crypto';
-import { RunId } from '../../contracts/ids';
+import { randomBytes, randomUUID } from 'node:crypto';
 import type { CredentialLease, Leasing, TenantStore } from '../../contracts/ports';
-import { StorageBusy } from '../../contracts/storage-busy';
 import { createBroker, LeaseOver, type Broker } from '../../secrets/broker';
 import { masterKeyOf } from '../../secrets/seal';
+import { admissionOf, admit, CAPABILITY, contextOf, NOT_LET_IN, readContext } from './lending';
 import { MASTER_KEY, PROD, scopeOf, STAGING, StorageWorld } from '../storage/arrange';
 
 const SECRET = `sk-canary-${randomBytes(12).toString('hex')}`;
-const CAPABILITY = 'payments:refund';
 /** The secret in every form in which it could hide. */
 const FORMS = [
   SECRET,
@@ -42,21 +40,26 @@ afterAll(async () => {
   await world.close();
 });
 
-const ask = (store: TenantStore = acme, over: object = {}): Promise<Leasing> =>
-  broker.lease({
-    store,
-    runId: RunId.parse('r-1'),
-    path: '0.1',
-    capability: CAPABILITY,
-    epoch: 0,
-    ttlMs: 10_000,
-    ...over,
-  });
-async function leased(over: object = {}): Promise<CredentialLease> {
-  const leasing = await ask(acme, over);
+interface Asked {
+  readonly capability?: string;
+  readonly ttlMs?: number;
+}
+
+/** One governed write up to its lease, as the gateway takes it: context, admission, broker. */
+async function ask(store: TenantStore = acme, asked: Asked = {}): Promise<Leasing> {
+  const { capability = CAPABILITY, ttlMs = 10_000 } = asked;
+  const context = await contextOf(store, capability);
+  const sealed = context?.sealed ?? null;
+  const admission = context ? await admit(store, context) : NOT_LET_IN;
+  return broker.lease({ scope: store.scope, capability, sealed, admission, ttlMs });
+}
+async function leased(asked: Asked = {}): Promise<CredentialLease> {
+  const leasing = await ask(acme, asked);
   if (leasing.kind !== 'leased') throw new Error(leasing.refusal.message);
   return leasing.lease;
 }
+const recorded = (tenant: string): Promise<{ lease_id: string; run_id: string }[]> =>
+  world.ask(`select * from bulkhead.leases where tenant_id = $1 order by created_at`, [tenant]);
 
 test('S1 a call is lent its tenant’s credential, and the lease is on record without it', async () => {
   const lease = await leased();
@@ -67,7 +70,6 @@ test('S1 a call is lent its tenant’s credential, and the lease is on record wi
       tenant_id: 'acme',
       environment: 'prod',
       capability: CAPABILITY,
-      run_id: 'r-1',
       path: '0.1',
       revoked_at: null,
     },
@@ -122,57 +124,90 @@ test('S1 a lease ends on the clock even while the event loop is blocked', async 
 });
 
 test('S3 revocation reaches leases already out, of that tenant and of epochs before the fence alone', async () => {
-  await world.operator
-    .putCredential(scopeOf('globex'), 'crm:read', 'sk-globex', 'ada')
-    .catch(() => undefined);
-  const [old, young] = [await leased({ epoch: 0 }), await leased({ epoch: 3 })];
+  await world.tenants('umbrella');
+  const umbrella = world.storage.tenant(scopeOf('umbrella'));
+  const { tenantId } = scopeOf('umbrella');
+  await world.operator.putCredential(scopeOf('umbrella'), CAPABILITY, SECRET, 'ada');
+  const old = await ask(umbrella);
+  await umbrella.kill({ reason: 'drill', actor: 'ada' });
+  await umbrella.release({ reason: 'over', actor: 'ada' });
+  const young = await ask(umbrella);
+  if (old.kind !== 'leased' || young.kind !== 'leased') throw new Error('no lease was given');
   expect(broker.revokeBefore(scopeOf('globex').tenantId, PROD, 9)).toBe(0);
-  expect(broker.revokeBefore(scopeOf('acme').tenantId, STAGING, 9)).toBe(0);
-  expect(broker.revokeBefore(scopeOf('acme').tenantId, PROD, 2)).toBe(1);
-  expect(() => old.authorization()).toThrow(/was revoked/);
-  expect(young.authorization()).toContain(SECRET);
+  expect(broker.revokeBefore(tenantId, STAGING, 9)).toBe(0);
+  expect(broker.revokeBefore(tenantId, PROD, 1)).toBe(1);
+  expect(() => old.lease.authorization()).toThrow(/was revoked/);
+  expect(young.lease.authorization()).toContain(SECRET);
   broker.close();
-  expect(() => young.authorization()).toThrow(LeaseOver);
+  expect(() => young.lease.authorization()).toThrow(LeaseOver);
 });
 
-test('O1 no lease is given for a call of an epoch before the fence', async () => {
+test('O1 S1 no lease is recorded, or given, for a call that admission refuses', async () => {
   await world.tenants('initech');
   const initech = world.storage.tenant(scopeOf('initech'));
   await world.operator.putCredential(scopeOf('initech'), CAPABILITY, 'sk-initech', 'ada');
+  const context = await readContext(initech);
+  const request = await admissionOf(initech, context);
   await initech.kill({ reason: 'drill', actor: 'ada' });
-  expect(await ask(initech)).toMatchObject({
-    kind: 'refused',
-    refusal: { kind: 'killed', origin: 'control', rule: 'fence' },
+  const refused = await initech.admit(request);
+  expect(refused).toMatchObject({ answer: 'refused', refusal: { kind: 'killed', origin: 'control' } });
+  expect(await recorded('initech')).toEqual([]);
+  const leasing = broker.lease({
+    scope: initech.scope,
+    capability: CAPABILITY,
+    sealed: context.sealed,
+    admission: NOT_LET_IN,
+    ttlMs: 1_000,
   });
+  expect(leasing).toMatchObject({ kind: 'refused', refusal: { kind: 'killed', origin: 'control' } });
 });
 
-test('S3 a new version is lent from the next call on, without a restart', async () => {
-  await world.tenants('hooli');
-  const hooli = world.storage.tenant(scopeOf('hooli'));
-  const authorization = async (): Promise<string> => {
-    const leasing = await ask(hooli);
-    return leasing.kind === 'leased' ? leasing.lease.authorization() : leasing.refusal.rule;
-  };
-  expect(await world.operator.putCredential(scopeOf('hooli'), CAPABILITY, 'sk-one', 'ada')).toEqual({
-    version: 1,
-  });
-  expect(await authorization()).toBe('Bearer sk-one');
-  expect(await world.operator.putCredential(scopeOf('hooli'), CAPABILITY, 'sk-two', 'ada')).toEqual({
-    version: 2,
-  });
-  expect(await authorization()).toBe('Bearer sk-two');
-  // A revoked newest one never falls back to the one before it.
-  await world.admin.query(
-    `update bulkhead.credentials set revoked_at = now() where tenant_id = 'hooli' and version = 2`,
-  );
-  expect(await authorization()).toBe('credential_unavailable');
+test('S1 an admission asked twice with its token records one lease; a taken-over call gets one of its own', async () => {
+  await world.tenants('stark');
+  const stark = world.storage.tenant(scopeOf('stark'));
+  await world.operator.putCredential(scopeOf('stark'), CAPABILITY, 'sk-stark', 'ada');
+  const context = await readContext(stark);
+  const request = { ...(await admissionOf(stark, context)), leaseMs: 1 };
+  const first = await stark.admit(request);
+  expect(first).toMatchObject({ answer: 'admitted', leaseId: request.token });
+  expect(await stark.admit(request)).toEqual(first);
+  expect(await recorded('stark')).toHaveLength(1);
+  await sleep(5);
+  const second = { ...request, token: randomUUID() };
+  expect(await stark.admit(second)).toMatchObject({ answer: 'recover', leaseId: second.token });
+  expect((await recorded('stark')).map(({ lease_id }) => lease_id)).toEqual([request.token, second.token]);
+  // A lease that was revoked meanwhile is not given again to the token that asks once more.
+  await stark.revokeLeases();
+  expect(await stark.admit({ ...second, leaseMs: 1 })).toMatchObject({ answer: 'recover', leaseId: null });
 });
 
-test('S1 what the database cannot answer is thrown, never read as permission; the lease that was not recorded is dead', async () => {
-  const busy = { ...acme, credential: () => Promise.reject(new StorageBusy('away')) };
-  await expect(ask(busy)).rejects.toThrow(StorageBusy);
-  const unrecorded = { ...acme, recordLease: () => Promise.reject(new StorageBusy('away')) };
-  await expect(ask(unrecorded)).rejects.toThrow(StorageBusy);
+test('S3 a credential that was replaced or revoked since it was read is not lent: the call is decided again', async () => {
+  await world.tenants('wayne');
+  const wayne = world.storage.tenant(scopeOf('wayne'));
+  await world.operator.putCredential(scopeOf('wayne'), CAPABILITY, 'sk-one', 'ada');
+  const context = await readContext(wayne);
+  const request = await admissionOf(wayne, context);
+  await world.operator.putCredential(scopeOf('wayne'), CAPABILITY, 'sk-two', 'ada');
+  expect(await wayne.admit(request)).toMatchObject({ answer: 'stale' });
+  const second = { ...request, decidedBy: (await readContext(wayne)).versions };
+  await world.admin.query(`update bulkhead.credentials set revoked_at = now() where tenant_id = 'wayne'`);
+  expect(await wayne.admit(second)).toMatchObject({ answer: 'stale' });
+  expect(await recorded('wayne')).toEqual([]);
+  await world.admin.query(`update bulkhead.credentials set revoked_at = null where tenant_id = 'wayne'`);
+  const third = { ...request, decidedBy: (await readContext(wayne)).versions };
+  expect(await wayne.admit(third)).toMatchObject({ answer: 'admitted', leaseId: request.token });
+});
+
+test('S1 a context of another tenant, or of another capability, opens nothing', async () => {
+  const context = await readContext(acme);
+  const { sealed } = context;
+  const admission = await admit(acme, context);
+  const { scope } = world.storage.tenant(scopeOf('globex'));
+  const ttlMs = 1_000;
+  const refused = { kind: 'refused', refusal: { rule: 'credential_unavailable' } };
+  expect(broker.lease({ scope, capability: CAPABILITY, sealed, admission, ttlMs })).toMatchObject(refused);
+  const other = { scope: acme.scope, capability: 'payments:read', sealed, admission, ttlMs };
+  expect(broker.lease(other)).toMatchObject(refused);
   expect(broker.revokeBefore(scopeOf('acme').tenantId, PROD, 99)).toBe(0);
 });
 

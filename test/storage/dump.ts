@@ -7,6 +7,7 @@ import type { Client } from 'pg';
 export async function dumpSchema(admin: Client): Promise<string> {
   const parts = [
     await roles(admin),
+    await domains(admin),
     await types(admin),
     await tables(admin),
     await views(admin),
@@ -31,6 +32,15 @@ const roles = (admin: Client): Promise<string[]> =>
               concat_ws(' ', case when rolsuper then 'SUPERUSER' end, case when rolbypassrls then 'BYPASSRLS' end,
                 case when rolcreaterole then 'CREATEROLE' end)) as line
        from pg_roles where rolname like 'bulkhead\\_%' order by rolname`,
+  );
+
+const domains = (admin: Client): Promise<string[]> =>
+  lines(
+    admin,
+    `select format(E'\\ncreate domain %s as %s %s;', t.oid::regtype, format_type(t.typbasetype, t.typtypmod),
+              (select string_agg(format('constraint %I %s', conname, pg_get_constraintdef(k.oid)), ' ' order by conname)
+                 from pg_constraint k where k.contypid = t.oid)) as line
+       from pg_type t where t.typnamespace = 'bulkhead'::regnamespace and t.typtype = 'd' order by t.typname`,
   );
 
 const types = (admin: Client): Promise<string[]> =>

@@ -1,4 +1,6 @@
 import { Client } from 'pg';
+import { RunId } from '../../contracts/ids';
+import type { TenantStore } from '../../contracts/ports';
 import { StorageBusy } from '../../contracts/storage-busy';
 import { quotaClass, scopeOf, STAGING, StorageWorld, tenantDocument, PROD } from './arrange';
 
@@ -10,6 +12,9 @@ afterEach(async () => {
   await world.close();
 });
 
+const policyVersionOf = async (store: TenantStore): Promise<number | undefined> =>
+  (await store.callContext({ runId: RunId.parse('r-1'), records: [], capability: null }))?.versions
+    .policyVersion;
 const profile = (text: string, name = 'careful') => ({ name, environments: [PROD], text });
 
 test('P10 a published policy gets the next version and is in force for the tenants that name it', async () => {
@@ -22,7 +27,7 @@ test('P10 a published policy gets the next version and is in force for the tenan
     tenants: 4,
   });
   expect(await acme.policyText()).toEqual({ version: 1, profile: 'careful', text: 'one' });
-  expect((await acme.callFacts('r-1' as never))?.policyVersion).toBe(1);
+  expect(await policyVersionOf(acme)).toBe(1);
 
   await world.operator.publishPolicy(profile('two'), 'ada', 'second');
   expect(await acme.policyText()).toEqual({ version: 2, profile: 'careful', text: 'two' });
@@ -53,15 +58,42 @@ test('P10 the same text again is the same version: documents are applied at ever
   expect(await world.operator.publishPolicy(profile('one'), 'ada', 'again')).toEqual(first);
 });
 
+test('P10 S3 what changes the tenant’s record or credentials raises its version; the same document again does not', async () => {
+  await world.tenants('acme', 'globex');
+  const version = async (tenant = 'acme'): Promise<number | undefined> => {
+    const request = { runId: RunId.parse('r-1'), records: [], capability: null };
+    return (await world.storage.tenant(scopeOf(tenant)).callContext(request))?.versions.recordVersion;
+  };
+  const seen = [await version()];
+  for (const change of [
+    () => world.operator.putTenant(tenantDocument('acme', { workspaces: ['main', 'second'] }), 'ada'),
+    () => world.operator.putQuotaClass(quotaClass({ perRun: { steps: 7 } }), 'ada'),
+    () => world.operator.putCredential(scopeOf('acme'), 'crm:read', 'sk-1', 'ada'),
+    () => world.operator.putCredential(scopeOf('acme'), 'crm:read', 'sk-2', 'ada'),
+    // By hand, in an emergency.
+    () => world.admin.query(`update bulkhead.credentials set revoked_at = now() where tenant_id = 'acme'`),
+    () => world.admin.query(`delete from bulkhead.tenant_keys where tenant_id = 'acme'`),
+  ]) {
+    await change();
+    seen.push(await version());
+  }
+  expect(new Set(seen).size).toBe(seen.length);
+  await world.operator.putTenant(tenantDocument('acme', { workspaces: ['main', 'second'] }), 'ada');
+  expect(await version()).toBe(seen.at(-1));
+  const globex = await version('globex');
+  await world.operator.putTenant(tenantDocument('acme'), 'ada');
+  expect(await version('globex')).toBe(globex);
+});
+
 test('P10 one version number names one text, so changing the profile makes older decisions stale', async () => {
   await world.tenants('acme');
   await world.operator.publishPolicy(profile('careful text'), 'ada', 'a');
   await world.operator.publishPolicy(profile('bold text', 'bold'), 'ada', 'b');
   const acme = world.storage.tenant(scopeOf('acme'));
-  const before = (await acme.callFacts('r-1' as never))?.policyVersion;
+  const before = await policyVersionOf(acme);
   const environments = { prod: { policyProfile: 'bold', quotaClass: 'standard' } };
   await world.operator.putTenant(tenantDocument('acme', { environments }), 'ada');
-  const after = (await acme.callFacts('r-1' as never))?.policyVersion;
+  const after = await policyVersionOf(acme);
   expect([before, after]).toEqual([1, 2]);
   expect(await acme.policyText()).toMatchObject({ profile: 'bold', text: 'bold text' });
   // A version of a profile that is not the tenant's is not the tenant's to read.

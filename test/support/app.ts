@@ -67,6 +67,7 @@ const paymentSend = defineAction({
     recordId: z.string().min(1).max(40),
     amountCents: z.int().positive(),
     tenantId: z.string().optional(),
+    meta: z.unknown().optional(),
   }),
   result: Written,
   system: 'keeper',
@@ -108,17 +109,57 @@ const textJudge = defineAction({
   }),
 });
 
+const strayWrite = defineAction({
+  name: 'stray.write',
+  description: 'Fails at once, and leaves a write running that it never waits for.',
+  effect: 'write',
+  args: z.object({ recordId: z.string() }),
+  result: Written,
+  system: 'keeper',
+  secret: 'keeper:write',
+  timeout: '5s',
+  records: ({ recordId }) => [{ system: 'keeper', id: recordId, account: 'acct' }],
+  run: async (ctx, args) => {
+    setTimeout(() => void ctx.http.post('/stray', args).catch(() => undefined), 700);
+    await ctx.http.get('/records/r1');
+    throw new Error('fails at once');
+  },
+});
+
+const brokenRead = defineAction({
+  name: 'broken.read',
+  description: 'Has a defect where it names its records.',
+  effect: 'read',
+  args: z.object({ recordId: z.string() }),
+  result: Written,
+  system: 'keeper',
+  timeout: '5s',
+  records: () => {
+    throw new TypeError('canary-of-an-author');
+  },
+  run: () => Promise.reject(new Error('never runs')),
+});
+
 export const worker = defineAgent({
   id: 'test_worker',
   class: 'test',
   model: 'models/scripted',
   instructions: 'Do as the input says.',
-  actions: ['record.read', 'note.write', 'blind.write', 'payment.send', 'web.fetch', 'text.judge'] as never,
+  actions: [
+    'record.read',
+    'note.write',
+    'blind.write',
+    'payment.send',
+    'web.fetch',
+    'text.judge',
+    'stray.write',
+    'broken.read',
+  ] as never,
   budget: { steps: 12, maxOutputTokens: 500 },
 });
 
 export const app = defineApp({
   name: 'test',
-  actions: [recordRead, noteWrite, blindWrite, paymentSend, webFetch, textJudge],
+  actions: [recordRead, noteWrite, blindWrite, paymentSend, webFetch, textJudge, strayWrite, brokenRead],
   agents: [worker],
 });

@@ -27,6 +27,8 @@ export interface Outside {
     /** Answer reads with a record of this account. */
     account?: string;
     keyless?: boolean;
+    /** Apply only so much later; until then the same key is in flight (409). */
+    applyAfterMs?: number;
   };
   close(): Promise<void>;
 }
@@ -36,6 +38,7 @@ export async function startOutside(account: string): Promise<Outside> {
   const effects: OutsideEffect[] = [];
   const requests: Outside['requests'] = [];
   const byKey = new Map<string, unknown>();
+  const inFlight = new Set<string>();
   const outside: Pick<Outside, 'faults' | 'mostAtOnce'> = { faults: {}, mostAtOnce: 0 };
   let atOnce = 0;
 
@@ -63,6 +66,14 @@ export async function startOutside(account: string): Promise<Outside> {
     if (known) {
       answer(200, known);
       return;
+    }
+    if (faults.applyAfterMs) {
+      if (key !== null && inFlight.has(key)) {
+        answer(409, { error: 'this key is in flight' });
+        return;
+      }
+      if (key !== null) inFlight.add(key);
+      await new Promise((resolve) => setTimeout(resolve, faults.applyAfterMs));
     }
     const written = (body as { recordId?: string }).recordId ?? recordId ?? 'none';
     effects.push({

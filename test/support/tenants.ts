@@ -1,3 +1,4 @@
+import { Client } from 'pg';
 import type { TestStack } from './stack';
 
 /** Documents of a plain test tenant on a system outside, with everything allowed that a test does not forbid. */
@@ -42,7 +43,7 @@ kind: PolicyProfile
 metadata: { name: profile_${name.replaceAll('-', '_')} }
 environments: [\${ENV}]
 rules:
-${rules ?? '  - { id: all, effect: allow, actions: ["record.read", "note.write", "blind.write", "payment.send", "web.fetch", "text.judge"] }'}
+${rules ?? '  - { id: all, effect: allow, actions: ["record.read", "note.write", "blind.write", "payment.send", "web.fetch", "text.judge", "stray.write", "broken.read"] }'}
 models: { allow: [{ model: "models/*" }] }
 secrets:
   - { capability: "keeper:read", agents: ["test_*"] }
@@ -50,12 +51,29 @@ secrets:
   - { capability: "models:generate", agents: ["test_*"] }`;
 }
 
-/** Creates the tenant and its three credentials; the secret of each is `secret-<tenant>-<capability>`. */
-export async function readyTenant(stack: TestStack, parts: Parameters<typeof tenantYaml>[0]): Promise<void> {
+/**
+ * Creates the tenant and its three credentials; the secret of each is `secret-<tenant>-<capability>`. Record `r1` is known
+ * to be its own, as after a read.
+ */
+export async function readyTenant(
+  stack: TestStack,
+  parts: Parameters<typeof tenantYaml>[0] & { credentials?: string[] },
+): Promise<void> {
   await stack.apply(
     tenantYaml({ ...parts, models: parts.models.endsWith('/v1') ? parts.models : `${parts.models}/v1` }),
   );
-  for (const capability of ['keeper:read', 'keeper:write', 'models:generate']) {
+  for (const capability of parts.credentials ?? ['keeper:read', 'keeper:write', 'models:generate']) {
     await stack.credential(parts.name, capability, `secret-${parts.name}-${capability}`);
+  }
+  const admin = new Client({ connectionString: stack.database.adminUrl });
+  await admin.connect();
+  try {
+    await admin.query(
+      `insert into bulkhead.resources (tenant_id, environment, system, record_id, account, known_at)
+       values ($1, $2, 'keeper', 'r1', $3, now()) on conflict do nothing`,
+      [parts.name, stack.environment, parts.account ?? 'acct'],
+    );
+  } finally {
+    await admin.end();
   }
 }

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -60,9 +60,10 @@ export async function startTemporal(options: TemporalOptions): Promise<RunningTe
         writePrivate(portsFile(options.state.stateDir), `${JSON.stringify(ports)}\n`);
       return server.running;
     } catch (error) {
+      // It ends at once where somebody took a port between the choice and the start; on a port in use it may even panic.
+      const endedByItself = server.child.exitCode !== null || server.child.signalCode !== null;
       await server.running.stop();
-      // Somebody may take a port between the choice and the start.
-      if (attempt === 3 || !/address already in use|already in use/i.test(server.lastWords())) throw error;
+      if (attempt === 3 || !endedByItself) throw error;
     }
   }
 }
@@ -105,7 +106,7 @@ async function choosePorts(state: TemporalOptions['state']): Promise<Ports> {
 
 interface Launched {
   readonly running: RunningTemporal;
-  lastWords(): string;
+  readonly child: ChildProcess;
 }
 
 function launch(options: TemporalOptions, ports: Ports): Launched {
@@ -150,7 +151,7 @@ function launch(options: TemporalOptions, ports: Ports): Launched {
       resolve(
         asked
           ? undefined
-          : `Temporal ended by itself (${signal ?? `code ${code}`}): ${lastWords().trim().slice(-1_000)}`,
+          : `Temporal ended by itself (${signal ?? `code ${code}`}): ${tellingPart(lastWords())}`,
       );
     });
   });
@@ -168,7 +169,7 @@ function launch(options: TemporalOptions, ports: Ports): Launched {
     if (child.exitCode === null && child.signalCode === null && identity) await endProcess(identity, STOP_MS);
     await ended;
   }
-  return { running, lastWords };
+  return { running, child };
 }
 
 /** A log that a child writes to itself; `written` is what came since, at most its last 4,000 bytes. */
@@ -230,4 +231,10 @@ export async function reachTemporal(address: string): Promise<string> {
   } finally {
     await connection.close();
   }
+}
+
+/** What a server said of its own end: a panic from its beginning, for the stack below it says little. */
+function tellingPart(words: string): string {
+  const panic = words.indexOf('panic:');
+  return panic >= 0 ? words.slice(panic, panic + 600) : words.trim().slice(-1_000);
 }

@@ -1,0 +1,31 @@
+import { performance } from 'node:perf_hooks';
+import type { Envelope } from '../contracts/envelope';
+import type { TenantStore } from '../contracts/ports';
+import type { Refusal } from '../contracts/refusal';
+import type { GovernedCall } from './governed-call';
+
+/** The lease outlives the deadline by this: the abort is done before anybody may take the call over. */
+export const LEASE_MARGIN_MS = 2_000;
+
+/** Everything one attempt of one call knows of itself. */
+export interface Attempt {
+  readonly call: GovernedCall;
+  readonly envelope: Envelope;
+  readonly store: TenantStore;
+  readonly path: string;
+  /** Fresh: names the attempt to the ledger. */
+  readonly token: string;
+  readonly temporalRunId: string;
+  /** Monotonic; taken before admission, so it ends before the lease does. */
+  readonly deadline: number;
+}
+
+/** Milliseconds until the deadline, negative after it. */
+export const remaining = (attempt: Attempt): number => attempt.deadline - performance.now();
+
+export const refusalOf = (
+  kind: Refusal['kind'],
+  origin: Refusal['origin'],
+  rule: string,
+  message: string,
+): Refusal => ({ kind, origin, rule, rules: [rule], message });
