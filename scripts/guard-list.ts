@@ -119,9 +119,9 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     name: 'the end of a call’s way out',
-    file: 'activities/gateway.ts',
-    find: 'over.signal.throwIfAborted();',
-    put: '',
+    file: 'activities/perform.ts',
+    find: 'session.close();\n      if (isStorageBusy(error)',
+    put: 'if (isStorageBusy(error)',
     tests: ['test/runs/gateway'],
     titles: 'T3 what an action leaves',
   },

@@ -219,3 +219,28 @@ test('O1 a control workflow started by hand, with a kill and nothing else, stops
     ),
   ).toMatchObject({ mode: 'killed' });
 });
+
+test('O1 a release right after a kill opens the tenant to new runs; those the fence stopped stay stopped', async () => {
+  endless();
+  outside.faults = { delayMs: 300 };
+  const run = await stack.run('acme', 'acme stopped');
+  await until(
+    'a call',
+    async () => (await stack.store('acme').claimedCalls({ runId: run.runId as never })) > 0,
+  );
+  await control().signal('kill');
+  await control().signal('release', { scope: { kind: 'tenant' }, reason: 'at once', actor: 'test' });
+  expect(await run.result({ timeoutMs: 30_000 })).toMatchObject({ stopReason: 'killed' });
+  const { fencedAt } = await state();
+  const admitted = (await stack.journal('acme'))
+    .map(({ facts, at }) => ({ ...(JSON.parse(facts) as { kind: string; run?: string }), at }))
+    .filter(
+      ({ kind, run: of, at }) =>
+        kind === 'admitted' && of === run.runId && Date.parse(at) > Date.parse(fencedAt ?? ''),
+    );
+  expect(admitted).toEqual([]);
+  outside.faults = {};
+  model.script = plays({ call: [['note.write', { recordId: 'r1', text: 'new' }]] });
+  const next = await stack.run('acme', 'new');
+  expect(await next.result({ timeoutMs: 20_000 })).toMatchObject({ stopReason: 'completed' });
+});

@@ -147,7 +147,13 @@ test('P2 a destination that no rule names, and an address that is private, are n
     ),
   ]);
   expect(outside.requests.length).toBe(requests);
-  expect(refusals.map(({ rule }) => rule)).toEqual(['default-deny', 'egress', 'egress', 'default-deny', 'destination']);
+  expect(refusals.map(({ rule }) => rule)).toEqual([
+    'default-deny',
+    'egress',
+    'egress',
+    'default-deny',
+    'destination',
+  ]);
 });
 
 test('P10 a policy published while a run works holds for its next call', async () => {
@@ -237,12 +243,14 @@ test('S1 without the credential, or without the policy’s word for it, nothing 
   ]);
   expect(effects).toEqual([]);
   expect(result.stopReason).toBe('credential_unavailable');
-  expect(refusals).toMatchObject([{ rule: 'credential_unavailable', message: expect.stringContaining('put one') }]);
+  expect(refusals).toMatchObject([
+    { rule: 'credential_unavailable', message: expect.stringContaining('put one') },
+  ]);
 });
 
 test('T3 a take-over that is told 409 while the first attempt is still at work asks again, and never at another position', async () => {
-  // The first attempt times out at 3 s; the system applies at 4 s and says "in flight" until then.
-  outside.faults = { applyAfterMs: 4_000 };
+  // The first attempt times out at 3 s and its lease is over at 5 s; the system applies at 7 s and says "in flight" until then.
+  outside.faults = { applyAfterMs: 7_000 };
   const { result, effects } = await play('acme', [call(['note.write', { recordId: 'r1', text: 'slow' }])]);
   expect(result).toMatchObject({ stopReason: 'completed', usage: { toolCalls: 1, refusals: 0 } });
   expect(effects).toHaveLength(1);

@@ -162,3 +162,18 @@ test('O2 the tenant’s journal verifies as one chain, with intent before each e
     expect([intent.path, outcomes.length >= 1]).toEqual([intent.path, true]);
   }
 });
+
+test('Q5 a run that was terminated or cancelled before it ever entered is closed by the sweep', async () => {
+  const asleep = await createTestStack({ workers: false, timing: { sweepEveryMs: 1_000 } });
+  try {
+    await readyTenant(asleep, { name: 'acme', keeper: outside.url, models: model.url });
+    const [terminated, cancelled] = await Promise.all([asleep.run('acme', 'one'), asleep.run('acme', 'two')]);
+    await asleep.temporal.workflow.getHandle(terminated.workflowId).terminate('by hand');
+    await asleep.temporal.workflow.getHandle(cancelled.workflowId).cancel();
+    await Promise.all([asleep.startControl(), asleep.startHost()]);
+    expect(await terminated.result({ timeoutMs: 30_000 })).toMatchObject({ stopReason: 'terminated' });
+    expect(await cancelled.result({ timeoutMs: 30_000 })).toMatchObject({ stopReason: 'cancelled' });
+  } finally {
+    await asleep.close();
+  }
+});
