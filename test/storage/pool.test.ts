@@ -210,7 +210,10 @@ describe('faults', () => {
       await holder.query('begin');
       await holder.query(`select from bulkhead.ledgers where tenant_id = 'acme' for update`);
       const acme = tenantSession(pool, scopeOf('acme'));
-      const locking = acme.call(`select bulkhead.leave_run($1, $2, 'r', 't', 'failed', null)`, ['acme', 'prod']);
+      const locking = acme.call(`select bulkhead.leave_run($1, $2, 'r', 't', 'failed', null)`, [
+        'acme',
+        'prod',
+      ]);
       await expect(locking).rejects.toThrow(StorageBusy);
       await holder.end();
     });
