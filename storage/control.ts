@@ -4,7 +4,7 @@ import type { ControlState } from '../contracts/workflow-io';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
 
-/** What hosts listen on; its payload is `tenant/environment`. Only a hint: polling control versions is the truth. */
+/** Told after every act of control, to whoever listens; its payload is `tenant/environment`. Only a hint: polling control versions is the truth. */
 export const CONTROL_CHANNEL = 'bulkhead_control';
 
 interface StateRow {

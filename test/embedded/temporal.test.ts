@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { Connection } from '@temporalio/client';
@@ -6,6 +6,7 @@ import { SEARCH_ATTRIBUTES } from '../../contracts/states';
 import { findTemporal } from '../../workers/embedded/find-temporal';
 import { endProcess, identify } from '../../workers/embedded/owned-processes';
 import { prepareTemporal, startTemporal } from '../../workers/embedded/temporal';
+import { rememberFreePorts } from '../support/temporal-ports';
 
 let stateDir: string;
 let binary: string;
@@ -87,6 +88,7 @@ test('U4 the embedded Temporal has a namespace per environment, each with the se
 });
 
 test('U4 a second start resumes open runs on the same ports, also after the server was killed', async () => {
+  await rememberFreePorts(stateDir);
   const first = await startTemporal({ binary, state: { stateDir }, namespaces: ['prod'] });
   await startWorkflow(first.address, 'stopped');
   await first.stop();
@@ -109,8 +111,11 @@ test('U4 a second start resumes open runs on the same ports, also after the serv
 
 test('U4 a taken port is stepped around, and its owner is left alone', async () => {
   const own = mkdtempSync(path.join(os.tmpdir(), 'bulkhead-temporal-'));
+  await rememberFreePorts(own);
   const first = await startTemporal({ binary, state: { stateDir: own }, namespaces: ['prod'] });
   const other = mkdtempSync(path.join(os.tmpdir(), 'bulkhead-temporal-'));
+  mkdirSync(path.join(other, 'temporal'));
+  copyFileSync(path.join(own, 'temporal', 'ports.json'), path.join(other, 'temporal', 'ports.json'));
   try {
     const second = await startTemporal({ binary, state: { stateDir: other }, namespaces: ['prod'] });
     expect(second.address).not.toBe(first.address);

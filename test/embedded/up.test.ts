@@ -8,6 +8,7 @@ import { Connection } from '@temporalio/client';
 import { endProcess, identify, OwnedProcesses } from '../../workers/embedded/owned-processes';
 import { compiledModule } from '../../workers/package-paths';
 import type { StackAddresses } from '../../workers/stack';
+import { rememberFreePorts } from '../support/temporal-ports';
 
 interface Recorded {
   readonly name: string;
@@ -72,6 +73,7 @@ async function untilGone(pids: readonly number[], withinMs: number): Promise<num
 }
 
 test('U4 after a SIGKILL of the supervisor the workers end by themselves, and a second start ends what is left and resumes', async () => {
+  await rememberFreePorts(stateDir);
   const first = up();
   await first.until(/up in .* s/);
   const before = recorded();

@@ -118,7 +118,7 @@ test('O1 a request that waited for a connection is asked once more before its fi
       },
     }),
   );
-  const busy = Array.from({ length: 16 }, (_, n) => http.get(`busy/${n}`));
+  const busy = Array.from({ length: 16 }, (_, n) => pools.open(grant()).get(`busy/${n}`));
   await delay(200);
   const queued = http.post('write', {});
   queued.catch(() => undefined);
