@@ -5,7 +5,12 @@ import { Connection } from '@temporalio/client';
 import { SEARCH_ATTRIBUTES } from '../../contracts/states';
 import { findTemporal } from '../../workers/embedded/find-temporal';
 import { endProcess, identify } from '../../workers/embedded/owned-processes';
-import { prepareTemporal, startTemporal } from '../../workers/embedded/temporal';
+import {
+  prepareTemporal,
+  startTemporal as startServer,
+  type RunningTemporal,
+  type TemporalOptions,
+} from '../../workers/embedded/temporal';
 import { rememberFreePorts } from '../support/temporal-ports';
 
 let stateDir: string;
@@ -17,7 +22,17 @@ beforeAll(async () => {
   const searchPath = (process.env['PATH'] ?? '').split(path.delimiter);
   binary = (await findTemporal({ searchPath, cacheDirs: [cache], say: () => undefined })).path;
 }, 300_000);
-afterAll(() => rmSync(stateDir, { recursive: true, force: true }));
+/** Every server that a test started: also one whose test failed before it stopped it is ended. */
+const started: RunningTemporal[] = [];
+async function startTemporal(options: TemporalOptions): Promise<RunningTemporal> {
+  const temporal = await startServer(options);
+  started.push(temporal);
+  return temporal;
+}
+afterAll(async () => {
+  await Promise.all(started.map((temporal) => temporal.stop()));
+  rmSync(stateDir, { recursive: true, force: true });
+});
 
 async function attributesOf(address: string, namespace: string): Promise<string[]> {
   const connection = await Connection.connect({ address });
