@@ -68,8 +68,10 @@ export async function recover(
       return typeof answer === 'object' ? { acted: answer.acted, record: io.record } : answer;
     }).catch(() => 'unknown' as const);
     if (typeof found === 'object') return await accept(attempt, openSession, found.acted, found.record);
-    if (found === 'absent' && mayResend) return await perform(attempt, openSession, { earlier: false });
-  } else if (mayResend) return await perform(attempt, openSession, { earlier: true });
+    if (found !== 'absent') return await settleLost(attempt);
+  }
+  // Absent is not never: the lost attempt may still be at work there, so what it may have applied is remembered.
+  if (mayResend) return await perform(attempt, openSession, { earlier: true });
   return await settleLost(attempt);
 }
 

@@ -19,12 +19,6 @@ export function tenantQueue(tenantId: TenantId): string {
   return `lane/${tenantId}`;
 }
 
-/** Undoes {@link tenantQueue}; `undefined` where the queue is nobody's lane. */
-export function tenantOfQueue(queue: string): TenantId | undefined {
-  const match = /^lane\/([^/]+)$/.exec(queue);
-  return match ? TenantId.safeParse(match[1]).data : undefined;
-}
-
 export function runWorkflowId(tenantId: TenantId, environment: Environment, runId: RunId): string {
   return `tenant/${tenantId}/${environment}/run/${runId}`;
 }

@@ -42,8 +42,6 @@ export const STOP_REASONS = {
   timed_out: { closing: 'TimedOut', means: 'the workflow ran out of its time' },
 } as const satisfies Record<string, { closing: Closing; means: string }>;
 export type StopReason = keyof typeof STOP_REASONS;
-export const isStopReason = (value: unknown): value is StopReason =>
-  typeof value === 'string' && Object.hasOwn(STOP_REASONS, value);
 
 /** What a governed call answers. A value, never an exception: exceptions are for what a retry can mend. */
 export const OUTCOMES = {

@@ -256,6 +256,13 @@ test('T3 a take-over that is told 409 while the first attempt is still at work a
   expect(effects).toHaveLength(1);
 });
 
+test('T3 a take-over whose look-up finds nothing yet remembers that the first attempt may still be at work', async () => {
+  outside.faults = { applyAfterMs: 7_000 };
+  const { result, effects } = await play('acme', [call(['checked.write', { recordId: 'r1' }])]);
+  expect(result).toMatchObject({ stopReason: 'completed', usage: { toolCalls: 1, refusals: 0 } });
+  expect(effects).toHaveLength(1);
+});
+
 test('T3 what an action leaves running is cut off with the call: nothing is sent after it', async () => {
   const { result, effects } = await play('acme', [call(['stray.write', { recordId: 'r1' }])]);
   expect(result.stopReason).toBe('completed');

@@ -109,6 +109,21 @@ const textJudge = defineAction({
   }),
 });
 
+const checkedWrite = defineAction({
+  name: 'checked.write',
+  description: 'Writes where keys are honoured and a look-up finds nothing until the write is applied.',
+  effect: 'write',
+  args: z.object({ recordId: z.string().min(1).max(40) }),
+  result: Written,
+  system: 'keeper',
+  secret: 'keeper:write',
+  timeout: '3s',
+  remoteHonoursKeys: true,
+  records: ({ recordId }) => [{ system: 'keeper', id: recordId, account: 'acct' }],
+  run: async (ctx, args) => (await ctx.http.post('/checked', args)).body as z.infer<typeof Written>,
+  reconcile: () => Promise.resolve('absent' as const),
+});
+
 const strayWrite = defineAction({
   name: 'stray.write',
   description: 'Fails at once, and leaves a write running that it never waits for.',
@@ -152,6 +167,7 @@ export const worker = defineAgent({
     'payment.send',
     'web.fetch',
     'text.judge',
+    'checked.write',
     'stray.write',
     'broken.read',
   ] as never,
@@ -160,6 +176,16 @@ export const worker = defineAgent({
 
 export const app = defineApp({
   name: 'test',
-  actions: [recordRead, noteWrite, blindWrite, paymentSend, webFetch, textJudge, strayWrite, brokenRead],
+  actions: [
+    recordRead,
+    noteWrite,
+    blindWrite,
+    paymentSend,
+    webFetch,
+    textJudge,
+    checkedWrite,
+    strayWrite,
+    brokenRead,
+  ],
   agents: [worker],
 });

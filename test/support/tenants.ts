@@ -43,7 +43,7 @@ kind: PolicyProfile
 metadata: { name: profile_${name.replaceAll('-', '_')} }
 environments: [\${ENV}]
 rules:
-${rules ?? '  - { id: all, effect: allow, actions: ["record.read", "note.write", "blind.write", "payment.send", "web.fetch", "text.judge", "stray.write", "broken.read"] }'}
+${rules ?? '  - { id: all, effect: allow, actions: ["record.read", "note.write", "blind.write", "payment.send", "web.fetch", "text.judge", "checked.write", "stray.write", "broken.read"] }'}
 models: { allow: [{ model: "models/*" }] }
 secrets:
   - { capability: "keeper:read", agents: ["test_*"] }
