@@ -251,16 +251,20 @@ test('S1 without the credential, or without the policy’s word for it, nothing 
 test('T3 a take-over that is told 409 while the first attempt is still at work asks again, and never at another position', async () => {
   // The first attempt times out at 3 s and its lease is over at 5 s; the system applies at 7 s and says "in flight" until then.
   outside.faults = { applyAfterMs: 7_000 };
-  const { result, effects } = await play('acme', [call(['note.write', { recordId: 'r1', text: 'slow' }])]);
+  const { run, result, effects } = await play('acme', [
+    call(['note.write', { recordId: 'r1', text: 'slow' }]),
+  ]);
   expect(result).toMatchObject({ stopReason: 'completed', usage: { toolCalls: 1, refusals: 0 } });
-  expect(effects).toHaveLength(1);
+  expect(await stack.store('acme').payload(run.runId as never, '0.1')).toMatchObject({ outcome: 'done' });
+  expect(effects.map(({ operation }) => operation)).toEqual(['POST /notes']);
 });
 
 test('T3 a take-over whose look-up finds nothing yet remembers that the first attempt may still be at work', async () => {
   outside.faults = { applyAfterMs: 7_000 };
-  const { result, effects } = await play('acme', [call(['checked.write', { recordId: 'r1' }])]);
+  const { run, result, effects } = await play('acme', [call(['checked.write', { recordId: 'r1' }])]);
   expect(result).toMatchObject({ stopReason: 'completed', usage: { toolCalls: 1, refusals: 0 } });
-  expect(effects).toHaveLength(1);
+  expect(await stack.store('acme').payload(run.runId as never, '0.1')).toMatchObject({ outcome: 'done' });
+  expect(effects.map(({ operation }) => operation)).toEqual(['POST /checked']);
 });
 
 test('T3 what an action leaves running is cut off with the call: nothing is sent after it', async () => {
