@@ -178,7 +178,7 @@ module.exports = {
       severity: 'error',
       from: {
         pathNot:
-          '^(secrets/envelope[^/]*\\.ts|client/identity[^/]*\\.ts|workers/|activities/(control[^/]*|sweep|envelope-interceptor)\\.ts|test/|bench/)',
+          '^(secrets/envelope[^/]*\\.ts|client/identity[^/]*\\.ts|workers/|activities/(control[^/]*|sweep|heads|envelope-interceptor)\\.ts|test/|bench/)',
       },
       to: { path: '^contracts/scope-mint\\.ts$' },
     },

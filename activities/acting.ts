@@ -21,12 +21,15 @@ export class ResultOutOfSchema extends Error {
 export interface Reading {
   readonly result: SettleResult | 'pending';
   readonly refusal: Refusal;
+  /** Of `pending`: the same request may be made again at once, under its key. */
+  readonly resend?: boolean;
   readonly retryAfterMs?: number;
 }
 
 /**
  * Reads a failure of an effect. `open`: surely nothing was applied, so the call may be claimed again. `failed`: final.
- * `pending`: a write may have been applied and the next attempt learns more, by its key or once the lease is over.
+ * `pending`: a write may have been applied and the next attempt learns more, by its key or by looking it up once the lease
+ * is over.
  * `unknown`: it may have been applied and nothing more can be learned here.
  */
 export function readFailure(
@@ -52,9 +55,14 @@ export function readFailure(
   if (applied) {
     const message = `it is not known whether ${call.action} was applied: ${plain(error)}`;
     // Cut off in flight, it may still be applied: the claim stays until its lease is over, and containment waits for it.
-    const again = http.aborted || (call.keyValidMs !== null && mayLearnMore(error, http.before));
+    const resend = call.keyValidMs !== null && !http.aborted && mayLearnMore(error, http.before);
+    // What the action itself threw says nothing of the write, so it is looked up, once; a result out of schema is no doubt.
+    const lookUp =
+      call.reconcile !== null &&
+      (mayLearnMore(error, http.before) || !(http.before || error instanceof ResultOutOfSchema));
     return {
-      result: again ? 'pending' : 'unknown',
+      result: http.aborted || resend || lookUp ? 'pending' : 'unknown',
+      resend,
       refusal: refusal('outcome_unknown', 'answer_lost', message),
     };
   }
@@ -84,6 +92,9 @@ export function readFailure(
   }
   return { result: 'failed', refusal: refusal('failed', 'action_error', plain(error), 'platform') };
 }
+
+/** Whether what a look-up threw may pass by itself: nobody answered, or its time or grant was over. */
+export const mayPass = (error: unknown): boolean => mayLearnMore(error, false);
 
 /**
  * Whether the same key may bring the truth. A 4xx does where an earlier attempt may have been applied (409: that one is

@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks';
+import type { CheckpointName } from '../contracts/checkpoint';
 import type { Envelope } from '../contracts/envelope';
 import type { TenantStore } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
@@ -18,6 +19,13 @@ export interface Attempt {
   readonly temporalRunId: string;
   /** Monotonic; taken before admission, so it ends before the lease does. */
   readonly deadline: number;
+  /** Highest journal sequence that the run, the attempt before this one, or this host was told. */
+  readonly seenSeq: number;
+  /** Whether the run waits for a person's review of this call, as policy has it. */
+  readonly waitsForReview: boolean;
+  readonly checkpoint: (point: CheckpointName) => Promise<void>;
+  /** Takes note of what the ledger has answered. */
+  readonly heard: (seq: number) => void;
 }
 
 /** Milliseconds until the deadline, negative after it. */

@@ -5,6 +5,8 @@ import { WorkflowNotFoundError } from '@temporalio/client';
 import type { RunRow, Storage, TenantStore } from '../contracts/ports';
 import { SIGNALS, type ControlActivities, type ControlState } from '../contracts/workflow-io';
 import { inBatches } from './batches';
+import { createLeaving, type Leaving } from './leaving';
+import type { Policies } from './policies';
 import { callingControl } from './call-context';
 import { failure } from './failure';
 
@@ -17,9 +19,11 @@ const AT_ONCE = 16;
 export function createControl(parts: {
   storage: Storage;
   client: Client;
+  policies: Policies;
   drainGraceMs: number;
 }): ControlActivities {
   const { storage, client, drainGraceMs } = parts;
+  const leave = createLeaving(parts);
 
   const stateOf = async (store: TenantStore): Promise<ControlState> => {
     const state = await store.control();
@@ -74,8 +78,8 @@ export function createControl(parts: {
         if (open.length === 0) return await store.markDrained(fenceEpoch);
         const graceOver = Date.now() - startedAt > drainGraceMs;
         await inBatches(open, AT_ONCE, async (run) => {
-          if (graceOver) await end(client, store, run);
-          else if (!signalled.has(run.runId)) await signalKill(client, store, run, signalled);
+          if (graceOver) await end(client, leave, store, run);
+          else if (!signalled.has(run.runId)) await signalKill(client, leave, store, run, signalled);
         });
         await delay(POLL_MS);
       }
@@ -85,6 +89,7 @@ export function createControl(parts: {
 
 async function signalKill(
   client: Client,
+  leave: Leaving,
   store: TenantStore,
   run: RunRow,
   signalled: Set<string>,
@@ -95,24 +100,20 @@ async function signalKill(
   } catch (error) {
     if (!(error instanceof WorkflowNotFoundError)) throw error;
     // Accepted but never started, or gone: nothing of it can act, so the row is all there is to close.
-    await close(store, run);
+    await close(leave, store, run);
   }
 }
 
 /** A run that did not answer its kill within the grace is terminated; it holds no claimed call any more or none that can act. */
-async function end(client: Client, store: TenantStore, run: RunRow): Promise<void> {
+async function end(client: Client, leave: Leaving, store: TenantStore, run: RunRow): Promise<void> {
   try {
     await client.workflow.getHandle(run.workflowId).terminate('killed: the run did not end within the grace');
   } catch (error) {
     if (!(error instanceof WorkflowNotFoundError)) throw error;
   }
-  await close(store, run);
+  await close(leave, store, run);
 }
 
-const close = (store: TenantStore, run: RunRow): Promise<unknown> =>
-  store.leaveRun({
-    runId: run.runId,
-    temporalRunId: run.temporalRunId,
-    stopReason: 'killed',
-    outputRef: null,
-  });
+/** An undo that it orders is started by the sweep. */
+const close = (leave: Leaving, store: TenantStore, run: RunRow): Promise<unknown> =>
+  leave(store, run, { stopReason: 'killed', outputRef: null });

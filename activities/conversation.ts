@@ -1,6 +1,5 @@
 import type { ModelMessage } from 'ai';
 import { positionPath, type StoredPayload, type StoredToolResult } from '../contracts/calls';
-import { failure } from './failure';
 
 type JsonValue = Extract<
   NonNullable<Extract<ModelMessage, { role: 'tool' }>['content'][number]>,
@@ -10,6 +9,18 @@ type JsonValue = Extract<
     ? V
     : never
   : never;
+
+/** Something that the run was told of is not in storage. */
+export class NotStored extends Error {
+  override readonly name = 'NotStored';
+  /** @param ref `input`, or the position path of a call. */
+  constructor(
+    readonly ref: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
 
 /**
  * The messages that a model sees before `step`: the input, then every earlier step with the results of the tools it
@@ -22,14 +33,14 @@ export function assembleMessages(
 ): ModelMessage[] {
   const byRef = new Map(rows.map(({ ref, payload }) => [ref, payload]));
   const input = byRef.get('input');
-  if (input?.kind !== 'input') throw failure('ContractBroken', 'the input of this run is not in storage');
+  if (input?.kind !== 'input') throw new NotStored('input', 'the input of this run is not in storage');
   const messages: ModelMessage[] = [
     { role: 'user', content: typeof input.input === 'string' ? input.input : JSON.stringify(input.input) },
   ];
   for (let earlier = 0; earlier < step; earlier += 1) {
-    const asked = byRef.get(positionPath({ step: earlier, ordinal: 0 }));
-    if (asked?.kind !== 'model')
-      throw failure('ContractBroken', `step ${earlier} of this run is not in storage`);
+    const source = positionPath({ step: earlier, ordinal: 0 });
+    const asked = byRef.get(source);
+    if (asked?.kind !== 'model') throw new NotStored(source, `step ${earlier} of this run is not in storage`);
     messages.push({
       role: 'assistant',
       content: [
@@ -46,12 +57,10 @@ export function assembleMessages(
     messages.push({
       role: 'tool',
       content: asked.toolCalls.map(({ id, name }, index) => {
-        const result = byRef.get(positionPath({ step: earlier, ordinal: index + 1 }));
+        const ref = positionPath({ step: earlier, ordinal: index + 1 });
+        const result = byRef.get(ref);
         if (result?.kind !== 'tool')
-          throw failure(
-            'ContractBroken',
-            `the result of call ${index + 1} of step ${earlier} is not in storage`,
-          );
+          throw new NotStored(ref, `the result of call ${index + 1} of step ${earlier} is not in storage`);
         return {
           type: 'tool-result' as const,
           toolCallId: id,

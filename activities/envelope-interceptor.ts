@@ -5,7 +5,13 @@ import {
 } from '@temporalio/worker';
 import { Context } from '@temporalio/activity';
 import { defaultPayloadConverter } from '@temporalio/common';
-import { ENVELOPE_HEADER, parseWorkflowId, SWEEP_WORKFLOW_PREFIX, WORKFLOW } from '../contracts/names';
+import {
+  ENVELOPE_HEADER,
+  parseFollowUpId,
+  parseWorkflowId,
+  SWEEP_WORKFLOW_PREFIX,
+  WORKFLOW,
+} from '../contracts/names';
 import type { EnvelopeVerifier } from '../contracts/ports';
 import { mintScope } from '../contracts/scope-mint';
 import { runInZone, workflowExecution, type CallerZone, type ServedLane } from './call-context';
@@ -16,8 +22,9 @@ export type Zones = Readonly<Record<string, CallerZone['zone']>>;
 
 /**
  * Stands before every activity (promises E2, E3). A run's activity needs the envelope that was signed for the very
- * workflow that Temporal says is calling, of the tenant and environment that this worker serves; control and the sweep
- * are known by Temporal's own word for who calls. Anything else fails closed, before any effect, not to be retried.
+ * workflow that Temporal says is calling, of the tenant and environment that this worker serves; a follow-up's needs that of
+ * the run which its workflow's id names, and a workflow of the type for it; control and the sweep are known by Temporal's
+ * own word for who calls. Anything else fails closed, before any effect, not to be retried.
  */
 export function createEnvelopeInterceptor(parts: {
   verifier: EnvelopeVerifier;
@@ -37,21 +44,11 @@ export function createEnvelopeInterceptor(parts: {
       );
     }
     switch (zone) {
-      case 'run': {
-        const { scope, signed } = await verified(input, workflowId);
-        if (scope.environment !== lane.environment) {
-          throw failure(
-            'WrongLane',
-            `this worker serves environment ${lane.environment}, the envelope is of ${scope.environment}`,
-          );
-        }
-        if (lane.tenantId !== undefined && scope.tenantId !== lane.tenantId) {
-          throw failure(
-            'WrongLane',
-            `this worker serves tenant ${lane.tenantId} alone; the task is another tenant's`,
-          );
-        }
-        return { zone, scope, signed };
+      case 'run':
+        return { zone, ...(await ofThisLane(input, workflowId)) };
+      case 'followUp': {
+        const { runWorkflow, followUpNo } = followUpOf(activityType, workflowId, workflowType);
+        return { zone, ...(await ofThisLane(input, runWorkflow)), followUpNo };
       }
       case 'control': {
         const address = parseWorkflowId(workflowId);
@@ -78,6 +75,24 @@ export function createEnvelopeInterceptor(parts: {
     }
   };
 
+  /** The envelope that the task carries, if it is of that workflow and of what this worker serves. */
+  const ofThisLane = async (input: ActivityExecuteInput, workflowId: string) => {
+    const { scope, signed } = await verified(input, workflowId);
+    if (scope.environment !== lane.environment) {
+      throw failure(
+        'WrongLane',
+        `this worker serves environment ${lane.environment}, the envelope is of ${scope.environment}`,
+      );
+    }
+    if (lane.tenantId !== undefined && scope.tenantId !== lane.tenantId) {
+      throw failure(
+        'WrongLane',
+        `this worker serves tenant ${lane.tenantId} alone; the task is another tenant's`,
+      );
+    }
+    return { scope, signed };
+  };
+
   const verified = async (input: ActivityExecuteInput, workflowId: string) => {
     const header = input.headers[ENVELOPE_HEADER];
     if (!header) throw failure('EnvelopeInvalid', 'the task carries no envelope');
@@ -99,4 +114,37 @@ export function createEnvelopeInterceptor(parts: {
       return await runInZone(await zoneOf(input), () => next(input));
     },
   };
+}
+
+/** Workflow types by the kind of follow-up in the id, and the activities each may call beside entering and leaving. */
+const FOLLOW_UPS = {
+  undo: { workflowType: WORKFLOW.undo, activity: 'undoCall' },
+  retry: { workflowType: WORKFLOW.retry, activity: 'retryCall' },
+} as const;
+
+/** What a run that undoes its own writes may call. */
+const INLINE: readonly string[] = ['undoCall', 'leaveFollowUp'];
+
+/** Whose follow-up it is, by the calling workflow's id, if its type is the one for that and may call this activity. */
+function followUpOf(
+  activityType: string,
+  workflowId: string,
+  workflowType: string | undefined,
+): { runWorkflow: string; followUpNo: number | null } {
+  const followUp = parseFollowUpId(workflowId);
+  const fits = followUp
+    ? workflowType === FOLLOW_UPS[followUp.kind].workflowType &&
+      ['enterFollowUp', 'leaveFollowUp', FOLLOW_UPS[followUp.kind].activity].includes(activityType)
+    : parseWorkflowId(workflowId)?.kind === 'run' &&
+      workflowType === WORKFLOW.run &&
+      INLINE.includes(activityType);
+  if (!fits) {
+    throw failure(
+      'EnvelopeInvalid',
+      `${activityType} is for a follow-up of that kind, not for ${workflowType ?? 'nothing'} ${workflowId}`,
+    );
+  }
+  return followUp
+    ? { runWorkflow: followUp.runWorkflow, followUpNo: followUp.followUpNo }
+    : { runWorkflow: workflowId, followUpNo: null };
 }

@@ -10,6 +10,12 @@ export class FenceUnconfirmed extends Error {
 /** How old a confirmation of the epoch may be when a request leaves. With it, effects stop a second after a fence. */
 const CONFIRMED_WITHIN_MS = 1_000;
 
+/**
+ * After so long without a confirmation this host may be taken for dead and the leases of its calls ended (at least 5 s after its
+ * row was last renewed, see docs/ledger.md): what is in flight then never sends again, even if the database comes back.
+ */
+const CUT_OFF_AFTER_MS = 4_000;
+
 interface InFlight {
   readonly tenantId: TenantId;
   readonly epoch: number;
@@ -66,6 +72,14 @@ export class FenceWatch {
     const begun = performance.now();
     const versions = await this.platform.controlVersions();
     this.epochs = new Map(versions.map(({ tenantId, fenceEpoch }) => [tenantId, fenceEpoch]));
+    // By the time of the answer, for the row may have been renewed no earlier; before the confirmation counts, so that nothing
+    // in flight uses it.
+    if (performance.now() - this.confirmedAt >= CUT_OFF_AFTER_MS) {
+      for (const call of this.inFlight)
+        call.abort.abort(
+          new FenceUnconfirmed('this host was cut off, and others may have taken its calls over'),
+        );
+    }
     this.confirmedAt = begun;
     for (const call of this.inFlight) {
       if ((this.epochs.get(call.tenantId) ?? 0) > call.epoch)

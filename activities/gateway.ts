@@ -3,21 +3,25 @@ import { performance } from 'node:perf_hooks';
 import { Context } from '@temporalio/activity';
 import { digestOf } from '../contracts/digest';
 import type { CallAnswer, StoredPayload } from '../contracts/calls';
-import type { Admission, RecordedOutcome } from '../contracts/ledger';
+import { passCheckpoint, type Checkpoint } from '../contracts/checkpoint';
+import type { Admission } from '../contracts/ledger';
 import type { OpenHttp } from '../contracts/http-port';
 import type { CallContext, Leasing, SecretBroker, Storage } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
 import { DeadlinePassed } from './acting';
-import { LEASE_MARGIN_MS, refusalOf, remaining, type Attempt } from './attempt';
+import { keepRefusal, recorded, refused } from './answers';
+import { LEASE_MARGIN_MS, remaining, type Attempt } from './attempt';
 import { callingRun } from './call-context';
 import { failure } from './failure';
 import type { FenceWatch } from './fence-watch';
 import { isWrite, type ActIo, type GovernedCall } from './governed-call';
-import { callPath, idempotencyKey, judge, type Verdict } from './judge';
+import { beatWith, seqOfEarlierAttempt } from './heartbeat';
+import { accountOf, callPath, idempotencyKey, judge, type Verdict } from './judge';
 import { KnownContexts } from './known-contexts';
 import { perform, recover, settleLost, type OpenSession } from './perform';
 import type { Policies } from './policies';
 import { settleOpen, settleRefused } from './settle';
+import { ToldSequences } from './told-sequences';
 
 /** A refusal that frees this soon is waited for in place; a later one is a value that the workflow waits for. */
 const SHORT_WAIT_MS = 10_000;
@@ -32,6 +36,8 @@ export interface GatewayParts {
   readonly openHttp: OpenHttp;
   readonly fence: FenceWatch;
   readonly hostId: string;
+  /** Called at the named places of each call; production passes them. */
+  readonly checkpoint?: Checkpoint | undefined;
 }
 
 export interface Gateway {
@@ -40,28 +46,21 @@ export interface Gateway {
 }
 
 export function createGateway(parts: GatewayParts): Gateway {
-  const { storage, policies, broker, openHttp, fence, hostId } = parts;
+  const { storage, policies, broker, openHttp, fence, hostId, checkpoint = passCheckpoint } = parts;
   const contexts = new KnownContexts();
+  const told = new ToldSequences();
 
   async function govern(call: GovernedCall): Promise<CallAnswer<unknown>> {
-    const { scope, signed, temporalRunId } = callingRun();
-    const attempt: Attempt = {
-      call,
-      envelope: signed.envelope,
-      store: storage.tenant(scope),
-      path: callPath(signed.envelope, call),
-      token: randomUUID(),
-      temporalRunId,
-      deadline: performance.now() + call.timeoutMs,
-    };
-    const kept = Context.current().info.attempt > 1 ? await keptRefusal(attempt) : undefined;
+    const asking = newAttempt(call);
+    const kept = Context.current().info.attempt > 1 ? await keptRefusal(asking) : undefined;
     if (kept) return kept;
-    const { admission, verdict, context } = await decideAndAdmit(attempt);
+    const { attempt, admission, verdict, context } = await decideAndAdmit(asking);
+    attempt.heard(admission.seq);
     switch (admission.answer) {
       case 'refused':
         return await refuse(attempt, admission.refusal, admission.seq);
       case 'replayed':
-        return recorded(attempt.path, admission.outcome, admission.seq);
+        return await recorded(attempt, admission.outcome, admission.seq);
       case 'in_flight':
         throw failure('Waiting', `${call.action} is in flight elsewhere`, admission.retryAfterMs);
       case 'stale':
@@ -72,15 +71,44 @@ export function createGateway(parts: GatewayParts): Gateway {
         if (verdict.effect === 'deny' && admission.answer === 'admitted') {
           throw failure('ContractBroken', 'the ledger admitted a denied call');
         }
+        beatWith({ seq: admission.seq });
+        await attempt.checkpoint('admitted');
         return await act(attempt, admission, verdict, context);
     }
   }
 
+  function newAttempt(call: GovernedCall): Attempt {
+    const { scope, signed, temporalRunId } = callingRun();
+    const { envelope } = signed;
+    const path = callPath(envelope, call);
+    const { tenantId, rootRunId } = envelope;
+    const place = {
+      tenantId,
+      runId: rootRunId,
+      path,
+      action: call.action,
+      attempt: Context.current().info.attempt,
+    };
+    return {
+      call,
+      envelope,
+      store: storage.tenant(scope),
+      path,
+      token: randomUUID(),
+      temporalRunId,
+      deadline: performance.now() + call.timeoutMs,
+      seenSeq: Math.max(call.seenSeq, seqOfEarlierAttempt(), told.highest(scope)),
+      waitsForReview: call.undoOf !== null,
+      checkpoint: (point) => checkpoint(point, place),
+      heard: (seq) => told.hear(scope, seq),
+    };
+  }
+
   /** Steps 1 to 3. Decides again whenever something it was decided by has moved before the lock. */
   async function decideAndAdmit(
-    attempt: Attempt,
-  ): Promise<{ admission: Admission; verdict: Verdict; context: CallContext }> {
-    const { call, envelope, store } = attempt;
+    asking: Attempt,
+  ): Promise<{ attempt: Attempt; admission: Admission; verdict: Verdict; context: CallContext }> {
+    const { call, envelope, store } = asking;
     const runId = envelope.rootRunId;
     const { site, action, args } = call;
     const digest = digestOf({ site, action, target: envelope.target, args });
@@ -93,6 +121,11 @@ export function createGateway(parts: GatewayParts): Gateway {
       if (!context) throw failure('PlatformBusy', 'the tenant is not in the ledger; nothing was done');
       const verdict = await judge(call, envelope, context, (version) => policies.inForce(store, version));
       if (recalled && verdict.effect === 'deny') continue;
+      const inForce = await policies.inForce(store, context.versions.policyVersion);
+      const policy = 'policy' in inForce ? inForce.policy : undefined;
+      const waitsForReview = asking.waitsForReview || policy?.onUnknownOutcome === 'review';
+      const attempt: Attempt = { ...asking, waitsForReview };
+      await attempt.checkpoint('decided');
       const admission = await store.admit({
         runId,
         path: attempt.path,
@@ -107,11 +140,17 @@ export function createGateway(parts: GatewayParts): Gateway {
         verdict: verdict.effect === 'allow' ? { effect: 'allow', rules: verdict.rules } : verdict,
         leaseMs: call.timeoutMs + LEASE_MARGIN_MS,
         keyValidMs: call.keyValidMs,
-        seenSeq: call.seenSeq,
+        seenSeq: attempt.seenSeq,
         reserve: call.reserve,
         capability: context.sealed?.capability ?? null,
+        reversible: call.reversible,
+        undoOf: call.undoOf,
+        pastFence: call.undoOf !== null && policy?.compensateOnKill === true,
+        account: accountOf(call, context),
       });
-      if (admission.answer !== 'stale' || turn >= MAX_STALE) return { admission, verdict, context };
+      if (admission.answer === 'admitted' || admission.answer === 'recover')
+        await attempt.checkpoint('claimed');
+      if (admission.answer !== 'stale' || turn >= MAX_STALE) return { attempt, admission, verdict, context };
     }
   }
 
@@ -137,6 +176,8 @@ export function createGateway(parts: GatewayParts): Gateway {
     try {
       const leased = call.secret === null ? null : lend(attempt, call.secret, admission, context);
       if (leased?.kind === 'refused') return await refuseLease(attempt, admission, leased.refusal);
+      await attempt.checkpoint('leased');
+      if (call.undoOf !== null) await attempt.checkpoint('before_undo');
       const destination = verdict.effect === 'allow' ? verdict.destination : lookUpDestination(call, context);
       const key = idempotencyKey(envelope, path);
       const openSession: OpenSession = ({ readOnly }) => {
@@ -152,6 +193,7 @@ export function createGateway(parts: GatewayParts): Gateway {
           idempotencyKey: isWrite(call.callClass) ? key : null,
           readOnly,
           signal: over.signal,
+          ...(parts.checkpoint ? { checkpoint: attempt.checkpoint } : {}),
           remainingMs: () => Math.max(1, remaining(attempt)),
           beforeSend: () => {
             over.signal.throwIfAborted();
@@ -179,8 +221,8 @@ export function createGateway(parts: GatewayParts): Gateway {
           },
         };
       };
-      if (admission.answer === 'recover') return await recover(attempt, admission.lookupOnly, openSession);
-      return await perform(attempt, openSession, { earlier: false });
+      if (admission.answer === 'recover') return await recover(attempt, admission, openSession);
+      return await perform(attempt, openSession, { earlier: false, attemptNo: admission.attempt });
     } finally {
       clearTimeout(timer);
       cancelled.removeEventListener('abort', cancel);
@@ -226,23 +268,24 @@ export function createGateway(parts: GatewayParts): Gateway {
     ) {
       throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, retryAfterMs);
     }
-    if (retryAfterMs === undefined) await keepRefusal(attempt, refusal);
-    return { kind: refusal.kind, refusal, seq };
+    if (retryAfterMs !== undefined) return refused(attempt, refusal, seq, null);
+    await keepRefusal(attempt, refusal);
+    // An undo that may not be made is for a person to look at; the ledger has opened the review with its refusal.
+    const { call, store, envelope, path } = attempt;
+    const row = call.undoOf === null ? undefined : await store.call(envelope.rootRunId, path);
+    return refused(attempt, refusal, seq, row?.reviewNo ?? null);
   }
 
-  async function keepRefusal(attempt: Attempt, refusal: Refusal): Promise<void> {
-    const payload = attempt.call.refusalPayload(refusal);
-    if (payload) await attempt.store.putPayload(attempt.envelope.rootRunId, attempt.path, payload);
-  }
-
-  /** A refusal that the conversation already holds stays the answer, also when the activity is tried again. */
+  /**
+   * A refusal that the conversation already holds stays the answer, also when the activity is tried again. Of a call that was
+   * ever claimed the ledger answers: its refusal may have been reviewed since.
+   */
   async function keptRefusal(attempt: Attempt): Promise<CallAnswer<unknown> | undefined> {
-    const kept: StoredPayload | undefined = await attempt.store.payload(
-      attempt.envelope.rootRunId,
-      attempt.path,
-    );
+    const { store, envelope, path, seenSeq } = attempt;
+    const kept: StoredPayload | undefined = await store.payload(envelope.rootRunId, path);
     if (kept?.kind !== 'tool' || kept.outcome === 'done') return undefined;
-    return { kind: kept.outcome, refusal: kept.refusal, seq: attempt.call.seenSeq };
+    if (await store.call(envelope.rootRunId, path)) return undefined;
+    return refused(attempt, kept.refusal, seenSeq, null);
   }
 
   return { govern };
@@ -252,14 +295,4 @@ export function createGateway(parts: GatewayParts): Gateway {
 function lookUpDestination(call: GovernedCall, { record }: CallContext) {
   const destination = call.destination(record);
   return destination && 'url' in destination ? destination : null;
-}
-
-function recorded(path: string, outcome: RecordedOutcome, seq: number): CallAnswer<unknown> {
-  if (outcome.state === 'succeeded' && outcome.digest) {
-    return { kind: 'done', value: outcome.value, ref: outcome.ref ?? path, digest: outcome.digest, seq };
-  }
-  const refusal =
-    outcome.refusal ??
-    refusalOf('outcome_unknown', 'platform', 'not_recorded', 'the recorded outcome names no reason');
-  return { kind: refusal.kind, refusal, seq };
 }

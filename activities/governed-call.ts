@@ -1,4 +1,4 @@
-import type { Attribute, GovernedHttp, Passage, RecordRef } from '../contracts/action';
+import type { Attribute, GovernedHttp, Passage, RecordRef, Reversibility } from '../contracts/action';
 import type { Position, StoredPayload } from '../contracts/calls';
 import type { TenantRecord } from '../contracts/documents';
 import type { CallClass } from '../contracts/ledger';
@@ -38,6 +38,10 @@ export interface ActIo {
  */
 export interface GovernedCall {
   readonly position: Position;
+  /** Path of the write that this call undoes; `null` for a forward call. */
+  readonly undoOf: string | null;
+  /** Of a write, as its action declares it; `null` for reads and model calls. */
+  readonly reversible: Reversibility | null;
   readonly seenSeq: number;
   /** Label of the place in the workflow, part of the digest. */
   readonly site: string;
@@ -58,6 +62,8 @@ export interface GovernedCall {
   readonly records: readonly RecordRef[];
   /** How long the system outside honours a key, from its first use; `null` where it honours none. */
   readonly keyValidMs: number | null;
+  /** How soon a write shows to `reconcile`; `null`: that it does not show proves nothing. */
+  readonly visibleWithinMs: number | null;
   readonly act: (io: ActIo) => Promise<Acted>;
   /** Reads back after a write; `false` is a mismatch. */
   readonly verify: ((io: ActIo, acted: Acted) => Promise<boolean>) | null;

@@ -1,8 +1,9 @@
-import { digestOfTuple } from '../contracts/digest';
-import type { TenantRecord } from '../contracts/documents';
+import { digestOf, outsideKey } from '../contracts/digest';
+import type { Digest } from '../contracts/ids';
 import type { Envelope } from '../contracts/envelope';
 import { parseWorkflowId } from '../contracts/names';
-import { positionPath } from '../contracts/calls';
+import { ownsAccount } from '../contracts/ownership';
+import { positionPath, undoPath } from '../contracts/calls';
 import type { RecordRef } from '../contracts/action';
 import type { CallContext } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
@@ -65,6 +66,8 @@ export async function judge(
     target: envelope.target,
     action: call.action,
     effect: call.callClass,
+    reversible: call.reversible ?? 'none',
+    undo: call.undoOf !== null,
     system: call.system,
     destination: destination ? hostOf(destination.url) : null,
     model: call.model,
@@ -83,6 +86,20 @@ export async function judge(
       rules: [...refused.rules],
       message: refused.message,
       policyVersion: refused.policyVersion,
+    });
+  }
+  // An undo is read back by nobody: it answers, or a person reviews it.
+  if (
+    call.callClass === 'high_risk_write' &&
+    !call.verify &&
+    call.undoOf === null &&
+    !inForce.policy.readBackWaived(call.action)
+  ) {
+    return deny({
+      origin: 'policy',
+      rule: 'read_back_missing',
+      message: `${call.action} declares no read-back, and the policy does not accept that (readBackWaived)`,
+      policyVersion: inForce.policy.version,
     });
   }
   const rules = secret === decision ? decision.rules : [...decision.rules, ...secret.rules];
@@ -123,32 +140,30 @@ function unknownRecord(
   });
 }
 
-/** The record in a result that is not shown to be the tenant's: another account's, or nobody's. */
-export function foreignRecord(records: readonly RecordRef[], tenant: TenantRecord): RecordRef | undefined {
-  return records.find(
-    ({ system, account }) => account === undefined || !ownsAccount(tenant, system, account),
-  );
-}
-
-function ownsAccount(tenant: TenantRecord, system: string, account: string): boolean {
-  return tenant.scope.some((owned) => owned.system === system && owned.account === account);
-}
-
 const hostOf = (url: URL): string => url.hostname.toLowerCase().replace(/\.$/, '');
 
-/** The path of a call within its root run: children and position. With the envelope's ids, the idempotency key. */
-export function callPath(envelope: Envelope, call: Pick<GovernedCall, 'position'>): string {
+/**
+ * The path of a call within its root run: children and position, or that of the call it undoes. With the envelope's ids, the
+ * idempotency key.
+ */
+export function callPath(envelope: Envelope, call: Pick<GovernedCall, 'position' | 'undoOf'>): string {
+  if (call.undoOf !== null) return undoPath(call.undoOf);
   const address = parseWorkflowId(envelope.workflowId);
   const children = address?.kind === 'run' ? address.path.slice(1) : '';
   return [children, positionPath(call.position)].filter(Boolean).join('/');
 }
 
+/**
+ * Where a call would be sent, and as whom: what was sent to one account is neither sent again to another nor looked for there
+ * (promise T3). A URL out of the arguments is in the call's own digest already.
+ */
+export function accountOf(call: GovernedCall, { record, sealed }: CallContext): Digest {
+  const destination = call.destination(record);
+  const url = destination && 'url' in destination ? destination.url.href : null;
+  return digestOf({ url, credential: sealed && { capability: sealed.capability, version: sealed.version } });
+}
+
 /** The key that goes to systems outside: of the workflow and the position, never of the arguments (promise T2). */
 export function idempotencyKey(envelope: Envelope, path: string): string {
   return outsideKey(envelope.tenantId, envelope.environment, envelope.rootRunId, path);
-}
-
-/** The same from its parts: what joins a system's log with the journal. */
-export function outsideKey(tenantId: string, environment: string, rootRunId: string, path: string): string {
-  return `bh-${digestOfTuple([tenantId, environment, rootRunId, path])}`;
 }

@@ -1,66 +1,162 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
+import { passCheckpoint, type Checkpoint, type CheckpointName } from '../contracts/checkpoint';
+import type { RunId } from '../contracts/ids';
 import { tenantQueue } from '../contracts/names';
-import type { Storage } from '../contracts/ports';
+import type { Storage, TenantStore } from '../contracts/ports';
+import type { Refusal } from '../contracts/refusal';
 import { STOP_REASONS } from '../contracts/states';
-import type { RunActivities } from '../contracts/workflow-io';
-import { callingRun } from './call-context';
+import type { FollowUpActivities, FollowUpEntered, RunActivities } from '../contracts/workflow-io';
+import { callingFollowUp, callingRun } from './call-context';
+import { failure } from './failure';
+import { createLeaving, type StartFollowUp } from './leaving';
+import type { Policies } from './policies';
 
 /** Bounds of a run's loop that are settings of the platform, told to the run at entry so that its replay is stable. */
 export interface RunBounds {
   readonly continueAsNewAfter: number;
   readonly maxWaitMs: number;
   readonly maxMisbehaviour: number;
+  /** On people. Absent: the workflows' own, a week. */
+  readonly maxReviewWaitMs?: number | undefined;
 }
 
 export interface LifecycleParts {
   readonly storage: Storage;
+  readonly policies: Policies;
   readonly bounds: RunBounds;
   /** Asks Temporal to cancel a workflow, which it cannot do to itself; harmless for one that was asked already. */
   readonly requestCancel: (workflowId: string) => Promise<void>;
+  /** May fail: the sweep starts what nobody started. */
+  readonly startFollowUp: StartFollowUp;
+  readonly checkpoint?: Checkpoint | undefined;
 }
+
+type Lifecycle = Pick<RunActivities, 'enterRun' | 'leaveRun' | 'beginUndo'> &
+  Pick<FollowUpActivities, 'enterFollowUp' | 'leaveFollowUp'>;
 
 const POLL_MS = 100;
 
-/** How a run enters and leaves. They run on the lifecycle queue, which no tenant's work can fill. */
-export function createLifecycle(parts: LifecycleParts): Pick<RunActivities, 'enterRun' | 'leaveRun'> {
-  const { storage, bounds, requestCancel } = parts;
+/** How runs and follow-ups enter and leave. They run on the lifecycle queue, which no tenant's work can fill. */
+export function createLifecycle(parts: LifecycleParts): Lifecycle {
+  const { storage, bounds, requestCancel, startFollowUp } = parts;
+  const leave = createLeaving(parts);
+
+  const pass = async (point: CheckpointName): Promise<void> => {
+    const { tenantId, runId } = callingRun().signed.envelope;
+    const { attempt } = Context.current().info;
+    await (parts.checkpoint ?? passCheckpoint)(point, { tenantId, runId, path: '', action: '', attempt });
+  };
+
+  const followUpEntered = (
+    of: { followUpNo: number; items: FollowUpEntered['items']; path: string | null; seq: number },
+    tenantId: Parameters<typeof tenantQueue>[0],
+  ): FollowUpEntered => ({
+    kind: 'entered',
+    followUpNo: of.followUpNo,
+    queue: tenantQueue(tenantId),
+    maxWaitMs: bounds.maxWaitMs,
+    items: of.items,
+    path: of.path,
+    seq: of.seq,
+  });
+
   return {
     async enterRun({ generation, previousTemporalRunId }) {
       const { scope, signed, temporalRunId } = callingRun();
       const { envelope } = signed;
       const store = storage.tenant(scope);
+      if (generation > 0) await pass('before_continue');
       const entry = await store.enterRun({
         runId: envelope.runId,
         temporalRunId,
         previousTemporalRunId,
         generation,
       });
-      if (entry.kind === 'refused') return entry;
+      if (entry.kind === 'refused') {
+        waitWhileRewound(entry.refusal);
+        return entry;
+      }
+      if (generation > 0) await pass('after_continue');
       const agent = await store.agent(envelope.agentId, envelope.agentVersion);
+      const { maxReviewWaitMs, ...others } = bounds;
       return {
         kind: 'entered',
         queue: tenantQueue(envelope.tenantId),
         maxSteps: Math.min(entry.maxSteps, agent?.budget.steps ?? entry.maxSteps),
-        ...bounds,
+        ...others,
+        ...(maxReviewWaitMs !== undefined && { maxReviewWaitMs }),
+        ...(entry.firstStep > 0 && { firstStep: entry.firstStep }),
+        ...(agent?.onFailure === 'undo' && { undoOnFailure: true }),
         seq: entry.seq,
       };
     },
 
-    async leaveRun({ stopReason, outputRef }) {
+    async leaveRun(ending) {
       const { scope, signed, temporalRunId } = callingRun();
+      const { envelope } = signed;
       const store = storage.tenant(scope);
-      const { runId } = signed.envelope;
-      // A cancelled call goes on for a moment after its workflow has: the slot is not free, nor the reason true, before.
-      for (let claimed = 1; claimed > 0;) {
-        claimed = await store.claimedCalls({ runId });
-        Context.current().heartbeat({ claimed });
-        if (claimed > 0) await delay(POLL_MS);
+      await untilNoneClaimed(store, envelope.runId);
+      const left = await leave(store, { ...envelope, temporalRunId }, ending);
+      if (STOP_REASONS[left.stopReason].closing === 'Canceled') await requestCancel(envelope.workflowId);
+      const { followUpNo } = left;
+      if (followUpNo !== undefined) {
+        // It is ordered for good by now; where Temporal is the trouble, the sweep starts it.
+        await startFollowUp(signed, { kind: 'undo', followUpNo }).catch(() => undefined);
       }
-      const left = await store.leaveRun({ runId, temporalRunId, stopReason, outputRef });
-      if (STOP_REASONS[left.stopReason].closing === 'Canceled')
-        await requestCancel(signed.envelope.workflowId);
-      return left;
+      return { stopReason: left.stopReason };
+    },
+
+    async beginUndo() {
+      const { scope, signed, temporalRunId } = callingRun();
+      const { runId, tenantId } = signed.envelope;
+      const store = storage.tenant(scope);
+      await untilNoneClaimed(store, runId);
+      const begun = await store.beginUndo({ runId, temporalRunId });
+      return begun.kind === 'nothing' ? begun : followUpEntered({ ...begun, path: null }, tenantId);
+    },
+
+    async enterFollowUp({ followUpNo }) {
+      const { scope, signed, temporalRunId } = callingFollowUp(followUpNo);
+      const { runId, tenantId } = signed.envelope;
+      const entry = await storage.tenant(scope).enterFollowUp({ runId, followUpNo, temporalRunId });
+      if (entry.kind === 'refused') {
+        waitWhileRewound(entry.refusal);
+        return entry;
+      }
+      return followUpEntered({ ...entry, followUpNo }, tenantId);
+    },
+
+    async leaveFollowUp({ followUpNo, outcome }) {
+      const { scope, signed, temporalRunId } = callingFollowUp(followUpNo);
+      const { runId } = signed.envelope;
+      const store = storage.tenant(scope);
+      await store.leaveFollowUp({ runId, followUpNo, temporalRunId, outcome });
+      // Asked, for an earlier attempt of this may have ended it. A workflow that was reset has entered nothing: were it to
+      // end as done, nobody would begin the follow-up again.
+      const left = (await store.followUps(runId)).find((each) => each.followUpNo === followUpNo);
+      if (left?.state !== 'done')
+        throw failure(
+          'NotEntered',
+          `follow-up ${followUpNo} was not entered by this workflow, so it is not over; the sweep begins it again`,
+        );
     },
   };
+}
+
+/** A cancelled call goes on for a moment after its workflow has: no slot is free, nor a reason true, before. */
+async function untilNoneClaimed(store: TenantStore, runId: RunId): Promise<void> {
+  for (let claimed = 1; claimed > 0;) {
+    claimed = await store.claimedCalls({ runId });
+    Context.current().heartbeat({ claimed });
+    if (claimed > 0) await delay(POLL_MS);
+  }
+}
+
+/**
+ * A ledger that has lost entries is brought back by an operator, and nobody knows when. Entering waits for it in place:
+ * no history grows, and Temporal's UI shows why.
+ */
+function waitWhileRewound({ kind, message, retryAfterMs }: Refusal): void {
+  if (kind === 'frozen') throw failure('Waiting', message, retryAfterMs ?? 30_000);
 }

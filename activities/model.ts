@@ -6,12 +6,13 @@ import type { Agent } from '../contracts/agent';
 import type { CallAnswer, ModelStep, Position, StoredModelStep } from '../contracts/calls';
 import { HttpForbidden, HttpNotSent, HttpRefused, HttpUnavailable } from '../contracts/http-errors';
 import { MODEL_ACTION } from '../contracts/names';
-import type { Storage } from '../contracts/ports';
-import { assembleMessages } from './conversation';
+import type { Storage, TenantStore } from '../contracts/ports';
+import { assembleMessages, NotStored } from './conversation';
 import { callingRun } from './call-context';
 import { failure } from './failure';
 import type { ActIo } from './governed-call';
 import type { Gateway } from './gateway';
+import { missing } from './rewound';
 import type { StoredSteps } from './stored-steps';
 import { actionOfToolName, toolNameOfAction } from './tool-names';
 
@@ -41,11 +42,13 @@ export function createCallModel(parts: {
         'ContractBroken',
         `version ${envelope.agentVersion} of agent ${envelope.agentId} is not registered`,
       );
-    const messages = assembleMessages(conversation, input.position.step);
+    const messages = await messagesOf(store, envelope.rootRunId, conversation, input);
     const [provider, model] = splitModel(agent.model);
     let stored: StoredModelStep | undefined;
     const answer = await parts.gateway.govern({
       position: input.position,
+      undoOf: null,
+      reversible: null,
       seenSeq: input.seq,
       site: 'agentRun.model',
       action: MODEL_ACTION,
@@ -72,6 +75,7 @@ export function createCallModel(parts: {
       },
       records: [],
       keyValidMs: null,
+      visibleWithinMs: null,
       act: async (io) => {
         stored = await ask({ io, agent, model, messages, actions: parts.actions });
         return { payload: stored, value: stepOf(stored, agent), facts: {}, records: [], microUsd: 0 };
@@ -84,6 +88,21 @@ export function createCallModel(parts: {
     // The ledger holds what this activity gave it at settlement, so a recorded value is a model step again.
     return answer.kind === 'done' ? { ...answer, value: answer.value as ModelStep } : answer;
   };
+}
+
+/** The conversation; one with a hole in it means that the ledger was restored, or a defect of ours. */
+async function messagesOf(
+  store: TenantStore,
+  runId: string,
+  conversation: Parameters<typeof assembleMessages>[0],
+  { position, seq }: { position: Position; seq: number },
+): Promise<ModelMessage[]> {
+  try {
+    return assembleMessages(conversation, position.step);
+  } catch (error) {
+    if (!(error instanceof NotStored)) throw error;
+    throw await missing(store, { runId, path: error.ref === 'input' ? null : error.ref, seq }, error.message);
+  }
 }
 
 async function ask(parts: {

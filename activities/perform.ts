@@ -1,11 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CallAnswer } from '../contracts/calls';
 import type { TenantRecord } from '../contracts/documents';
+import { foreignRecord } from '../contracts/ownership';
+import type { Admission } from '../contracts/ledger';
 import { isStorageBusy } from '../contracts/storage-busy';
-import { readFailure } from './acting';
+import { mayPass, readFailure } from './acting';
 import { refusalOf, remaining, type Attempt } from './attempt';
 import type { Acted, ActIo } from './governed-call';
-import { foreignRecord } from './judge';
+import { readBack } from './read-back';
 import { pendingUntilLeaseIsOver, settleDone, settleFailure, settleRefused } from './settle';
 
 /**
@@ -24,7 +26,7 @@ export type OpenSession = (options: { readOnly: boolean }) => Session;
 export async function perform(
   attempt: Attempt,
   openSession: OpenSession,
-  { earlier }: { earlier: boolean },
+  { earlier, attemptNo }: { earlier: boolean; attemptNo: number },
 ): Promise<CallAnswer<unknown>> {
   const { call } = attempt;
   let mayHaveApplied = earlier;
@@ -43,36 +45,82 @@ export async function perform(
       const reading = readFailure(error, call, { mayHaveApplied, before, aborted });
       if (reading.result !== 'pending') return await settleFailure(attempt, reading);
       const pause = 200 * 2 ** turn;
-      if (turn > 3 || aborted || remaining(attempt) <= pause * 2) {
+      // Without a key that the system honours the same request would be a second write: it is looked up after the lease.
+      if (!reading.resend || turn > 3 || remaining(attempt) <= pause * 2) {
         throw pendingUntilLeaseIsOver(attempt, reading.refusal.message);
       }
       await delay(pause);
       continue;
     }
-    return await accept(attempt, openSession, acted, session.io.record);
+    return await accept(attempt, openSession, acted, session.io.record, attemptNo);
   }
 }
 
-/** A write whose last attempt was lost: never a blind second send (promise T3). */
+/** Attempts of one call that a look-up may fail in before a person is asked: an outage of minutes is waited out. */
+const LOOK_UPS = 8;
+
+/**
+ * A write whose last attempt was lost: never a blind second send (promise T3). Looked up where the action declares how;
+ * sent again under its key where the system honours keys; proven absent where a look-up after `visibleWithin` finds nothing;
+ * else a person has to say.
+ */
 export async function recover(
   attempt: Attempt,
-  lookupOnly: boolean,
+  claim: Extract<Admission, { answer: 'recover' }>,
   openSession: OpenSession,
 ): Promise<CallAnswer<unknown>> {
   const { call } = attempt;
-  const { reconcile } = call;
-  const mayResend = call.keyValidMs !== null && !lookupOnly;
-  if (reconcile) {
-    const found = await looking(openSession, async (io) => {
-      const answer = await reconcile(io);
-      return typeof answer === 'object' ? { acted: answer.acted, record: io.record } : answer;
-    }).catch(() => 'unknown' as const);
-    if (typeof found === 'object') return await accept(attempt, openSession, found.acted, found.record);
-    if (found !== 'absent') return await settleLost(attempt);
-  }
+  const mayResend = call.keyValidMs !== null && !claim.lookupOnly;
+  const found = await lookUp(attempt, openSession);
+  if (found.kind === 'happened')
+    return await accept(attempt, openSession, found.acted, found.record, claim.attempt);
   // Absent is not never: the lost attempt may still be at work there, so what it may have applied is remembered.
-  if (mayResend) return await perform(attempt, openSession, { earlier: true });
-  return await settleLost(attempt);
+  if (mayResend) return await perform(attempt, openSession, { earlier: true, attemptNo: claim.attempt });
+  switch (found.kind) {
+    case 'absent':
+      return await settleAbsent(attempt, claim.quietMs);
+    case 'unreachable':
+      if (claim.attempt < LOOK_UPS) throw pendingUntilLeaseIsOver(attempt, 'the look-up found nobody to ask');
+      return await settleLost(attempt);
+    case 'unknown':
+      return await settleLost(attempt);
+  }
+}
+
+type Found =
+  | { readonly kind: 'happened'; readonly acted: Acted; readonly record: TenantRecord }
+  | { readonly kind: 'absent' | 'unknown' | 'unreachable' };
+
+async function lookUp({ call }: Attempt, openSession: OpenSession): Promise<Found> {
+  const { reconcile } = call;
+  if (!reconcile) return { kind: 'unknown' };
+  let signal: AbortSignal | undefined;
+  try {
+    return await looking(openSession, async (io) => {
+      ({ signal } = io);
+      const answer = await reconcile(io);
+      return typeof answer === 'object'
+        ? { kind: 'happened', acted: answer.acted, record: io.record }
+        : { kind: answer };
+    });
+  } catch (error) {
+    return { kind: signal?.aborted || mayPass(error) ? 'unreachable' : 'unknown' };
+  }
+}
+
+/**
+ * A look-up found nothing. It proves that nothing was applied only if every attempt that could send has been over for as
+ * long as a write takes to show: then the call is made again, through all of admission. Of one that was sent to another
+ * account (`quietMs` null) it proves nothing.
+ */
+async function settleAbsent(attempt: Attempt, quietMs: number | null): Promise<CallAnswer<unknown>> {
+  const { action, visibleWithinMs } = attempt.call;
+  if (visibleWithinMs === null || quietMs === null) return await settleLost(attempt);
+  const early = visibleWithinMs - quietMs;
+  if (early > 0) throw pendingUntilLeaseIsOver(attempt, `${action} does not show yet`, early);
+  const message = `an earlier attempt of ${action} was lost, and a look-up proves that it was not applied`;
+  const refusal = refusalOf('provider_degraded', 'provider', 'proven_absent', message);
+  return await settleFailure(attempt, { result: 'open', refusal, retryAfterMs: 50 });
 }
 
 /** Asks the system outside without being able to change it. */
@@ -98,8 +146,10 @@ async function accept(
   openSession: OpenSession,
   acted: Acted,
   record: TenantRecord,
+  attemptNo: number,
 ): Promise<CallAnswer<unknown>> {
-  const { verify, action } = attempt.call;
+  const { verify, action, undoOf, keyValidMs, reconcile } = attempt.call;
+  if (undoOf !== null) await attempt.checkpoint('after_undo');
   const foreign = foreignRecord(acted.records, record);
   if (foreign) {
     const message = `a ${foreign.system} record in the result is not shown to be this tenant's; the result was discarded`;
@@ -107,11 +157,25 @@ async function accept(
     return await settleRefused(attempt, 'failed', refusal, acted.microUsd);
   }
   if (verify) {
-    const matches = await looking(openSession, (io) => verify(io, acted)).catch(() => undefined);
-    if (matches !== true) {
-      const rule = matches === false ? 'read_back_mismatch' : 'read_back_unavailable';
-      const message = `${action} answered, but reading it back did not confirm it`;
-      const refusal = refusalOf('outcome_unknown', 'provider', rule, message);
+    const seen = await readBack(attempt, acted, verify, (look) => looking(openSession, look));
+    // The next attempt finds the write by its key or a look-up, and reads it back then.
+    if (seen === 'later' && attemptNo < LOOK_UPS && (keyValidMs !== null || reconcile))
+      throw pendingUntilLeaseIsOver(attempt, `${action} answered, and could not be read back yet`);
+    if (seen !== 'matches') {
+      const refusal =
+        seen === 'differs'
+          ? refusalOf(
+              'read_back_mismatch',
+              'provider',
+              'read_back_mismatch',
+              `${action} answered, and reading it back showed something else`,
+            )
+          : refusalOf(
+              'outcome_unknown',
+              'provider',
+              'read_back_unavailable',
+              `${action} answered, but it could not be read back`,
+            );
       return await settleRefused(attempt, 'unknown', refusal, acted.microUsd);
     }
   }

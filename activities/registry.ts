@@ -1,24 +1,41 @@
 import { Context } from '@temporalio/activity';
 import { TemporalFailure } from '@temporalio/common';
 import type { Action } from '../contracts/action';
-import type { ControlActivities, RunActivities, SweepActivities } from '../contracts/workflow-io';
+import type {
+  ControlActivities,
+  FollowUpActivities,
+  HeadActivities,
+  RunActivities,
+  SweepActivities,
+} from '../contracts/workflow-io';
 import { isStorageBusy } from '../contracts/storage-busy';
+import { createAskedCalls } from './asked-calls';
 import { createControl } from './control';
 import type { Zones } from './envelope-interceptor';
 import { failure } from './failure';
 import { createGateway, type GatewayParts } from './gateway';
+import { createHeads } from './heads';
+import { beat } from './heartbeat';
 import { createLifecycle, type LifecycleParts } from './lifecycle';
 import { createCallModel } from './model';
 import { createSweep, type SweepParts } from './sweep';
 import { StoredSteps } from './stored-steps';
+import { createRetryCall } from './retry';
+import { frozenWhileRewound } from './rewound';
 import { createCallTool } from './tool';
+import { createUndoCall } from './undo';
 
 /** Every activity and its zone. An activity that is missing here is refused by the interceptor. */
 export const ZONES = {
   enterRun: 'run',
   leaveRun: 'run',
+  beginUndo: 'run',
   callModel: 'run',
   callTool: 'run',
+  enterFollowUp: 'followUp',
+  leaveFollowUp: 'followUp',
+  undoCall: 'followUp',
+  retryCall: 'followUp',
   loadControl: 'control',
   applyControl: 'control',
   awaitContained: 'control',
@@ -27,27 +44,44 @@ export const ZONES = {
   closeGone: 'platform',
   reapCalls: 'platform',
   ensureControls: 'platform',
-} as const satisfies Zones & Record<keyof (RunActivities & ControlActivities & SweepActivities), unknown>;
+  startFollowUps: 'platform',
+  purge: 'platform',
+  checkHeads: 'platform',
+} as const satisfies Zones &
+  Record<
+    keyof (RunActivities & FollowUpActivities & ControlActivities & SweepActivities & HeadActivities),
+    unknown
+  >;
 
 /** Activities of tenants' lanes. */
 export function laneActivities(
   parts: GatewayParts & { actions: ReadonlyMap<string, Action> },
-): Pick<RunActivities, 'callModel' | 'callTool'> {
+): Pick<RunActivities, 'callModel' | 'callTool'> & Pick<FollowUpActivities, 'undoCall' | 'retryCall'> {
+  const { storage, actions } = parts;
   const gateway = createGateway(parts);
-  const shared = { storage: parts.storage, steps: new StoredSteps(), gateway, actions: parts.actions };
-  return guarded({ callModel: createCallModel(shared), callTool: createCallTool(shared) }, ofCall);
+  const steps = new StoredSteps();
+  const tools = { storage, gateway, calls: createAskedCalls({ steps, actions }) };
+  return guarded(
+    {
+      callModel: frozenWhileRewound(createCallModel({ storage, steps, gateway, actions })),
+      callTool: frozenWhileRewound(createCallTool(tools)),
+      undoCall: frozenWhileRewound(createUndoCall(tools)),
+      retryCall: frozenWhileRewound(createRetryCall(tools)),
+    },
+    ofCall,
+  );
 }
 
 /** Activities of the lifecycle queue. */
-export function lifecycleActivities(parts: LifecycleParts): Pick<RunActivities, 'enterRun' | 'leaveRun'> {
+export function lifecycleActivities(parts: LifecycleParts): ReturnType<typeof createLifecycle> {
   return guarded(createLifecycle(parts));
 }
 
 /** Activities of the control queue: the switch of each tenant, and the sweep. */
 export function controlActivities(
   parts: SweepParts & { drainGraceMs: number },
-): ControlActivities & SweepActivities {
-  return guarded({ ...createControl(parts), ...createSweep(parts) });
+): ControlActivities & SweepActivities & HeadActivities {
+  return guarded({ ...createControl(parts), ...createSweep(parts), ...createHeads(parts) });
 }
 
 const busyOrSame = (error: unknown): unknown =>
@@ -79,7 +113,7 @@ function guarded<T extends object>(activities: T, readable: (error: unknown) => 
     (activity: (...args: unknown[]) => Promise<unknown>) =>
     async (...args: unknown[]): Promise<unknown> => {
       const context = Context.current();
-      const heart = setInterval(() => context.heartbeat(), HEARTBEAT_MS);
+      const heart = setInterval(() => beat(context), HEARTBEAT_MS);
       try {
         return await activity(...args);
       } catch (error) {

@@ -6,6 +6,7 @@ import type { SettleRequest, Settlement } from '../contracts/ledger';
 import type { Refusal } from '../contracts/refusal';
 import { isStorageBusy } from '../contracts/storage-busy';
 import type { Reading } from './acting';
+import { refused } from './answers';
 import { LEASE_MARGIN_MS, remaining, type Attempt } from './attempt';
 import { failure } from './failure';
 import type { Acted } from './governed-call';
@@ -27,9 +28,12 @@ const NOTHING: Omit<Truth, 'result'> = {
 /** Step 7. The truth is known here and nowhere else, so the ledger is asked again before giving up. */
 async function settle(attempt: Attempt, truth: Truth): Promise<Settlement> {
   const { store, envelope, path, token } = attempt;
+  await attempt.checkpoint('before_settle');
   for (let turn = 1; ; turn += 1) {
     try {
       const settled = await store.settle({ runId: envelope.rootRunId, path, token, ...truth });
+      attempt.heard(settled.seq);
+      await attempt.checkpoint('after_settle');
       if (settled.answer === 'late') {
         throw failure('OutcomePending', 'another attempt has taken this call over', 500);
       }
@@ -43,12 +47,15 @@ async function settle(attempt: Attempt, truth: Truth): Promise<Settlement> {
   }
 }
 
-/** What is thrown where the claim stays: the next attempt takes it over once the lease is over. */
-export function pendingUntilLeaseIsOver(attempt: Attempt, why: string): Error {
+/**
+ * What is thrown where the claim stays: the next attempt takes it over once the lease is over, and not before
+ * `afterMs` where asking earlier would learn nothing.
+ */
+export function pendingUntilLeaseIsOver(attempt: Attempt, why: string, afterMs = 0): Error {
   return failure(
     'OutcomePending',
     `${why}; it is asked again after the lease`,
-    remaining(attempt) + LEASE_MARGIN_MS + 100,
+    Math.max(remaining(attempt) + LEASE_MARGIN_MS, afterMs) + 100,
   );
 }
 
@@ -84,7 +91,7 @@ export async function settleRefused(
     payload,
     payloadDigest: payload && digestOf(payload),
   });
-  return { kind: refusal.kind, refusal, seq: settled.seq };
+  return refused(attempt, refusal, settled.seq, settled.reviewNo);
 }
 
 /** Surely nothing was sent: everything is given back, and the call may be claimed again. */

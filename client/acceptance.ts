@@ -1,20 +1,23 @@
-import { randomUUID } from 'node:crypto';
 import type { Client } from '@temporalio/client';
 import { z } from 'zod';
 import type { Agent } from '../contracts/agent';
 import { digestOf } from '../contracts/digest';
 import type { TenantRecord } from '../contracts/documents';
-import { Target, type Envelope, type SignedEnvelope } from '../contracts/envelope';
-import { AgentId, RunId, WorkspaceId } from '../contracts/ids';
-import { runWorkflowId } from '../contracts/names';
-import type { EnvelopeSigner, RunRow, Storage, TenantStore } from '../contracts/ports';
+import { Target, type SignedEnvelope } from '../contracts/envelope';
+import { AgentId, WorkspaceId, type RunId } from '../contracts/ids';
+import type { AcceptRun, Acceptance, EnvelopeSigner, RunRow, Storage, TenantStore } from '../contracts/ports';
 import { BulkheadError, reachDatabase, refusedBy, scopeAmbiguous } from './errors';
 import type { VerifiedPrincipal } from './identity';
 import { requireBoundedJson } from './json-bounds';
+import { mint, newRunId } from './minting';
 import { startAccepted } from './start';
 import { isTemporalTrouble } from './temporal-trouble';
 
 export { runSearchAttributes, startAccepted } from './start';
+
+const IdempotencyKey = z
+  .string()
+  .regex(/^[\x21-\x7e]{1,200}$/, 'an idempotency key is 1 to 200 visible ASCII characters');
 
 /** What a caller asks for. The tenant is not among it: it comes from the token. */
 export const RunRequest = z.strictObject({
@@ -25,15 +28,21 @@ export const RunRequest = z.strictObject({
   input: z.unknown(),
   target: Target.nullable().optional(),
   /** The same key and body answer the same run; the same key with another body is refused. */
-  idempotencyKey: z
-    .string()
-    .regex(/^[\x21-\x7e]{1,200}$/, 'an idempotency key is 1 to 200 visible ASCII characters')
-    .optional(),
+  idempotencyKey: IdempotencyKey.optional(),
   /** Only ever compared with the token, never believed. */
   tenantId: z.string().optional(),
   environment: z.string().optional(),
 });
 export type RunRequest = z.input<typeof RunRequest>;
+
+/** Another run that a new one begins from. */
+export const ForkRequest = z.strictObject({
+  runId: z.string(),
+  /** The first step that is made anew, from 0. */
+  fromStep: z.int().min(0).max(100_000),
+  idempotencyKey: IdempotencyKey.optional(),
+});
+export type ForkRequest = z.input<typeof ForkRequest>;
 
 export interface AcceptancePorts {
   readonly storage: Storage;
@@ -81,12 +90,62 @@ export async function acceptRun(
     const record = await requireRecord(store);
     const workspaceId = chooseWorkspace(who, record, request.workspace);
     const agent = await requireAgent(store, request.agent);
-    const signed = await ports.signer.sign(mint(who, record, workspaceId, agent, request));
     const { input, target = null, idempotencyKey = null } = request;
+    const runId = newRunId(who.scope, idempotencyKey);
+    const inputDigest = digestOf(input);
+    const signed = await ports.signer.sign(
+      mint(who, record, { runId, workspaceId, agent, target, inputDigest }),
+    );
     const bodyDigest = digestOf({ agent: request.agent, workspace: workspaceId, target, input });
     return store.acceptRun({ signed, idempotencyKey, bodyDigest, input });
   });
+  return await begin(ports, acceptance);
+}
 
+/**
+ * Accepts a run that knows what another one of the tenant knew before a step, and goes on from there: with the agent as it
+ * was then, keys of its own and policy as it is now. The other run stays as it is, and so does what it wrote.
+ * Throws as {@link acceptRun} does; `invalid` (`no_such_step`) where the steps before it are not all done.
+ */
+export async function forkRun(
+  ports: AcceptancePorts,
+  who: VerifiedPrincipal,
+  candidate: ForkRequest,
+): Promise<Accepted> {
+  const { runId: from, fromStep, idempotencyKey = null } = parse(ForkRequest, candidate, 'a fork');
+  const store = ports.storage.tenant(who.scope);
+  const acceptance = await reachDatabase(async () => {
+    const record = await requireRecord(store);
+    const origin = await store.run(from as RunId);
+    const given = origin && (await store.payload(origin.runId, 'input'));
+    if (!origin || given?.kind !== 'input') throw unknownRun(from);
+    const workspaceId = chooseWorkspace(who, record, origin.workspaceId as WorkspaceId);
+    const agent = await store.agent(origin.agentId, origin.agentVersion);
+    if (!agent) throw unknownAgent(origin.agentId);
+    const { input } = given;
+    const runId = newRunId(who.scope, idempotencyKey);
+    const { target } = origin;
+    const inputDigest = digestOf(input);
+    const signed = await ports.signer.sign(
+      mint(who, record, {
+        runId,
+        workspaceId,
+        agent,
+        target: target && Target.parse(target),
+        inputDigest,
+      }),
+    );
+    const fork: AcceptRun['fork'] = { runId: origin.runId, fromStep };
+    const bodyDigest = digestOf({ fork });
+    return store.acceptRun({ signed, fork, idempotencyKey, bodyDigest, input }).catch((error: unknown) => {
+      throw isMissingStep(error) ? noSuchStep(from, fromStep, error) : error;
+    });
+  });
+  return await begin(ports, acceptance);
+}
+
+/** What the ledger answered, in the client's words; starts the workflow of a run that was accepted. */
+async function begin(ports: AcceptancePorts, acceptance: Acceptance): Promise<Accepted> {
   switch (acceptance.kind) {
     case 'conflict':
       throw new BulkheadError(
@@ -110,18 +169,38 @@ export async function acceptRun(
   }
 }
 
+/** The ledger says `no_data_found` of a step that nothing can begin from. */
+const isMissingStep = (error: unknown): boolean => (error as { code?: unknown } | null)?.code === 'P0002';
+
+const noSuchStep = (runId: string, step: number, cause: unknown): BulkheadError =>
+  new BulkheadError(
+    'invalid',
+    `run ${runId} cannot be forked from step ${step}: the steps before it are not all done; \`bulkhead run show ${runId}\` counts them`,
+    { reason: 'no_such_step', cause },
+  );
+
+const unknownRun = (runId: string): BulkheadError =>
+  new BulkheadError('not_found', `there is no run ${printable(runId)} in your tenant to fork`, {
+    reason: 'unknown_run',
+  });
+
 function parseRequest(candidate: RunRequest): z.output<typeof RunRequest> {
-  const parsed = RunRequest.safeParse(candidate);
+  const request = parse(RunRequest, candidate, 'a run');
+  requireBoundedJson(request.input, 'input');
+  return request;
+}
+
+function parse<T>(schema: z.ZodType<T>, candidate: unknown, what: string): T {
+  const parsed = schema.safeParse(candidate);
   if (!parsed.success) {
     const mistakes = parsed.error.issues
       .map((issue) => `${issue.path.join('.') || 'request'}: ${issue.message}`)
       .join('; ');
     throw new BulkheadError(
       'invalid',
-      `this is no request for a run (${mistakes}): correct it and send it again`,
+      `this is no request for ${what} (${mistakes}): correct it and send it again`,
     );
   }
-  requireBoundedJson(parsed.data.input, 'input');
   return parsed.data;
 }
 
@@ -141,7 +220,11 @@ async function requireRecord(store: TenantStore): Promise<TenantRecord> {
 async function requireAgent(store: TenantStore, agentId: AgentId): Promise<Agent> {
   const agent = await store.agent(agentId);
   if (agent) return agent;
-  throw new BulkheadError(
+  throw unknownAgent(agentId);
+}
+
+function unknownAgent(agentId: string): BulkheadError {
+  return new BulkheadError(
     'not_found',
     `there is no agent ${agentId}: start a worker whose app (BULKHEAD_APP) defines it; \`bulkhead agent list\` shows those there are`,
     {
@@ -182,36 +265,6 @@ function chooseWorkspace(
     );
   }
   return workspace;
-}
-
-function mint(
-  who: VerifiedPrincipal,
-  record: TenantRecord,
-  workspaceId: WorkspaceId,
-  agent: Agent,
-  request: z.output<typeof RunRequest>,
-): Envelope {
-  const { tenantId, environment } = who.scope;
-  const runId = RunId.parse(randomUUID());
-  return {
-    schemaVersion: 1,
-    workflowId: runWorkflowId(tenantId, environment, runId),
-    tenantId,
-    environment,
-    workspaceId,
-    agentId: agent.id,
-    agentVersion: agent.version,
-    runId,
-    parentRunId: null,
-    rootRunId: runId,
-    policyProfile: record.policyProfile,
-    quotaClass: record.quotaClass,
-    requestedAction: 'agent.run',
-    target: request.target ?? null,
-    principal: who.principal,
-    inputDigest: digestOf(request.input),
-    acceptedAt: new Date().toISOString(),
-  };
 }
 
 /** `false` where Temporal is the trouble: the row is written, so the answer is yes and the sweep does the rest. */

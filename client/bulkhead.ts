@@ -1,11 +1,21 @@
 import type { Client } from '@temporalio/client';
-import { RunId } from '../contracts/ids';
 import type { JournalEntry } from '../contracts/ledger';
-import type { EnvelopeSigner, RunRow, Storage, TenantStore } from '../contracts/ports';
+import type { EnvelopeSigner, RunRow, Storage } from '../contracts/ports';
+import type { DeadLetter, ReviewRow } from '../contracts/reviews';
 import type { RunState, StopReason } from '../contracts/states';
-import { acceptRun, type RunRequest } from './acceptance';
-import { BulkheadError, reachDatabase, scopeAmbiguous } from './errors';
+import { acceptRun, forkRun, type RunRequest } from './acceptance';
+import { maySee, seenRun, unknownRun, type Caller, type KnownActions } from './caller';
+import {
+  discardDeadLetter,
+  findDeadLetter,
+  listDeadLetters,
+  retryDeadLetter,
+  type LetterDecision,
+} from './dead-letters';
+import { reachDatabase, scopeAmbiguous } from './errors';
+import type { OrderedFollowUp } from './follow-ups';
 import type { TokenVerifier, VerifiedPrincipal } from './identity';
+import { findReview, listReviews, resolveReview, type ResolvedReview, type ReviewVerdict } from './reviews';
 import { Run } from './run';
 
 /** Who asks. `tenantId` is only ever compared with the token, never believed. */
@@ -20,6 +30,8 @@ export interface BulkheadPorts {
   readonly temporal: Client;
   readonly tokens: TokenVerifier;
   readonly signer: EnvelopeSigner;
+  /** The actions of the app, to check what a person says a call has brought; without them `happened` cannot be said. */
+  readonly actions?: KnownActions;
 }
 
 /**
@@ -31,15 +43,35 @@ export class BulkheadClient {
 
   /** Accepts a run and starts it. Resolves once it is recorded, not once it has run. */
   async startRun({ token, ...request }: RunRequest & { token: string | undefined }): Promise<Run> {
-    const who = await this.ports.tokens.verify(token);
-    const { run, ...acceptance } = await acceptRun(this.ports, who, request);
-    return this.handle(who, run, acceptance);
+    const caller = this.callerOf(await this.ports.tokens.verify(token));
+    const { run, ...acceptance } = await acceptRun(this.ports, caller.who, request);
+    return new Run(caller, run, acceptance);
   }
 
   /** A run of the token's tenant and workspaces. Throws `not_found` for any other. */
   async run({ runId, ...asking }: Asking & { runId: string }): Promise<Run> {
-    const who = await this.identify(asking);
-    return this.handle(who, await this.visibleRow(who, runId));
+    const caller = await this.identify(asking);
+    return new Run(caller, await visibleRow(caller, runId));
+  }
+
+  /**
+   * A new run that knows what another one of the tenant knew before a step, and goes on from there by itself: with keys of
+   * its own, so that its writes are new ones. The other run stays as it is.
+   */
+  async forkRun({
+    runId,
+    fromStep,
+    idempotencyKey,
+    ...asking
+  }: Asking & { runId: string; fromStep: number; idempotencyKey?: string }): Promise<Run> {
+    const caller = await this.identify(asking);
+    const row = await visibleRow(caller, runId);
+    const { run, ...acceptance } = await forkRun(this.ports, caller.who, {
+      runId: row.runId,
+      fromStep,
+      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+    });
+    return new Run(caller, run, acceptance);
   }
 
   /** Newest first; `limit` is 50 by default and 500 at most. `before` is the `acceptedAt` of the last row seen. */
@@ -47,9 +79,9 @@ export class BulkheadClient {
     request: Asking & { limit?: number; before?: string; state?: RunState; stopReason?: StopReason },
   ): Promise<RunRow[]> {
     const { token, tenantId, limit = 50, ...filter } = request;
-    const who = await this.identify({ token, ...(tenantId === undefined ? {} : { tenantId }) });
+    const { who, store } = await this.identify({ token, ...(tenantId === undefined ? {} : { tenantId }) });
     const rows = await reachDatabase(() =>
-      this.storeOf(who).runs({ limit: Math.min(Math.max(limit, 1), 500), ...filter }),
+      store.runs({ limit: Math.min(Math.max(limit, 1), 500), ...filter }),
     );
     return rows.filter((row) => maySee(who, row));
   }
@@ -60,41 +92,61 @@ export class BulkheadClient {
     afterSeq = 0,
     ...asking
   }: Asking & { runId: string; afterSeq?: number }): Promise<JournalEntry[]> {
-    const who = await this.identify(asking);
-    const row = await this.visibleRow(who, runId);
-    return reachDatabase(() => this.storeOf(who).journal({ afterSeq, limit: 500, runId: row.runId }));
+    const caller = await this.identify(asking);
+    const row = await visibleRow(caller, runId);
+    return reachDatabase(() => caller.store.journal({ afterSeq, limit: 500, runId: row.runId }));
   }
 
-  private async identify({ token, tenantId }: Asking): Promise<VerifiedPrincipal> {
+  /** What waits for a person, the newest first; with `open: false`, also what was resolved. */
+  async reviews(request: Asking & { open?: boolean; runId?: string; limit?: number }): Promise<ReviewRow[]> {
+    return listReviews(await this.identify(request), request);
+  }
+
+  async review({ reviewNo, ...asking }: Asking & { reviewNo: number }): Promise<ReviewRow> {
+    return findReview(await this.identify(asking), reviewNo);
+  }
+
+  /** Says what became of a call whose outcome was not known, and lets what waits for it go on. */
+  async resolveReview(request: Asking & ReviewVerdict): Promise<ResolvedReview> {
+    return resolveReview(await this.identify(request), request);
+  }
+
+  /** Calls that used up their attempts, the newest first; with `open: false`, also those decided. */
+  async deadLetters(request: Asking & { open?: boolean; limit?: number }): Promise<DeadLetter[]> {
+    return listDeadLetters(await this.identify(request), request);
+  }
+
+  async deadLetter({ letterNo, ...asking }: Asking & { letterNo: number }): Promise<DeadLetter> {
+    return findDeadLetter(await this.identify(asking), letterNo);
+  }
+
+  /** Makes the call once more, under its own key. Resolves once that is ordered; its `result()` once it is done. */
+  async retryDeadLetter(request: Asking & LetterDecision): Promise<OrderedFollowUp> {
+    return retryDeadLetter(await this.identify(request), request);
+  }
+
+  async discardDeadLetter(request: Asking & LetterDecision): Promise<DeadLetter> {
+    return discardDeadLetter(await this.identify(request), request);
+  }
+
+  private async identify({ token, tenantId }: Asking): Promise<Caller> {
     const who = await this.ports.tokens.verify(token);
     if (tenantId !== undefined && tenantId !== who.scope.tenantId) {
       throw scopeAmbiguous(
         `another tenant is named than the token’s, ${who.scope.tenantId}: leave it out, or bring that tenant’s token`,
       );
     }
-    return who;
+    return this.callerOf(who);
   }
 
-  private storeOf(who: VerifiedPrincipal): TenantStore {
-    return this.ports.storage.tenant(who.scope);
-  }
-
-  private handle(who: VerifiedPrincipal, row: RunRow, acceptance?: Run['acceptance']): Run {
-    return new Run({ temporal: this.ports.temporal, store: this.storeOf(who) }, row, acceptance);
-  }
-
-  private async visibleRow(who: VerifiedPrincipal, runId: string): Promise<RunRow> {
-    const id = RunId.safeParse(runId);
-    const row = id.success ? await reachDatabase(() => this.storeOf(who).run(id.data)) : undefined;
-    if (row && maySee(who, row)) return row;
-    // The same words for a run of another tenant, of another workspace, and for none.
-    throw new BulkheadError(
-      'not_found',
-      'there is no such run in your tenant and workspaces: `bulkhead run list` shows those there are',
-      { reason: 'unknown_run' },
-    );
+  private callerOf(who: VerifiedPrincipal): Caller {
+    const { storage, temporal, actions = () => Promise.resolve(undefined) } = this.ports;
+    return { who, store: storage.tenant(who.scope), temporal, actions };
   }
 }
 
-const maySee = (who: VerifiedPrincipal, row: RunRow): boolean =>
-  who.workspaces.some((workspace) => workspace === row.workspaceId);
+async function visibleRow(caller: Caller, runId: string): Promise<RunRow> {
+  const row = await seenRun(caller, runId);
+  if (row) return row;
+  throw unknownRun();
+}

@@ -4,8 +4,8 @@ import { isStorageBusy } from '../contracts/storage-busy';
 /**
  * What a caller can do about an error:
  * `unauthenticated`: bring another token · `refused`: policy, a limit, scope or an operator said no, see `refusal` ·
- * `invalid`: the request is malformed · `not_found`: there is no such thing in your tenant · `conflict`: the
- * idempotency key was used with another body · `timeout`: it goes on, ask again · `unavailable`: a part is down, try again.
+ * `invalid`: the request is malformed · `not_found`: there is no such thing in your tenant · `conflict`: it contradicts
+ * what is recorded (an idempotency key used with another body, a review that is resolved, a run that is open) · `timeout`: it goes on, ask again · `unavailable`: a part is down, try again.
  */
 export type ErrorCode =
   'unauthenticated' | 'refused' | 'invalid' | 'not_found' | 'conflict' | 'timeout' | 'unavailable';

@@ -21,7 +21,7 @@ export async function* journalEntries(store: TenantStore, runId?: RunId): AsyncG
 
 /** The ledger's own part of a refused call's entry; docs/ledger.md has every kind. */
 const RefusedFacts = z.looseObject({
-  kind: z.enum(['refused', 'exhausted']),
+  kind: z.enum(['refused', 'exhausted', 'undo_denied']),
   action: z.string().nullish(),
   origin: Refusal.shape.origin,
   refusal: Refusal.shape.kind,

@@ -1,12 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { WorkflowFailedError, WorkflowNotFoundError, type Client } from '@temporalio/client';
+import { WorkflowFailedError, WorkflowNotFoundError } from '@temporalio/client';
 import { z } from 'zod';
 import type { SignedEnvelope } from '../contracts/envelope';
-import type { RunRow, TenantStore } from '../contracts/ports';
+import type { RunRow } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
+import type { DeadLetter, FollowUp, ReviewRow } from '../contracts/reviews';
 import { RUN_STATES, STOP_REASONS, type RunState, type StopReason } from '../contracts/states';
 import { QUERIES, SIGNALS } from '../contracts/workflow-io';
+import type { Caller } from './caller';
 import { BulkheadError, reachDatabase } from './errors';
+import { orderRollback, type OrderedFollowUp } from './follow-ups';
 import { refusalsOf } from './journal';
 import { isTemporalTrouble } from './temporal-trouble';
 
@@ -35,6 +38,8 @@ export interface Explanation {
   readonly since: string;
   /** What it waits for: the refusal that binds, with limit, value, use and when it frees; `null` where it waits for none. */
   readonly waitsFor: Refusal | null;
+  /** Open reviews of its calls, the newest first: a person has to look. */
+  readonly reviews: readonly ReviewRow[];
   /** The last time something was refused to it, whatever became of that. */
   readonly lastRefusal: { readonly action: string; readonly at: string; readonly refusal: Refusal } | null;
 }
@@ -65,7 +70,7 @@ const WAITING: ReadonlySet<RunState> = new Set([
  */
 export class Run {
   constructor(
-    private readonly ports: { readonly temporal: Client; readonly store: TenantStore },
+    private readonly ports: Caller,
     private readonly accepted: RunRow,
     /** How it was accepted; `undefined` for a run that was looked up. */
     readonly acceptance?: {
@@ -122,8 +127,12 @@ export class Run {
     const row = await this.row();
     const live = row.state === 'closed' ? undefined : await this.live();
     const state = live?.state ?? row.state;
-    const lastRefusal = (await reachDatabase(() => refusalsOf(this.ports.store, row.runId))).at(-1) ?? null;
+    const { store } = this.ports;
+    const lastRefusal = (await reachDatabase(() => refusalsOf(store, row.runId))).at(-1) ?? null;
+    const reviews = await reachDatabase(() => store.reviews({ open: true, limit: 100, runId: row.runId }));
     const waits = WAITING.has(state) && lastRefusal !== null;
+    // The refusal that a person has to answer is that of the review: others may have come since.
+    const asked = state === 'review_required' ? reviews[0]?.refusal : undefined;
     return {
       runId: row.runId,
       state,
@@ -131,7 +140,8 @@ export class Run {
       means:
         row.stopReason === null ? (live?.detail ?? RUN_STATES[state]) : STOP_REASONS[row.stopReason].means,
       since: row.closedAt ?? live?.since ?? (waits ? lastRefusal.at : (row.enteredAt ?? row.acceptedAt)),
-      waitsFor: waits ? lastRefusal.refusal : null,
+      waitsFor: asked ?? (waits ? lastRefusal.refusal : null),
+      reviews,
       lastRefusal,
     };
   }
@@ -163,6 +173,26 @@ export class Run {
       }
       throw error;
     }
+  }
+
+  /**
+   * Orders that the writes of this run are undone, newest first, and starts that. The run has to be closed; see
+   * {@link OrderedFollowUp} for its end. What is `final` is left, and counted.
+   */
+  async rollback(request: { note?: string; actor?: string } = {}): Promise<OrderedFollowUp> {
+    return orderRollback(this.ports, await this.row(), request);
+  }
+
+  /** What is kept beside the run: its reviews, its dead letters, and what was ordered on it after its end. */
+  async beside(): Promise<{ reviews: ReviewRow[]; deadLetters: DeadLetter[]; followUps: FollowUp[] }> {
+    const { store } = this.ports;
+    const runId = this.accepted.runId;
+    return reachDatabase(async () => {
+      const reviews = await store.reviews({ open: false, limit: 100, runId });
+      const deadLetters = await store.deadLetters({ open: false, limit: 500 });
+      const followUps = await store.followUps(runId);
+      return { reviews, deadLetters: deadLetters.filter((letter) => letter.runId === runId), followUps };
+    });
   }
 
   /** What the workflow says of itself, finer than its row; `undefined` where it does not answer within a second. */

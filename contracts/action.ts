@@ -85,7 +85,10 @@ export interface ActionSpec<A extends z.ZodObject = z.ZodObject, R extends z.Zod
   /** The system runs a repeated `Idempotency-Key` once; for how long (default 24 h). */
   remoteHonoursKeys?: boolean;
   keyValidFor?: string;
+  /** What is left of it once undone: nothing · a trace, by `compensate` · it cannot be undone. Default of a write: final. */
   reversible?: Reversibility;
+  /** How soon a write shows in `reconcile` after it was sent. Without it `absent` proves nothing. */
+  visibleWithin?: string;
   /** Facts of the run that its result sets, which rules read as `context.facts`. */
   facts?: { schema: z.ZodObject; from: (args: z.infer<A>, result: z.infer<R>) => Record<string, Attribute> };
   run: (ctx: ActionContext, args: z.infer<A>) => Promise<z.infer<R>>;
@@ -112,6 +115,8 @@ export interface Action {
   readonly remoteHonoursKeys: boolean;
   readonly keyValidForMs: number;
   readonly reversible: Reversibility;
+  /** `null`: `absent` proves nothing. */
+  readonly visibleWithinMs: number | null;
   readonly facts: {
     schema: z.ZodObject;
     from: (args: unknown, result: unknown) => Record<string, Attribute>;

@@ -8,6 +8,8 @@ export const AgentSpec = z.strictObject({
   model: z.string().regex(/^[a-z][a-z0-9_-]{0,39}\/[A-Za-z0-9._-]{1,100}$/, 'a model is provider/model'),
   instructions: z.string().min(1).max(20_000),
   actions: z.array(ActionName).min(1).max(100),
+  /** What becomes of its writes when a run of it fails: they stay, or are undone in reverse order. */
+  onFailure: z.enum(['keep', 'undo']).default('keep'),
   budget: z.strictObject({
     steps: z.int().positive().max(10_000),
     maxOutputTokens: z.int().positive().max(100_000),

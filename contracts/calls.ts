@@ -14,6 +14,9 @@ export interface Position {
 /** `3.1`. Also the name of the call's payload in tenant storage. */
 export const positionPath = (position: Position): string => `${position.step}.${position.ordinal}`;
 
+/** Path of the call that undoes the one at `path`: a key of its own, the same whoever orders the undo. */
+export const undoPath = (path: string): string => `${path}/undo`;
+
 /** What every governed call answers to its workflow: references and digests, never payload. */
 export type CallAnswer<Value> =
   | {
@@ -23,7 +26,18 @@ export type CallAnswer<Value> =
       readonly digest: Digest;
       readonly seq: number;
     }
-  | { readonly kind: Refusal['kind']; readonly refusal: Refusal; readonly seq: number };
+  | {
+      readonly kind: Refusal['kind'];
+      readonly refusal: Refusal;
+      /** A person has to look at it; `wait` where policy has the run wait for that. */
+      readonly review?: {
+        readonly no: number;
+        readonly wait: boolean;
+        /** Of an undo's answer: path of the undo where the review is of it; absent where it is of the write. */
+        readonly of?: string;
+      };
+      readonly seq: number;
+    };
 
 /** What a model asked for, without its arguments: those stay in tenant storage under the model call's position. */
 export interface ModelStep {
@@ -33,6 +47,12 @@ export interface ModelStep {
   readonly outputTokens: number;
 }
 
+/**
+ * Set where the database was restored to a time before this was stored, and `bulkhead recover` has put words in its
+ * place: it is for models to read. Arguments and results in it are nobody's, so nothing may be done with them.
+ */
+export type Lost = true;
+
 /** What is kept of a call in tenant storage, under its position. */
 export type StoredModelStep = {
   readonly kind: 'model';
@@ -40,9 +60,16 @@ export type StoredModelStep = {
   readonly toolCalls: readonly { readonly id: string; readonly name: string; readonly args: unknown }[];
   readonly inputTokens: number;
   readonly outputTokens: number;
+  readonly lost?: Lost;
 };
 export type StoredToolResult =
-  | { readonly kind: 'tool'; readonly outcome: 'done'; readonly action: string; readonly result: unknown }
+  | {
+      readonly kind: 'tool';
+      readonly outcome: 'done';
+      readonly action: string;
+      readonly result: unknown;
+      readonly lost?: Lost;
+    }
   | {
       readonly kind: 'tool';
       readonly outcome: Refusal['kind'];
@@ -52,5 +79,5 @@ export type StoredToolResult =
       readonly detail?: string;
     };
 /** What the caller gave the run. */
-export type StoredInput = { readonly kind: 'input'; readonly input: unknown };
+export type StoredInput = { readonly kind: 'input'; readonly input: unknown; readonly lost?: Lost };
 export type StoredPayload = StoredInput | StoredModelStep | StoredToolResult;

@@ -31,3 +31,11 @@ export function digestOfTuple(parts: readonly string[]): Digest {
   }
   return hash.digest('hex') as Digest;
 }
+
+/**
+ * The key that systems outside are given for a call, from its parts: what joins their logs with the journal. Of the root
+ * run and the path in it alone, never of arguments or attempts (promise T2).
+ */
+export function outsideKey(tenantId: string, environment: string, rootRunId: string, path: string): string {
+  return `bh-${digestOfTuple([tenantId, environment, rootRunId, path])}`;
+}

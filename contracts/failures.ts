@@ -18,6 +18,8 @@ export const FAILURES = {
   OutcomePending: { nonRetryable: false },
   /** A defect of ours: arguments of an activity or workflow out of their schema. */
   ContractBroken: { nonRetryable: true },
+  /** The workflow that asks is not the one that has entered the follow-up: it ends Failed, and the sweep begins it again. */
+  NotEntered: { nonRetryable: true },
 } as const;
 export type FailureType = keyof typeof FAILURES;
 

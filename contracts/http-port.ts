@@ -19,6 +19,8 @@ export interface HttpGrant {
    * two it may have waited for a connection. Throws where it may not leave any more (fence, deadline).
    */
   readonly beforeSend: () => void;
+  /** Called around each request and awaited; see `contracts/checkpoint.ts`. */
+  readonly checkpoint?: (point: 'before_send' | 'after_send' | 'after_reply') => Promise<void>;
   /** Milliseconds that are left for the call, asked before each request. */
   readonly remainingMs: () => number;
 }

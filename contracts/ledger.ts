@@ -1,4 +1,4 @@
-import type { Attribute, Effect, RecordRef } from './action';
+import type { Attribute, Effect, RecordRef, Reversibility } from './action';
 import type { StoredPayload } from './calls';
 import type { Digest } from './ids';
 import type { Refusal } from './refusal';
@@ -47,6 +47,17 @@ export interface AdmitRequest {
   readonly reserve: { readonly toolCalls: 0 | 1; readonly steps: 0 | 1; readonly microUsd: number };
   /** Of the credential that the attempt is to be lent, if it is let in; `null` for none. */
   readonly capability: string | null;
+  /** Of a write, as its action declares it; `null` for reads and model calls. */
+  readonly reversible: Reversibility | null;
+  /** Path of the write that this call undoes; `null` for a forward call. */
+  readonly undoOf: string | null;
+  /** Policy orders this undo also after a kill. Means nothing for a forward call. */
+  readonly pastFence: boolean;
+  /**
+   * Digest of the connection and the credential that it would be sent with. A take-over whose account is not that of the last
+   * attempt that could send only looks.
+   */
+  readonly account: Digest;
 }
 
 /** What was recorded of a finished call. */
@@ -56,6 +67,8 @@ export interface RecordedOutcome {
   readonly ref: string | null;
   readonly digest: Digest | null;
   readonly refusal: Refusal | null;
+  /** Number of the open review of it, if there is one. */
+  readonly reviewNo: number | null;
   /** The small value that the workflow was given (token counts, names of tool calls); no payload. */
   readonly value: unknown;
 }
@@ -71,7 +84,15 @@ export interface Claim {
 
 export type Admission =
   | ({ readonly answer: 'admitted' } & Claim)
-  | ({ readonly answer: 'recover'; readonly lookupOnly: boolean } & Claim)
+  | ({
+      readonly answer: 'recover';
+      readonly lookupOnly: boolean;
+      /**
+       * Since the lease of the last attempt that could send was over: what `visibleWithin` is compared with. `null`: it was sent
+       * to another account, or as somebody else, so that finding nothing proves nothing.
+       */
+      readonly quietMs: number | null;
+    } & Claim)
   | { readonly answer: 'replayed'; readonly outcome: RecordedOutcome; readonly seq: number }
   | { readonly answer: 'in_flight'; readonly retryAfterMs: number; readonly seq: number }
   | { readonly answer: 'stale'; readonly policyVersion: number; readonly seq: number }
@@ -100,6 +121,8 @@ export interface SettleRequest {
 export interface Settlement {
   /** `late`: the token is no longer the call's; nothing changed but the journal. */
   readonly answer: 'settled' | 'already' | 'late' | 'reconciled';
+  /** Number of the review that this outcome opened, or that is open for it. */
+  readonly reviewNo: number | null;
   readonly seq: number;
 }
 

@@ -23,6 +23,23 @@ export function runWorkflowId(tenantId: TenantId, environment: Environment, runI
   return `tenant/${tenantId}/${environment}/run/${runId}`;
 }
 
+/** The workflow that does a follow-up on a run: bound to the run's own envelope by its id. */
+export function followUpWorkflowId(
+  runWorkflow: string,
+  followUp: { kind: 'undo' | 'retry'; followUpNo: number },
+): string {
+  return `${runWorkflow}/${followUp.kind}/${followUp.followUpNo}`;
+}
+
+/** Splits the id of a follow-up's workflow; `undefined` for any other id. */
+export function parseFollowUpId(
+  workflowId: string,
+): { runWorkflow: string; kind: 'undo' | 'retry'; followUpNo: number } | undefined {
+  const match = /^(.+)\/(undo|retry)\/(\d{1,15})$/.exec(workflowId);
+  if (!match?.[1] || parseWorkflowId(match[1])?.kind !== 'run') return undefined;
+  return { runWorkflow: match[1], kind: match[2] as 'undo' | 'retry', followUpNo: Number(match[3]) };
+}
+
 export function controlWorkflowId(tenantId: TenantId, environment: Environment): string {
   return `tenant/${tenantId}/${environment}/control`;
 }
@@ -50,7 +67,13 @@ export function parseWorkflowId(workflowId: string): WorkflowAddress | undefined
 }
 
 /** Workflow type names. */
-export const WORKFLOW = { run: 'agentRun', control: 'tenantControl', sweep: 'platformSweep' } as const;
+export const WORKFLOW = {
+  run: 'agentRun',
+  undo: 'undoRun',
+  retry: 'retryCall',
+  control: 'tenantControl',
+  sweep: 'platformSweep',
+} as const;
 
 /** Header under which the envelope travels from a workflow to its activities. */
 export const ENVELOPE_HEADER = 'bulkhead-envelope';

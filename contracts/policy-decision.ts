@@ -1,4 +1,4 @@
-import type { Attribute, Effect } from './action';
+import type { Attribute, Effect, Reversibility } from './action';
 
 /** A question to policy: everything a rule may look at, nothing it may not. */
 export interface PolicyRequest {
@@ -10,6 +10,10 @@ export interface PolicyRequest {
   readonly target: { readonly system: string; readonly recordId: string } | null;
   readonly action: string;
   readonly effect: Effect | 'model';
+  /** Of a write, as its action declares it; `none` for reads and model calls. */
+  readonly reversible: Reversibility | 'none';
+  /** Whether it undoes what an earlier call of the run did. */
+  readonly undo: boolean;
   readonly system: string | null;
   /** Host (no port) that the call would connect to; `null` for one that stays inside. */
   readonly destination: string | null;
@@ -36,4 +40,10 @@ export interface CompiledPolicy {
   decide(request: PolicyRequest): PolicyDecision;
   /** Whether agents of this id may use the secret capability. Silence is no. */
   mayUseSecret(agentId: string, capability: string): PolicyDecision;
+  /** Whether a run waits for the review of a write whose outcome is not known, or ends. */
+  readonly onUnknownOutcome: 'review' | 'stop';
+  /** Whether a kill undoes what the killed runs did. */
+  readonly compensateOnKill: boolean;
+  /** Whether the tenant accepts, in words, that this action has no read-back. */
+  readBackWaived(action: string): boolean;
 }

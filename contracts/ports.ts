@@ -1,11 +1,30 @@
-import type { Passage, RecordRef } from './action';
+import type { Passage, RecordRef, Reversibility } from './action';
 import type { Agent } from './agent';
 import type { StoredPayload } from './calls';
 import type { Lane, TenantDocument, QuotaClassDocument, TenantRecord } from './documents';
 import type { SignedEnvelope } from './envelope';
 import type { Environment, RunId, TenantId } from './ids';
-import type { Admission, AdmitRequest, DecidedBy, JournalEntry, SettleRequest, Settlement } from './ledger';
+import type {
+  Admission,
+  AdmitRequest,
+  CallClass,
+  DecidedBy,
+  JournalEntry,
+  SettleRequest,
+  Settlement,
+} from './ledger';
+import type { RecoveryStore, SeenHead } from './recovery';
 import type { Refusal } from './refusal';
+import type {
+  DeadLetter,
+  FollowUp,
+  FollowUpKind,
+  ResolveReview,
+  ReviewAnswer,
+  ReviewRow,
+  UndoItem,
+  UndoOutcome,
+} from './reviews';
 import type { TenantScope } from './scope';
 import type { RunState, StopReason } from './states';
 import type { ControlState } from './workflow-io';
@@ -34,6 +53,8 @@ export interface RunRow {
 
 export interface AcceptRun {
   readonly signed: SignedEnvelope;
+  /** Copies what another run of the tenant knew before this step, and begins there. */
+  readonly fork?: { readonly runId: RunId; readonly fromStep: number };
   /** Caller's key; same key and same body digest answers the same run, another body is refused. */
   readonly idempotencyKey: string | null;
   readonly bodyDigest: string;
@@ -45,8 +66,37 @@ export type Acceptance =
   | { readonly kind: 'refused'; readonly refusal: Refusal };
 
 export type Entry =
-  | { readonly kind: 'entered'; readonly lane: Lane; readonly maxSteps: number; readonly seq: number }
+  | {
+      readonly kind: 'entered';
+      readonly lane: Lane;
+      readonly maxSteps: number;
+      readonly firstStep: number;
+      readonly seq: number;
+    }
   | { readonly kind: 'refused'; readonly refusal: Refusal; readonly stopReason: StopReason };
+
+/** One call as the ledger has it. */
+export interface CallRow {
+  readonly path: string;
+  readonly action: string;
+  readonly digest: string;
+  readonly callClass: CallClass;
+  readonly state: 'claimed' | 'succeeded' | 'failed' | 'open' | 'unknown';
+  readonly reversible: Reversibility | null;
+  readonly undoOf: string | null;
+  readonly attempts: number;
+  readonly reviewNo: number | null;
+  readonly refusal: Refusal | null;
+}
+
+export type RetryAnswer =
+  | { readonly kind: 'ordered' | 'already'; readonly followUp: FollowUp; readonly signed: SignedEnvelope }
+  | { readonly kind: 'absent' }
+  /** In words, what to do instead. */
+  | { readonly kind: 'refused'; readonly message: string };
+export type UndoOrder =
+  | { readonly kind: 'ordered' | 'already'; readonly followUp: FollowUp; readonly signed: SignedEnvelope }
+  | { readonly kind: 'nothing' | 'absent' | 'open' };
 
 /** What a call is judged by and done with, in one round trip. */
 export interface CallContext {
@@ -92,7 +142,9 @@ export interface TenantStore {
     temporalRunId: string | null;
     stopReason: StopReason;
     outputRef: string | null;
-  }): Promise<{ stopReason: StopReason }>;
+    /** Whether an undo is ordered with it, should the run turn out to have failed, or to be killed. */
+    undo?: { readonly onFailure: boolean; readonly onKill: boolean };
+  }): Promise<{ stopReason: StopReason; followUpNo?: number }>;
   run(runId: RunId): Promise<RunRow | undefined>;
   runByIdempotencyKey(key: string): Promise<RunRow | undefined>;
   runs(page: {
@@ -103,6 +155,48 @@ export interface TenantStore {
   }): Promise<RunRow[]>;
   /** Calls of the run (or of the whole tenant below an epoch) that may still act. */
   claimedCalls(filter: { runId?: RunId; beforeEpoch?: number }): Promise<number>;
+  /** One call as the ledger has it. */
+  call(runId: string, path: string): Promise<CallRow | undefined>;
+
+  // what waits for a person
+  /** The newest first. */
+  reviews(page: { open: boolean; limit: number; runId?: RunId }): Promise<ReviewRow[]>;
+  review(reviewNo: number): Promise<ReviewRow | undefined>;
+  resolveReview(request: ResolveReview): Promise<ReviewAnswer>;
+  /** The newest first. */
+  deadLetters(page: { open: boolean; limit: number }): Promise<DeadLetter[]>;
+  deadLetter(letterNo: number): Promise<DeadLetter | undefined>;
+  /** Opens the call again and orders its retry. A model call is part of its run, and is refused. */
+  retryDeadLetter(request: { letterNo: number; actor: string; note: string }): Promise<RetryAnswer>;
+  discardDeadLetter(request: {
+    letterNo: number;
+    actor: string;
+    note: string;
+  }): Promise<'discarded' | 'already' | 'absent'>;
+
+  // work on a run beside its own workflow
+  /** Orders the undo of a closed run; an undo of it that is not done is the same order. */
+  orderUndo(request: { runId: RunId; actor: string; note: string }): Promise<UndoOrder>;
+  /** Orders and enters at once: the run's own workflow undoes its writes. */
+  beginUndo(request: {
+    runId: RunId;
+    temporalRunId: string;
+  }): Promise<{ kind: 'entered'; followUpNo: number; items: UndoItem[]; seq: number } | { kind: 'nothing' }>;
+  enterFollowUp(request: {
+    runId: RunId;
+    followUpNo: number;
+    temporalRunId: string;
+  }): Promise<
+    | { kind: 'entered'; items: UndoItem[]; path: string | null; seq: number }
+    | { kind: 'refused'; refusal: Refusal }
+  >;
+  leaveFollowUp(request: {
+    runId: RunId;
+    followUpNo: number;
+    temporalRunId: string;
+    outcome: UndoOutcome | null;
+  }): Promise<void>;
+  followUps(runId: RunId): Promise<FollowUp[]>;
 
   // payloads: the conversation and results of a run, by position path; `input` is the caller's
   payload(runId: RunId, ref: string): Promise<StoredPayload | undefined>;
@@ -127,6 +221,8 @@ export interface TenantStore {
 
   // control
   control(): Promise<ControlState | undefined>;
+  /** For a ledger that was restored from a backup. */
+  readonly recovery: RecoveryStore;
   kill(command: { reason: string; actor: string }): Promise<ControlState>;
   release(command: { reason: string; actor: string }): Promise<ControlState>;
   revokeLeases(): Promise<number>;
@@ -159,13 +255,31 @@ export interface SweepRun {
   readonly signed: SignedEnvelope;
 }
 
+export interface SweepFollowUp {
+  readonly tenantId: TenantId;
+  readonly runId: RunId;
+  readonly followUpNo: number;
+  readonly kind: FollowUpKind;
+  readonly signed: SignedEnvelope;
+}
+
 /** The platform's own view, across tenants of one environment: narrow functions, no payload. */
 export interface PlatformStore {
   placements(): Promise<Placement[]>;
   controlVersions(): Promise<ControlVersion[]>;
+  /** Where each tenant's journal ends, as far as it is on disk. */
+  journalHeads(): Promise<SeenHead[]>;
+  /** Those of the heads that their journals do not hold any more, of tenants not yet fenced for it. */
+  lostHeads(heads: readonly SeenHead[]): Promise<SeenHead[]>;
   heartbeatHost(host: { hostId: string; pid: number; roles: string[] }): Promise<void>;
   acceptedNotStarted(olderThanMs: number, limit: number): Promise<SweepRun[]>;
   openRunsIdle(olderThanMs: number, limit: number): Promise<SweepRun[]>;
+  /** Ordered, not done, and last touched so long ago. */
+  followUpsWaiting(olderThanMs: number, limit: number): Promise<SweepFollowUp[]>;
+  /** Ends the leases of hosts that have not renewed their row for so long; answers how many. */
+  endLeasesOfDeadHosts(silentMs: number): Promise<number>;
+  /** Deletes what keys older than the purge horizon have left, in small portions; answers how many calls. */
+  purge(limit: number): Promise<number>;
   /** Settles reads and model calls whose lease is over as lost, writes without any way to know as unknown. */
   reapCalls(limit: number): Promise<number>;
   publishAgent(agent: Agent): Promise<void>;

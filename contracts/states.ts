@@ -55,6 +55,7 @@ export const OUTCOMES = {
   failed: 'the call ran and failed, finally',
   idempotency_conflict: 'its position was used with other arguments',
   outcome_unknown: 'it may or may not have happened',
+  read_back_mismatch: 'it answered, and reading it back showed something else',
   scope_ambiguous: 'a record in it could not be shown to be the tenant’s',
   frozen: 'the tenant takes no such call now',
   killed: 'an operator has stopped it',

@@ -1,6 +1,7 @@
 import type { CallAnswer, ModelStep, Position } from './calls';
 import type { SignedEnvelope } from './envelope';
 import type { Refusal } from './refusal';
+import type { UndoItem, UndoOutcome } from './reviews';
 import type { StopReason } from './states';
 
 /** Inputs and results of workflows, and the activities they call. Types alone: safe in the sandbox. */
@@ -17,6 +18,8 @@ export interface AgentRunCarry {
   readonly seq: number;
   readonly generation: number;
   readonly usage: Usage;
+  /** Model answers in a row, so far, without one usable call. */
+  readonly misbehaved?: number;
 }
 export interface Usage {
   readonly modelCalls: number;
@@ -44,7 +47,31 @@ export interface Entered {
   readonly maxWaitMs: number;
   /** After this many model answers in a row without one usable call or a final text, `model_misbehaved`. */
   readonly maxMisbehaviour: number;
+  /** How long a run waits for a person's review before it ends with what is known. */
+  readonly maxReviewWaitMs?: number;
+  /** The first step of a run that was forked; the ones before it are copies of another run's. */
+  readonly firstStep?: number;
+  /** The agent asks that a failed run's writes are undone. */
+  readonly undoOnFailure?: boolean;
   readonly seq: number;
+}
+
+/** What an undo, or a retried call, works with. */
+export interface FollowUpEntered {
+  readonly kind: 'entered';
+  readonly followUpNo: number;
+  readonly queue: string;
+  readonly maxWaitMs: number;
+  /** Of an undo: forward writes, the newest first. Of a retry: empty. */
+  readonly items: readonly UndoItem[];
+  /** Of a retry: the call. */
+  readonly path: string | null;
+  readonly seq: number;
+}
+/** Input of the workflows that do a follow-up. The number is that of the workflow's id. */
+export interface FollowUpInput {
+  readonly signed: SignedEnvelope;
+  readonly followUpNo: number;
 }
 
 /** Activities of a run. Each is refused unless the header carries the envelope of the very workflow that calls. */
@@ -55,6 +82,8 @@ export interface RunActivities {
   }): Promise<Entered | { kind: 'refused'; refusal: Refusal; stopReason: StopReason }>;
   /** Frees the slot once no call of the run is claimed any more. Answers the first stop reason recorded. */
   leaveRun(input: { stopReason: StopReason; outputRef: string | null }): Promise<{ stopReason: StopReason }>;
+  /** Orders the undo of this run's own writes and lets the calling workflow do it; `nothing` where none can be undone. */
+  beginUndo(input: { reason: 'failed' }): Promise<FollowUpEntered | { kind: 'nothing' }>;
   callModel(input: { position: Position; seq: number }): Promise<CallAnswer<ModelStep>>;
   /** Runs the `index`-th tool call that the model asked for at `source`. */
   callTool(input: {
@@ -63,6 +92,22 @@ export interface RunActivities {
     index: number;
     seq: number;
   }): Promise<CallAnswer<null>>;
+}
+
+/** Activities of a follow-up's workflow, and of the run that undoes its own writes. */
+export interface FollowUpActivities {
+  enterFollowUp(input: {
+    followUpNo: number;
+  }): Promise<FollowUpEntered | { kind: 'refused'; refusal: Refusal }>;
+  leaveFollowUp(input: { followUpNo: number; outcome: UndoOutcome | null }): Promise<void>;
+  /**
+   * Undoes the write at `path`, after its own outcome is known: a governed call with a key of its own. `done`: undone, now or
+   * before. Rules of `NOT_UNDONE`: nothing was to be done. With a `review`, of the write or of its undo, whose `wait` is
+   * always true: ask again once it is resolved.
+   */
+  undoCall(input: { followUpNo: number; path: string; seq: number }): Promise<CallAnswer<null>>;
+  /** Makes the call at `path` once more, under its own key. */
+  retryCall(input: { followUpNo: number; path: string; seq: number }): Promise<CallAnswer<null>>;
 }
 
 export type ControlScope = { readonly kind: 'tenant' };
@@ -100,12 +145,27 @@ export interface SweepActivities {
   closeGone(): Promise<{ closed: number }>;
   reapCalls(): Promise<{ reaped: number }>;
   ensureControls(): Promise<{ started: number }>;
+  /** Starts follow-ups that were ordered and have no workflow. */
+  startFollowUps(): Promise<{ started: number }>;
+  /** Deletes what keys beyond the purge horizon have left. */
+  purge(): Promise<{ purged: number }>;
+}
+
+/** Tenant, sequence, beginning of the hash, acknowledged sequence: see `SeenHead`. */
+export type PackedHead = readonly [tenantId: string, seq: number, hash: string, acknowledged: number];
+
+/** Also of the sweep: where journals ended is kept in its results, outside the database. */
+export interface HeadActivities {
+  /** Fences tenants whose journal has lost the head that it had; answers the heads of now. */
+  checkHeads(input: { lastHeads: readonly PackedHead[] }): Promise<{ rewound: number; heads: PackedHead[] }>;
 }
 
 export const SIGNALS = {
   killRun: 'killRun',
   cancelRun: 'cancelRun',
   wakeRun: 'wakeRun',
+  /** A review was resolved: a hint, the ledger decides. */
+  reviewDecided: 'reviewDecided',
   kill: 'kill',
   release: 'release',
 } as const;

@@ -121,6 +121,26 @@ export function checkGrants(secrets: ProfileParts['secrets'], { registry, locate
   });
 }
 
+/** Checks that the entries of `readBackWaived` name high-risk writes there are. */
+export function checkWaivers(waivers: ProfileParts['waivers'], { registry, locate }: Ground): Mistake[] {
+  const names = [...registry.actions.values()].flatMap(({ name, effect }) =>
+    effect === 'high_risk_write' ? [name] : [],
+  );
+  return waivers.flatMap(({ index, waiver: { action } }) => {
+    if (names.includes(action)) return [];
+    const path = ['readBackWaived', index, 'action'];
+    const near = closest(action, names);
+    return [
+      {
+        ...locate(path),
+        path: pathText(path),
+        message: `no high-risk write of this app is called ${quote(action)}`,
+        remedy: near ? `did you mean ${near}?` : `there is ${names.join(', ') || 'none'}`,
+      },
+    ];
+  });
+}
+
 const matchesAny = (pattern: string, names: Iterable<string>): boolean =>
   [...names].some((name) => matches(pattern, name));
 

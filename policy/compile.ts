@@ -1,7 +1,7 @@
 import { type PolicyJson, type ValidationError, validate } from '@cedar-policy/cedar-wasm/nodejs';
 import { digestOfTuple } from '../contracts/digest';
 import type { CompiledPolicy } from '../contracts/policy-decision';
-import { checkGrants, checkRule } from './checks';
+import { checkGrants, checkRule, checkWaivers } from './checks';
 import { policyFrom } from './decide';
 import { type ParsedDocument, type ReadDocument, readDocuments } from './documents';
 import type { RuleSet } from './engine';
@@ -36,16 +36,16 @@ export function compileProfile(input: { text: string; version: number } & Regist
   if (mistakes.length > 0 || first.parsed?.kind !== 'PolicyProfile') {
     return { ok: false, mistakes: orderMistakes(mistakes) };
   }
-  const { metadata, environments, secrets } = first.parsed.document;
+  const { document } = first.parsed;
   return {
     ok: true,
     policy: policyFrom({
       version: input.version,
-      profile: metadata.name,
-      environments,
+      profile: document.metadata.name,
+      environments: document.environments,
       vocabulary,
       slices: checked.slices,
-      secrets,
+      document,
     }),
   };
 }
@@ -74,7 +74,7 @@ function check(
   registry: Registry,
 ): { mistakes: Mistake[]; slices: Map<string, RuleSet> } {
   const { raw, locate, parsed } = document;
-  const { rules, secrets } = profileParts(raw);
+  const { rules, secrets, waivers } = profileParts(raw);
   const mistakes: Mistake[] = [];
   const right: { rule: CedarRule; path: PropertyKey[] }[] = [];
   for (const part of rules) {
@@ -83,6 +83,7 @@ function check(
     if (checked.rule) right.push({ rule: checked.rule, path: checked.path });
   }
   mistakes.push(...checkGrants(secrets, { vocabulary, registry, locate }));
+  mistakes.push(...checkWaivers(waivers, { vocabulary, registry, locate }));
 
   const models = parsed?.kind === 'PolicyProfile' ? parsed.document.models.allow : [];
   const all = [

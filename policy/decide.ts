@@ -2,7 +2,7 @@ import { MODEL_ACTION } from '../contracts/names';
 import type { CompiledPolicy, PolicyDecision, PolicyRequest } from '../contracts/policy-decision';
 import { type RuleSet, parsedSets } from './engine';
 import { canonicalHost, matches } from './globs';
-import { DEFAULT_DENY, EVALUATION_ERROR, type SecretGrant } from './profile';
+import { DEFAULT_DENY, EVALUATION_ERROR, type PolicyProfile } from './profile';
 import { Unjudgeable, cedarValue } from './shapes';
 import { AGENT, type Vocabulary, contextOf } from './vocabulary';
 
@@ -14,12 +14,14 @@ export interface DecidingParts {
   readonly vocabulary: Vocabulary;
   /** By action: every rule that can concern it. */
   readonly slices: ReadonlyMap<string, RuleSet>;
-  readonly secrets: readonly SecretGrant[];
+  /** What else the document says, as it says it. */
+  readonly document: Pick<PolicyProfile, 'secrets' | 'onUnknownOutcome' | 'onKill' | 'readBackWaived'>;
 }
 
 /** Makes the policy that answers from these parts. Its functions never throw: what cannot be judged is denied. */
 export function policyFrom(parts: DecidingParts): CompiledPolicy {
-  const { version, profile } = parts;
+  const { version, profile, document } = parts;
+  const waived = new Set<string>(document.readBackWaived.map(({ action }) => action));
   const decision = (
     effect: PolicyDecision['effect'],
     rules: readonly string[],
@@ -43,7 +45,7 @@ export function policyFrom(parts: DecidingParts): CompiledPolicy {
       }
     },
     mayUseSecret: (agentId, capability) => {
-      const index = parts.secrets.findIndex(
+      const index = document.secrets.findIndex(
         (grant) =>
           grant.capability === capability && grant.agents.some((pattern) => matches(pattern, agentId)),
       );
@@ -51,6 +53,9 @@ export function policyFrom(parts: DecidingParts): CompiledPolicy {
         ? decision('deny', [DEFAULT_DENY], 'no entry of secrets gives this agent this capability')
         : decision('allow', [`secrets[${index}]`], `secrets[${index}] gives this agent ${capability}`);
     },
+    onUnknownOutcome: document.onUnknownOutcome,
+    compensateOnKill: document.onKill.compensate,
+    readBackWaived: (action) => waived.has(action),
   };
 }
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { Capability, Environment, WorkspaceId } from '../contracts/ids';
+import { ActionName, Capability, Environment, WorkspaceId } from '../contracts/ids';
 import { ActionGlob, AgentGlob, HostGlob, ModelGlob } from './globs';
 
 /** What decisions name where no rule decided. No rule may take one of these as its id. */
@@ -75,6 +75,19 @@ export const SecretGrant = z.strictObject({
 });
 export type SecretGrant = z.infer<typeof SecretGrant>;
 
+/** An acceptance, in words, that an action is not read back after it was done. */
+export const ReadBackWaiver = z.strictObject({
+  action: ActionName,
+  because: z
+    .string()
+    .max(500)
+    .refine((words) => words.trim().length >= 10, {
+      message: 'this is no reason',
+      params: { remedy: 'say in words why no read-back is acceptable' },
+    }),
+});
+export type ReadBackWaiver = z.infer<typeof ReadBackWaiver>;
+
 /**
  * What a tenant's agents may do: a PolicyProfile document. Only what is enforced can be written; fields of later
  * versions are refused rather than stored and ignored.
@@ -98,6 +111,11 @@ export const PolicyProfile = z.strictObject({
     })
     .prefault({}),
   secrets: z.array(SecretGrant).max(MAX_LIST).default([]),
+  /** Whether a run waits for a person where it is not known if a write happened, or ends. */
+  onUnknownOutcome: z.enum(['review', 'stop']).default('stop'),
+  /** Whether a kill undoes what the killed runs did. */
+  onKill: z.strictObject({ compensate: z.boolean() }).default({ compensate: false }),
+  readBackWaived: z.array(ReadBackWaiver).max(MAX_LIST).default([]),
 });
 export type PolicyProfile = z.infer<typeof PolicyProfile>;
 
@@ -106,6 +124,7 @@ export interface ProfileParts {
   /** Not `whole` where fields of the rule are wrong: those are left out of it. */
   readonly rules: readonly { readonly index: number; readonly rule: Rule; readonly whole: boolean }[];
   readonly secrets: readonly { readonly index: number; readonly grant: SecretGrant }[];
+  readonly waivers: readonly { readonly index: number; readonly waiver: ReadBackWaiver }[];
 }
 
 /** Of a document that may be wrong elsewhere, so that what can be checked is checked, and told, at once. */
@@ -123,7 +142,11 @@ export function profileParts(raw: unknown): ProfileParts {
     const grant = SecretGrant.safeParse(value).data;
     return grant ? [{ index, grant }] : [];
   });
-  return { rules, secrets };
+  const waivers = list('readBackWaived').flatMap((value, index) => {
+    const waiver = ReadBackWaiver.safeParse(value).data;
+    return waiver ? [{ index, waiver }] : [];
+  });
+  return { rules, secrets, waivers };
 }
 
 const isMapping = (value: unknown): value is Record<string, unknown> =>
@@ -142,7 +165,7 @@ function rightFields(value: Record<string, unknown>, index: number): Rule {
  * nobody believes in a rule that is only stored.
  */
 export const NOT_YET: Readonly<Record<string, ReadonlySet<string>>> = {
-  'PolicyProfile ': new Set(['onUnknownOutcome', 'onKill', 'retention']),
+  'PolicyProfile ': new Set(['retention']),
   'PolicyProfile rules[]': new Set(['approvers', 'dataClasses', 'exceptDestinations']),
   'PolicyProfile rules[].effect': new Set(['approve', 'suggest']),
   'PolicyProfile models.allow[]': new Set(['dataClasses']),

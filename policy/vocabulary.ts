@@ -3,7 +3,16 @@ import type { Action } from '../contracts/action';
 import type { Agent } from '../contracts/agent';
 import { MODEL_ACTION } from '../contracts/names';
 import type { PolicyRequest } from '../contracts/policy-decision';
-import { type Field, type RecordShape, STRING, cedarType, optional, record, shapeOf } from './shapes';
+import {
+  type Field,
+  type RecordShape,
+  BOOLEAN,
+  STRING,
+  cedarType,
+  optional,
+  record,
+  shapeOf,
+} from './shapes';
 
 /** The actions and agents of an app, by name. */
 export interface Registry {
@@ -29,6 +38,8 @@ export function vocabularyOf(actions: ReadonlyMap<string, Action>): Vocabulary {
     workspace: STRING,
     environment: STRING,
     effect: STRING,
+    reversible: STRING,
+    undo: BOOLEAN,
     requester: record({ kind: STRING, subject: STRING }),
     target: optional(record({ system: STRING, recordId: STRING })),
     system: optional(STRING),
@@ -88,6 +99,8 @@ export function contextOf(request: PolicyRequest, destination: string | undefine
     workspace: request.workspaceId,
     environment: request.environment,
     effect: request.effect,
+    reversible: request.reversible,
+    undo: request.undo,
     requester: request.principal,
     target: request.target ?? undefined,
     system: request.system ?? undefined,

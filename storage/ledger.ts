@@ -20,6 +20,7 @@ interface AdmissionRow {
   readonly epoch: string;
   readonly attempt: number;
   readonly lookup_only: boolean;
+  readonly quiet_ms: string | null;
   readonly lease_id: string | null;
   readonly retry_after_ms: string;
   readonly policy_version: string;
@@ -28,7 +29,7 @@ interface AdmissionRow {
   readonly seq: string;
 }
 
-const ADMIT = callsSql('admit_call', 27);
+const ADMIT = callsSql('admit_call', 31);
 const SETTLE = callsSql('settle_call', 15);
 const CLAIMED = callsSql('claimed_calls', 4, 'claimed');
 
@@ -48,13 +49,17 @@ export function ledgerOf(
     },
 
     async settle(request) {
-      const [row] = await session.call<{ answer: Settlement['answer']; seq: string }>(SETTLE, [
-        tenantId,
-        environment,
-        ...settlementParams(request),
-      ]);
+      const [row] = await session.call<{
+        answer: Settlement['answer'];
+        review_no: string | null;
+        seq: string;
+      }>(SETTLE, [tenantId, environment, ...settlementParams(request)]);
       if (!row) throw new Error('settle_call answered nothing');
-      return { answer: row.answer, seq: Number(row.seq) };
+      return {
+        answer: row.answer,
+        reviewNo: row.review_no === null ? null : Number(row.review_no),
+        seq: Number(row.seq),
+      };
     },
 
     async journal({ afterSeq, limit, runId }) {
@@ -110,6 +115,10 @@ function admissionParams(request: AdmitRequest): unknown[] {
     request.reserve.steps,
     request.reserve.microUsd,
     request.capability,
+    request.reversible,
+    request.undoOf,
+    request.pastFence,
+    request.account,
     canonicalJson({
       digest: request.digest,
       host: request.hostId,
@@ -150,7 +159,12 @@ function admissionOf(row: AdmissionRow | undefined): Admission {
     case 'admitted':
       return { answer: 'admitted', ...claimOf(row, seq) };
     case 'recover':
-      return { answer: 'recover', lookupOnly: row.lookup_only, ...claimOf(row, seq) };
+      return {
+        answer: 'recover',
+        lookupOnly: row.lookup_only,
+        quietMs: row.quiet_ms === null ? null : Number(row.quiet_ms),
+        ...claimOf(row, seq),
+      };
     case 'replayed':
       return { answer: 'replayed', outcome: row.outcome, seq };
     case 'in_flight':

@@ -4,12 +4,16 @@ import type { TenantScope } from '../contracts/scope';
 import { agentPublisher, agentsOf, knownAgents } from './agents';
 import { callContextOf } from './call-context';
 import { controlOf } from './control';
+import { deadLettersOf } from './dead-letters';
 import { ScopeRefused } from './fault';
+import { followUpsOf } from './follow-ups';
 import { knowledgeOf } from './knowledge';
 import { ledgerOf } from './ledger';
 import { payloadsOf } from './payloads';
 import { policyOf } from './policies';
 import { ClientPool } from './pool';
+import { headsOf, recoveryOf } from './recover';
+import { reviewsOf } from './reviews';
 import { runsOf } from './runs';
 import { platformSession, tenantSession } from './session';
 import { sweepOf } from './sweep';
@@ -81,6 +85,9 @@ export function openStorage(options: StorageOptions): OpenStorage {
       scope,
       ...ledgerOf(session),
       ...runsOf(session),
+      ...reviewsOf(session),
+      ...deadLettersOf(session),
+      ...followUpsOf(session),
       ...payloadsOf(session),
       ...recordOf(session),
       ...policyOf(session),
@@ -88,13 +95,19 @@ export function openStorage(options: StorageOptions): OpenStorage {
       ...knowledgeOf(session),
       ...callContextOf(session),
       ...controlOf(control),
+      recovery: recoveryOf(control),
     });
   };
 
   let closed: Promise<void> | undefined;
   return Object.freeze({
     tenant,
-    platform: Object.freeze({ ...placementsOf(platform), ...sweepOf(platform), ...agentPublisher(platform) }),
+    platform: Object.freeze({
+      ...placementsOf(platform),
+      ...sweepOf(platform),
+      ...headsOf(platform),
+      ...agentPublisher(platform),
+    }),
     async warm() {
       const statement = `select bulkhead.tenant_record('warm-up', '${environment}')`;
       await Promise.all(Object.values(pools).map((each) => each.warm(statement)));

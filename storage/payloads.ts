@@ -20,7 +20,11 @@ export function payloadsOf(
 
     async conversation(runId) {
       const rows = await session.call<Row>(PAYLOADS, [tenantId, environment, runId, null]);
-      return rows.map(({ ref, payload }) => ({ ref, payload })).sort((a, b) => byPosition(a.ref, b.ref));
+      // What undoing brought is nobody's answer to the model.
+      return rows
+        .filter(({ ref }) => !ref.endsWith('/undo'))
+        .map(({ ref, payload }) => ({ ref, payload }))
+        .sort((a, b) => byPosition(a.ref, b.ref));
     },
 
     async putPayload(runId, ref, payload) {

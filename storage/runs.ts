@@ -38,9 +38,9 @@ interface Row {
   readonly signed: SignedEnvelope;
 }
 
-const ACCEPT = callsSql('accept_run', 7);
+const ACCEPT = callsSql('accept_run', 9);
 const ENTER = callsSql('enter_run', 6);
-const LEAVE = callsSql('leave_run', 6, 'stop_reason');
+const LEAVE = callsSql('leave_run', 8);
 const ROWS = 'select * from bulkhead.run_rows where tenant_id = $1 and environment = $2';
 
 /** Acceptance, entry and end of runs; the list of a tenant's runs. See docs/ledger.md. */
@@ -50,7 +50,7 @@ export function runsOf(session: TenantSession): Runs {
     session.read<Row>(`${ROWS} ${condition}`, [tenantId, environment, ...params]);
 
   return {
-    async acceptRun({ signed, idempotencyKey, bodyDigest, input }) {
+    async acceptRun({ signed, fork, idempotencyKey, bodyDigest, input }) {
       const [answer] = await session.call<{ kind: Acceptance['kind']; run_id: RunId; refusal: Refusal }>(
         ACCEPT,
         [
@@ -60,6 +60,8 @@ export function runsOf(session: TenantSession): Runs {
           idempotencyKey,
           bodyDigest,
           JSON.stringify({ kind: 'input', input }),
+          fork?.runId ?? null,
+          fork?.fromStep ?? null,
           canonicalJson({ bodyDigest, envelope: signed.envelope }),
         ],
       );
@@ -77,27 +79,39 @@ export function runsOf(session: TenantSession): Runs {
         kind: 'entered' | 'refused';
         lane: Lane;
         max_steps: number;
+        first_step: number;
         refusal: Refusal;
         stop_reason: StopReason;
         seq: string;
       }>(ENTER, [tenantId, environment, runId, temporalRunId, previousTemporalRunId, generation]);
       if (!row) throw new Error('enter_run answered nothing');
       return row.kind === 'entered'
-        ? { kind: 'entered', lane: row.lane, maxSteps: row.max_steps, seq: Number(row.seq) }
+        ? {
+            kind: 'entered',
+            lane: row.lane,
+            maxSteps: row.max_steps,
+            firstStep: row.first_step,
+            seq: Number(row.seq),
+          }
         : { kind: 'refused', refusal: row.refusal, stopReason: row.stop_reason };
     },
 
-    async leaveRun({ runId, temporalRunId, stopReason, outputRef }) {
-      const [row] = await session.call<{ stop_reason: StopReason }>(LEAVE, [
+    async leaveRun({ runId, temporalRunId, stopReason, outputRef, undo }) {
+      const [row] = await session.call<{ stop_reason: StopReason; follow_up_no: string | null }>(LEAVE, [
         tenantId,
         environment,
         runId,
         temporalRunId,
         stopReason,
         outputRef,
+        undo?.onFailure ?? false,
+        undo?.onKill ?? false,
       ]);
       if (!row) throw new Error('leave_run answered nothing');
-      return { stopReason: row.stop_reason };
+      return {
+        stopReason: row.stop_reason,
+        ...(row.follow_up_no !== null && { followUpNo: Number(row.follow_up_no) }),
+      };
     },
 
     async run(runId) {

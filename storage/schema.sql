@@ -14,6 +14,12 @@ create domain bulkhead.call_state as text constraint calls_state_known CHECK ((V
 
 create domain bulkhead.environment_name as text constraint environment_form CHECK ((VALUE ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
 
+create domain bulkhead.reversibility as text constraint reversibility_known CHECK ((VALUE = ANY (ARRAY['reversible'::text, 'compensable'::text, 'final'::text])));
+
+create domain bulkhead.review_kind as text constraint reviews_kind_known CHECK ((VALUE = ANY (ARRAY['outcome_unknown'::text, 'read_back_mismatch'::text, 'undo_failed'::text, 'scope_ambiguous'::text])));
+
+create domain bulkhead.review_resolution as text constraint reviews_resolution_known CHECK ((VALUE = ANY (ARRAY['happened'::text, 'did_not_happen'::text, 'abandon'::text])));
+
 create domain bulkhead.run_state as text constraint runs_state_known CHECK ((VALUE = ANY (ARRAY['accepted'::text, 'queued'::text, 'running'::text, 'throttled'::text, 'approval_required'::text, 'review_required'::text, 'provider_degraded'::text, 'frozen'::text, 'compensating'::text, 'closed'::text])));
 
 create domain bulkhead.stop_reason as text constraint runs_stop_reason_known CHECK ((VALUE = ANY (ARRAY['completed'::text, 'failed'::text, 'budget_exceeded'::text, 'policy_denied'::text, 'approval_denied'::text, 'approval_expired'::text, 'review_abandoned'::text, 'killed'::text, 'cancelled'::text, 'scope_ambiguous'::text, 'provider_degraded'::text, 'credential_unavailable'::text, 'idempotency_conflict'::text, 'outcome_unknown'::text, 'model_misbehaved'::text, 'terminated'::text, 'timed_out'::text])));
@@ -22,15 +28,25 @@ create domain bulkhead.tenant_mode as text constraint ledgers_mode_known CHECK (
 
 create domain bulkhead.tenant_name as text constraint tenant_id_form CHECK ((VALUE ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 
-create type bulkhead.admission as (answer text, epoch bigint, attempt integer, lookup_only boolean, lease_id uuid, retry_after_ms bigint, policy_version bigint, refusal json, outcome json, seq bigint);
+create type bulkhead.admission as (answer text, epoch bigint, attempt integer, lookup_only boolean, quiet_ms bigint, lease_id uuid, retry_after_ms bigint, policy_version bigint, refusal json, outcome json, seq bigint);
+
+create type bulkhead.follow_up_entry as (kind text, follow_up_no bigint, path text, items json, refusal json, seq bigint);
+
+create type bulkhead.letter_answer as (kind text, follow_up_no bigint, message text);
 
 create type bulkhead.refused as (kind text, origin text, rule text, message text, value bigint, used bigint, retry_after_ms bigint, rules text[]);
 
+create type bulkhead.restored_call as (action text, class text, system text, reversible text, "undoOf" text, "firstClaimedAt" timestamp with time zone, "leaseMs" bigint, "toolCalls" integer, steps integer, "microUsd" bigint, refusal json, value json, payload json, "payloadDigest" text, review text);
+
 create type bulkhead.run_acceptance as (kind text, run_id text, refusal json, seq bigint);
 
-create type bulkhead.run_entry as (kind text, lane text, max_steps integer, refusal json, stop_reason text, seq bigint);
+create type bulkhead.run_end as (stop_reason text, follow_up_no bigint);
 
-create type bulkhead.settlement as (answer text, seq bigint);
+create type bulkhead.run_entry as (kind text, lane text, max_steps integer, first_step integer, refusal json, stop_reason text, seq bigint);
+
+create type bulkhead.settlement as (answer text, review_no bigint, seq bigint);
+
+create type bulkhead.undo_order as (kind text, follow_up_no bigint);
 
 create table bulkhead.agents (
   environment text not null,
@@ -64,6 +80,13 @@ create table bulkhead.calls (
   attempts integer not null default 1,
   first_claimed_at timestamp with time zone not null,
   lease_until timestamp with time zone not null,
+  sent_until timestamp with time zone not null,
+  quiet_ms bigint default 0,
+  account text,
+  claimed_seq bigint not null,
+  reversible bulkhead.reversibility,
+  undo_of text,
+  review_no bigint,
   tool_day integer not null,
   tool_calls integer not null,
   steps integer not null,
@@ -127,6 +150,32 @@ alter table bulkhead.credentials force row level security;
 create policy tenant_scope on bulkhead.credentials as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.credentials to bulkhead_app;
 
+create table bulkhead.dead_letters (
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
+  letter_no bigint not null,
+  run_id text not null,
+  path text not null,
+  action text not null,
+  class bulkhead.call_class not null,
+  system text,
+  attempts integer not null,
+  refusal json not null,
+  died_at timestamp with time zone not null,
+  state text not null,
+  actor text,
+  note text,
+  decided_at timestamp with time zone
+);
+alter table bulkhead.dead_letters owner to bulkhead_owner;
+alter table bulkhead.dead_letters add constraint dead_letters_pk PRIMARY KEY (tenant_id, environment, letter_no);
+alter table bulkhead.dead_letters add constraint dead_letters_state_known CHECK ((state = ANY (ARRAY['dead'::text, 'retried'::text, 'discarded'::text])));
+CREATE INDEX dead_letters_dead ON bulkhead.dead_letters USING btree (tenant_id, environment, letter_no) WHERE (state = 'dead'::text);
+alter table bulkhead.dead_letters enable row level security;
+alter table bulkhead.dead_letters force row level security;
+create policy tenant_scope on bulkhead.dead_letters as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+grant select on bulkhead.dead_letters to bulkhead_app;
+
 create table bulkhead.fencings (
   tenant_id bulkhead.tenant_name not null,
   environment bulkhead.environment_name not null,
@@ -143,6 +192,40 @@ alter table bulkhead.fencings enable row level security;
 alter table bulkhead.fencings force row level security;
 create policy tenant_scope on bulkhead.fencings as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
+create table bulkhead.follow_ups (
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
+  follow_up_no bigint not null,
+  run_id text not null,
+  kind text not null,
+  path text,
+  letter_no bigint,
+  reason text not null,
+  state text not null,
+  epoch bigint not null,
+  temporal_run_id text,
+  actor text not null,
+  note text not null,
+  wanted_at timestamp with time zone not null,
+  touched_at timestamp with time zone not null,
+  ended_at timestamp with time zone,
+  outcome json
+);
+alter table bulkhead.follow_ups owner to bulkhead_owner;
+alter table bulkhead.follow_ups add constraint follow_ups_kind_known CHECK ((kind = ANY (ARRAY['undo'::text, 'retry'::text])));
+alter table bulkhead.follow_ups add constraint follow_ups_path_of_retry CHECK (((kind = 'retry'::text) = (path IS NOT NULL)));
+alter table bulkhead.follow_ups add constraint follow_ups_pk PRIMARY KEY (tenant_id, environment, follow_up_no);
+alter table bulkhead.follow_ups add constraint follow_ups_reason_known CHECK ((reason = ANY (ARRAY['failed'::text, 'killed'::text, 'rollback'::text, 'retry'::text])));
+alter table bulkhead.follow_ups add constraint follow_ups_state_known CHECK ((state = ANY (ARRAY['wanted'::text, 'entered'::text, 'done'::text])));
+CREATE INDEX follow_ups_at_work ON bulkhead.follow_ups USING btree (tenant_id, environment, run_id) WHERE (state <> 'done'::text);
+CREATE UNIQUE INDEX follow_ups_one_undo ON bulkhead.follow_ups USING btree (tenant_id, environment, run_id) WHERE ((kind = 'undo'::text) AND (state <> 'done'::text));
+alter table bulkhead.follow_ups enable row level security;
+alter table bulkhead.follow_ups force row level security;
+create policy sweep_reads on bulkhead.follow_ups as permissive for select to bulkhead_sweep using (true);
+create policy tenant_scope on bulkhead.follow_ups as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+grant select on bulkhead.follow_ups to bulkhead_app;
+grant select on bulkhead.follow_ups to bulkhead_sweep;
+
 create table bulkhead.hosts (
   environment text not null,
   host_id text not null,
@@ -154,6 +237,7 @@ alter table bulkhead.hosts owner to bulkhead_owner;
 alter table bulkhead.hosts add constraint hosts_pk PRIMARY KEY (environment, host_id);
 alter table bulkhead.hosts enable row level security;
 alter table bulkhead.hosts force row level security;
+create policy ledger_reads on bulkhead.hosts as permissive for select to bulkhead_owner using ((environment = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text)));
 create policy sweep_keeps on bulkhead.hosts as permissive for all to bulkhead_sweep using (true) with check (true);
 grant insert, select, update on bulkhead.hosts to bulkhead_sweep;
 
@@ -173,6 +257,7 @@ CREATE INDEX journal_by_run ON bulkhead.journal USING btree (tenant_id, environm
 CREATE TRIGGER journal_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON bulkhead.journal FOR EACH STATEMENT EXECUTE FUNCTION bulkhead.refuse_rewrite();
 alter table bulkhead.journal enable row level security;
 alter table bulkhead.journal force row level security;
+create policy sweep_reads on bulkhead.journal as permissive for select to bulkhead_sweep using (true);
 create policy tenant_scope on bulkhead.journal as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.journal to bulkhead_app;
 
@@ -378,6 +463,34 @@ alter table bulkhead.resources enable row level security;
 alter table bulkhead.resources force row level security;
 create policy tenant_scope on bulkhead.resources as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
+create table bulkhead.reviews (
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
+  review_no bigint not null,
+  run_id text not null,
+  path text not null,
+  token uuid not null,
+  action text not null,
+  class bulkhead.call_class not null,
+  system text,
+  kind bulkhead.review_kind not null,
+  refusal json not null,
+  opened_at timestamp with time zone not null,
+  resolved_at timestamp with time zone,
+  resolution bulkhead.review_resolution,
+  actor text,
+  note text
+);
+alter table bulkhead.reviews owner to bulkhead_owner;
+alter table bulkhead.reviews add constraint reviews_pk PRIMARY KEY (tenant_id, environment, review_no);
+alter table bulkhead.reviews add constraint reviews_resolved_whole CHECK ((((resolved_at IS NULL) = (resolution IS NULL)) AND ((resolved_at IS NULL) = (actor IS NULL))));
+CREATE INDEX reviews_by_run ON bulkhead.reviews USING btree (tenant_id, environment, run_id, path);
+CREATE UNIQUE INDEX reviews_one_open ON bulkhead.reviews USING btree (tenant_id, environment, run_id, path) WHERE (resolved_at IS NULL);
+alter table bulkhead.reviews enable row level security;
+alter table bulkhead.reviews force row level security;
+create policy tenant_scope on bulkhead.reviews as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+grant select on bulkhead.reviews to bulkhead_app;
+
 create table bulkhead.run_acceptances (
   tenant_id bulkhead.tenant_name not null,
   environment bulkhead.environment_name not null,
@@ -391,7 +504,8 @@ create table bulkhead.run_acceptances (
   target_record_id text,
   idempotency_key text,
   body_digest text not null,
-  signed json not null
+  signed json not null,
+  restored boolean not null default false
 );
 alter table bulkhead.run_acceptances owner to bulkhead_owner;
 alter table bulkhead.run_acceptances add constraint run_acceptances_key_once UNIQUE (tenant_id, environment, idempotency_key);
@@ -427,6 +541,8 @@ create table bulkhead.runs (
   stop_reason bulkhead.stop_reason,
   temporal_run_id text,
   generation integer not null default 0,
+  first_step integer not null default 0,
+  undone boolean not null default false,
   facts_version integer not null default 0,
   accepted_at timestamp with time zone not null,
   entered_at timestamp with time zone,
@@ -439,6 +555,7 @@ create table bulkhead.runs (
   output_ref text
 ) with (fillfactor=50);
 alter table bulkhead.runs owner to bulkhead_owner;
+alter table bulkhead.runs add constraint runs_first_step_counted CHECK ((first_step >= 0));
 alter table bulkhead.runs add constraint runs_one_stop_reason CHECK (((((state)::text = 'closed'::text) = (stop_reason IS NOT NULL)) AND (((state)::text = 'closed'::text) = (closed_at IS NOT NULL))));
 alter table bulkhead.runs add constraint runs_pk PRIMARY KEY (tenant_id, environment, run_id);
 alter table bulkhead.runs add constraint runs_spend_counted CHECK ((spent_micro_usd >= 0));
@@ -537,7 +654,7 @@ create view bulkhead.run_rows with (security_invoker=true) as
 alter view bulkhead.run_rows owner to bulkhead_owner;
 grant select on bulkhead.run_rows to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.accept_run(p_tenant text, p_environment text, p_signed json, p_idempotency_key text, p_body_digest text, p_input json, p_body text)
+CREATE OR REPLACE FUNCTION bulkhead.accept_run(p_tenant text, p_environment text, p_signed json, p_idempotency_key text, p_body_digest text, p_input json, p_fork_of text, p_fork_step integer, p_body text)
  RETURNS bulkhead.run_acceptance
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -565,12 +682,14 @@ begin
   select * into known from run_acceptances where tenant_id = p_tenant and environment = p_environment
     and (idempotency_key = p_idempotency_key or run_id = e ->> 'runId') order by idempotency_key = p_idempotency_key desc nulls last limit 1;
   if found then
+    if known.restored and p_fork_of is null and ledger_adopt(p_tenant, p_environment, known.run_id, e, p_idempotency_key, p_body_digest, p_input) then
+      known.body_digest := p_body_digest;
+    end if;
     s := row(case when known.body_digest = p_body_digest then 'existing' else 'conflict' end, known.run_id, null, t.durable_seq);
     return s;
   end if;
   if t.rewound_seq > 0 then
-    x := row('failed', 'platform', 'ledger_rewound',
-      'the ledger lost entries that its runs have seen; an operator has to reconcile and release the tenant', null, null, null, null);
+    x := ledger_rewound();
   elsif t.mode <> 'normal' then
     x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
   end if;
@@ -586,17 +705,22 @@ begin
       e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', p_idempotency_key, p_body_digest, p_signed);
   insert into runs (tenant_id, environment, run_id, epoch, state, accepted_at, touched_at)
     values (p_tenant, p_environment, e ->> 'runId', t.fence_epoch, 'accepted', n, n);
-  insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
-    values (p_tenant, p_environment, e ->> 'runId', 'input', p_input, n);
+  if p_fork_of is null then
+    insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
+      values (p_tenant, p_environment, e ->> 'runId', 'input', p_input, n);
+  else
+    perform ledger_fork(t, n, e ->> 'runId', p_fork_of, p_fork_step);
+  end if;
   t := ledger_append(t, n, e ->> 'runId', json_build_object('kind', 'accepted', 'at', iso(n), 'run', e ->> 'runId',
     'agent', e ->> 'agentId', 'agentVersion', e ->> 'agentVersion', 'workspace', e ->> 'workspaceId',
-    'inputDigest', e ->> 'inputDigest', 'epoch', t.fence_epoch, 'policyVersion', t.policy_version), p_body);
+    'inputDigest', e ->> 'inputDigest', 'epoch', t.fence_epoch, 'policyVersion', t.policy_version, 'forkOf', p_fork_of,
+    'firstStep', p_fork_step), p_body);
   s := row('accepted', e ->> 'runId', null, ledger_save(t, true));
   return s;
 end $function$
 ;
-alter function bulkhead.accept_run(text,text,json,text,text,json,text) owner to bulkhead_owner;
-grant execute on function bulkhead.accept_run(text,text,json,text,text,json,text) to bulkhead_app;
+alter function bulkhead.accept_run(text,text,json,text,text,json,text,integer,text) owner to bulkhead_owner;
+grant execute on function bulkhead.accept_run(text,text,json,text,text,json,text,integer,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.accepted_not_started(p_environment text, p_older_than_ms bigint, p_limit integer)
  RETURNS TABLE(tenant_id text, run_id text, workflow_id text, temporal_run_id text, signed json)
@@ -614,7 +738,7 @@ $function$
 alter function bulkhead.accepted_not_started(text,bigint,integer) owner to bulkhead_sweep;
 grant execute on function bulkhead.accepted_not_started(text,bigint,integer) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.admit_call(p_tenant text, p_environment text, p_run text, p_path text, p_digest text, p_action text, p_class text, p_system text, p_token uuid, p_temporal_run text, p_host text, p_policy_version bigint, p_record_version bigint, p_facts_version integer, p_rules text[], p_denial json, p_denial_kind text, p_denial_origin text, p_denial_rule text, p_lease_ms integer, p_key_valid_ms bigint, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_capability text, p_body text)
+CREATE OR REPLACE FUNCTION bulkhead.admit_call(p_tenant text, p_environment text, p_run text, p_path text, p_digest text, p_action text, p_class text, p_system text, p_token uuid, p_temporal_run text, p_host text, p_policy_version bigint, p_record_version bigint, p_facts_version integer, p_rules text[], p_denial json, p_denial_kind text, p_denial_origin text, p_denial_rule text, p_lease_ms integer, p_key_valid_ms bigint, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_capability text, p_reversible text, p_undo_of text, p_past_fence boolean, p_account text, p_body text)
  RETURNS bulkhead.admission
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -638,6 +762,18 @@ declare
   supersedes boolean := false;
   denied boolean := false;
   exhausted boolean := false;
+  -- The last attempt of a write may have been sent, and this one asks for something else.
+  reworded boolean := false;
+  elsewhere boolean;
+  undoes constant boolean := p_undo_of is not null;
+  past_fence constant boolean := undoes and coalesce(p_past_fence, false);
+  -- Whether the asking workflow is the one that works on the run; else the follow-up of the run that it has entered, if any.
+  own_run boolean;
+  follow_up_no bigint;
+  follow_up_kind text;
+  follow_up_path text;
+  -- Fence epoch of what asks: the run's acceptance, or the order to undo.
+  asked_under bigint;
   attempt_no integer := 1;
 begin
   perform enter_scope(p_tenant, p_environment);
@@ -657,15 +793,32 @@ begin
   -- The key.
   select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
   known := found;
+  if c.digest = '*' then
+    -- Put back by `recover`, which does not know what it was asked with: its position decides.
+    c.digest := p_digest;
+  end if;
   select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   moved := t.record_version <> p_record_version or coalesce(r.facts_version, 0) <> p_facts_version;
+  asked_under := r.epoch;
+  own_run := coalesce(r.state <> 'closed' and r.temporal_run_id = p_temporal_run, false);
+  if undoes or not own_run then
+    select f.follow_up_no, f.kind, f.path, case when undoes then f.epoch else r.epoch end
+      into follow_up_no, follow_up_kind, follow_up_path, asked_under
+      from follow_ups f where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run
+        and f.state = 'entered' and f.temporal_run_id = p_temporal_run and (f.kind = 'undo' or f.path = p_path)
+      order by f.follow_up_no desc limit 1;
+    asked_under := coalesce(asked_under, r.epoch);
+  end if;
+  if undoes and (p_path <> p_undo_of || '/undo' or p_tool_calls > 0 or p_steps > 0 or p_micro_usd > 0) then
+    raise exception 'the undo of % has a path of its own and reserves nothing', p_undo_of using errcode = 'invalid_parameter_value';
+  end if;
   <<decision>>
   begin
     if known then
       if c.state = 'claimed' and c.token = p_token then
         a.answer := case when c.admitted_as = 'admitted' then 'admitted' else 'recover' end;
         a.lookup_only := c.admitted_as = 'recover_lookup';
-        a.epoch := c.epoch; a.attempt := c.attempts;
+        a.epoch := c.epoch; a.attempt := c.attempts; a.quiet_ms := c.quiet_ms;
         select e.lease_id into a.lease_id from leases e where e.tenant_id = p_tenant and e.environment = p_environment
           and e.lease_id = p_token and e.capability = p_capability and e.revoked_at is null;
         return a;
@@ -675,47 +828,74 @@ begin
         a.retry_after_ms := least(1000, greatest(1, ceil(extract(epoch from c.lease_until - n) * 1000)));
         return a;
       end if;
-      if c.digest <> p_digest and c.class in ('write', 'high_risk_write') then
+      if rewound and c.state <> 'succeeded' then
+        -- Others may have been told more of it than this ledger knows; only what has happened stays true.
+        x := ledger_rewound();
+        exit decision;
+      end if;
+      -- The key of an undo is its position alone: what is not sent yet takes new words, what is over stays so.
+      if c.digest <> p_digest and c.class in ('write', 'high_risk_write') and not (undoes and c.state <> 'claimed') then
+        reworded := c.state = 'claimed';
         x := row('idempotency_conflict', 'platform', 'idempotency_conflict',
           'this position of the run was used for another call; it is never run again', null, null, null, null);
         exit decision;
       end if;
-      if c.state in ('succeeded', 'failed', 'unknown') and c.digest = p_digest and not (c.lost and c.token <> p_token) then
+      if c.state in ('succeeded', 'failed', 'unknown') and (c.digest = p_digest or undoes) and not (c.lost and c.token <> p_token) then
         a.answer := 'replayed'; a.outcome := outcome_of(c);
         return a;
       end if;
       if c.state = 'claimed' and c.class in ('write', 'high_risk_write') then
-        if moved then
+        if moved or t.policy_version <> p_policy_version then
           a.answer := 'stale'; a.policy_version := t.policy_version;
           return a;
         end if;
+        -- Of what was sent to another account, or as somebody else, a look-up here proves nothing.
+        elsewhere := coalesce(c.account <> p_account, false);
         -- It may have been sent: whoever takes over recovers first, and only looks where it could not be let in anew.
         a.answer := 'recover'; a.epoch := t.fence_epoch; a.attempt := c.attempts + 1;
-        a.lookup_only := rewound or t.mode <> 'normal' or t.policy_version <> p_policy_version or p_denial is not null
-          or r.epoch < t.fence_epoch or c.attempts >= max_attempts
-          or n > c.first_claimed_at + coalesce(p_key_valid_ms, 0) * interval '1 millisecond';
+        a.lookup_only := t.mode <> 'normal' and not past_fence or elsewhere
+          or p_denial is not null or asked_under < t.fence_epoch and not past_fence or c.attempts >= max_attempts
+          or not own_run and follow_up_no is null
+          -- The key has to be honoured until the last moment that this attempt may send in.
+          or n + p_lease_ms * interval '1 millisecond' > c.first_claimed_at + coalesce(p_key_valid_ms, 0) * interval '1 millisecond';
+        a.quiet_ms := case when not elsewhere then floor(extract(epoch from n - c.sent_until) * 1000) end;
         exit decision;
       end if;
       -- A call without effect, one surely not sent, or a read that was reworded: a new attempt through every gate.
       supersedes := c.state = 'claimed';
       takes_slot := not supersedes;
-      attempt_no := case when c.digest = p_digest then c.attempts + 1 else 1 end;
+      attempt_no := case when c.digest = p_digest or undoes then c.attempts + 1 else 1 end;
     end if;
 
     -- Gates: the first that refuses is the answer. Nothing is written yet.
     if rewound then
-      x := row('failed', 'platform', 'ledger_rewound',
-        'the ledger lost entries that this run has seen; an operator has to reconcile and release the tenant', null, null, null, null);
+      x := ledger_rewound();
       exit decision;
     end if;
-    if t.mode <> 'normal' then
+    if t.mode <> 'normal' and not past_fence then
       x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
       exit decision;
     end if;
     -- What a fence stopped stays stopped after a release: the run was accepted before it.
-    if r.epoch < t.fence_epoch then
+    if asked_under < t.fence_epoch and not past_fence then
       x := row('killed', 'control', 'run_fenced', 'an operator has stopped what this run was accepted under', null, null, null, null);
       exit decision;
+    end if;
+    -- Of a run so old what was done may be forgotten, so what is not known may have been done.
+    if not known and r.accepted_at <= n - key_horizon() then
+      x := row('failed', 'platform', 'key_expired', 'this run is older than its keys are kept; nothing new is done in it', null, null, null, null);
+      exit decision;
+    end if;
+    if undoes then
+      if follow_up_kind is distinct from 'undo' then
+        x := row('denied', 'control', 'undo_not_entered', 'the workflow that asks has entered no undo of this run', null, null, null, null);
+        exit decision;
+      end if;
+      if not exists (select from calls f where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run
+          and f.path = p_undo_of and f.state = 'succeeded' and f.undo_of is null) then
+        x := row('denied', 'control', 'undo_not_due', 'the write to undo is not known to have happened', null, null, null, null);
+        exit decision;
+      end if;
     end if;
     if t.policy_version <> p_policy_version or moved then
       a.answer := 'stale'; a.policy_version := t.policy_version;
@@ -726,12 +906,18 @@ begin
       denied := true;
       exit decision;
     end if;
-    if r.state = 'closed' then
+    -- A retry that a person ordered stands in for the run.
+    if undoes or follow_up_kind = 'retry' and known then
+      null;
+    elsif r.state = 'closed' then
       x := row(case r.stop_reason when 'killed' then 'killed' else 'denied' end, 'control', 'run_closed', 'this run is closed', null, null, null, null);
       exit decision;
-    end if;
-    if r.temporal_run_id is distinct from p_temporal_run then
+    elsif not own_run then
       x := row('denied', 'control', 'run_not_entered', 'this run was not entered by the workflow that asks', null, null, null, null);
+      exit decision;
+    end if;
+    if r.undone and not undoes then
+      x := row('denied', 'control', 'run_undone', 'this run is undone: nothing new is done in it', null, null, null, null);
       exit decision;
     end if;
     if attempt_no > max_attempts then
@@ -742,7 +928,8 @@ begin
       exit decision;
     end if;
     select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
-    if takes_slot and t.inflight >= l.calls_in_flight then
+    -- An undo takes its slot from a reserve: what is half done is never kept so by a full house.
+    if takes_slot and not undoes and t.inflight >= l.calls_in_flight then
       x := row('throttled', 'tenant_cap', 'calls_in_flight', 'all calls in flight that this tenant may have are taken',
         l.calls_in_flight, t.inflight, 500, null);
       exit decision;
@@ -763,19 +950,30 @@ begin
   if a.answer is null then
     a.answer := 'refused';
     a.refusal := case when denied then p_denial else refusal_json(x, t.policy_version) end;
-    if exhausted then
+    if exhausted or denied and undoes then
       if supersedes then
         t.inflight := t.inflight - 1;
         insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
           on conflict do nothing;
       end if;
-      update calls set state = 'failed', lost = false, refusal = a.refusal, token = p_token,
-          charged_tool_calls = coalesce(charged_tool_calls, tool_calls), charged_micro_usd = coalesce(charged_micro_usd, micro_usd)
-        where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+      -- An undo that policy refuses was never claimed, and is an item for a person all the same.
+      insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
+          policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, undo_of, tool_day,
+          tool_calls, steps, micro_usd, charged_tool_calls, charged_micro_usd, refusal)
+        values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'failed', p_token, 'admitted', t.fence_epoch,
+          t.policy_version, p_host, 0, n, n, n, t.journal_seq + 1, p_reversible, p_undo_of, t.tool_day, 0, 0, 0, 0, 0, a.refusal)
+        on conflict on constraint calls_pk do update set state = 'failed', lost = false, refusal = excluded.refusal, token = excluded.token,
+          charged_tool_calls = coalesce(k.charged_tool_calls, k.tool_calls), charged_micro_usd = coalesce(k.charged_micro_usd, k.micro_usd);
+    end if;
+    if reworded then
+      t := ledger_reap(t, n, c, 'unknown', row('outcome_unknown', 'platform', 'arguments_changed',
+        'an earlier attempt was lost, and what it was asked with cannot be asked again; it may have happened',
+        null, null, null, null)::refused);
     end if;
     -- Of a short wait nobody is told: the call asks again by itself.
     update runs set refusals = refusals + 1, touched_at = n,
-        state = case when x.kind = 'throttled' and x.retry_after_ms > 10000 and state <> 'closed' then 'throttled' else state end
+        state = case when x.kind = 'throttled' and x.retry_after_ms > 10000 and state <> 'closed' then 'throttled'
+          when x.kind = 'frozen' and state in ('running', 'throttled') then 'frozen' else state end
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     if rewound and t.rewound_seq = 0 then
       t.control_version := t.control_version + 1;
@@ -783,15 +981,26 @@ begin
     if rewound then
       t.rewound_seq := greatest(t.rewound_seq, p_seen_seq);
     end if;
-    if exhausted then
+    if exhausted or denied and undoes then
       -- Moves a call, and with it counters: never folded into a flood.
-      t := ledger_append(t, n, p_run, json_build_object('kind', 'exhausted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
-        'action', p_action, 'class', p_class, 'origin', x.origin, 'refusal', x.kind, 'rule', x.rule, 'value', x.value, 'used', x.used,
-        'policyVersion', t.policy_version, 'slot', supersedes), p_body);
+      t := ledger_append(t, n, p_run, json_build_object('kind', case when exhausted then 'exhausted' else 'undo_denied' end, 'at', iso(n),
+        'run', p_run, 'path', p_path, 'token', p_token, 'action', p_action, 'class', p_class, 'undoOf', p_undo_of, 'origin', x.origin,
+        'refusal', x.kind, 'rule', x.rule, 'value', x.value, 'used', x.used, 'policyVersion', t.policy_version, 'slot', supersedes), p_body);
+      if undoes then
+        a.answer := 'replayed';
+        a.outcome := outcome_of(ledger_open_review(t, n, p_run, p_path, 'undo_failed'));
+      else
+        perform ledger_dead_letter(t, n, p_run, p_path);
+      end if;
+    elsif reworded and undoes then
+      -- It waits for its review, as one that was lost in the same words does.
+      a.answer := 'replayed';
+      select outcome_of(k) into a.outcome from calls k
+        where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and k.path = p_path;
     else
       t := ledger_refuse(t, n, x, p_run, p_action, jsonb_build_object('path', p_path, 'token', p_token, 'class', p_class), p_body);
     end if;
-    a.seq := ledger_save(t, exhausted);
+    a.seq := ledger_save(t, exhausted or reworded or denied and undoes);
     return a;
   end if;
 
@@ -808,11 +1017,13 @@ begin
   if a.answer = 'recover' then
     update calls set token = p_token, admitted_as = case when a.lookup_only then 'recover_lookup' else 'recover' end,
         epoch = t.fence_epoch, policy_version = t.policy_version, host_id = p_host, attempts = a.attempt,
-        lease_until = n + p_lease_ms * interval '1 millisecond'
+        lease_until = n + p_lease_ms * interval '1 millisecond', quiet_ms = a.quiet_ms,
+        sent_until = case when a.lookup_only then sent_until else n + p_lease_ms * interval '1 millisecond' end,
+        account = case when a.lookup_only then account else p_account end
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
     update runs set touched_at = n where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     t := ledger_append(t, n, p_run, json_build_object('kind', 'recovering', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
-      'from', c.token, 'action', c.action, 'class', c.class, 'lookupOnly', a.lookup_only, 'rules', p_rules,
+      'from', c.token, 'action', c.action, 'class', c.class, 'lookupOnly', a.lookup_only, 'elsewhere', elsewhere, 'rules', p_rules,
       'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt), p_body);
     a.seq := ledger_save(t, true);
     return a;
@@ -823,31 +1034,36 @@ begin
       on conflict do nothing;
   end if;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
-      policy_version, host_id, attempts, first_claimed_at, lease_until, tool_day, tool_calls, steps, micro_usd)
+      policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, account, claimed_seq, reversible, undo_of,
+      tool_day, tool_calls, steps, micro_usd)
     values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
-      t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', t.tool_day, p_tool_calls, p_steps, p_micro_usd)
+      t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', n + p_lease_ms * interval '1 millisecond',
+      p_account, t.journal_seq + 1, p_reversible, p_undo_of, t.tool_day, p_tool_calls, p_steps, p_micro_usd)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
       policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts,
-      lease_until = excluded.lease_until, tool_day = excluded.tool_day, tool_calls = excluded.tool_calls, steps = excluded.steps,
+      lease_until = excluded.lease_until, sent_until = excluded.sent_until, quiet_ms = 0, account = excluded.account,
+      reversible = excluded.reversible,
+      undo_of = excluded.undo_of, tool_day = excluded.tool_day, tool_calls = excluded.tool_calls, steps = excluded.steps,
       micro_usd = excluded.micro_usd, charged_tool_calls = null, charged_micro_usd = null, lost = false, refusal = null,
       value = null, payload_ref = null, payload_digest = null;
   update runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
-      touched_at = n, state = case when state = 'throttled' then 'running' else state end
+      touched_at = n, state = case when state in ('throttled', 'frozen') then 'running' else state end
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   t.inflight := t.inflight + takes_slot::integer;
   t.tool_day_used := t.tool_day_used + p_tool_calls;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'admitted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'policyVersion', t.policy_version,
     'epoch', t.fence_epoch, 'attempt', a.attempt, 'slot', takes_slot, 'day', t.tool_day, 'toolCalls', p_tool_calls,
-    'steps', p_steps, 'microUsd', p_micro_usd, 'inflight', t.inflight, 'dayUsed', t.tool_day_used), p_body);
+    'steps', p_steps, 'microUsd', p_micro_usd, 'inflight', t.inflight, 'dayUsed', t.tool_day_used, 'followUp', follow_up_no,
+    'undoOf', p_undo_of, 'pastFence', past_fence), p_body);
   -- A free read that a crash forgets is read again; anything else is on disk before it may act.
   a.seq := ledger_save(t, p_class <> 'read' or p_micro_usd > 0);
   return a;
 end $function$
 ;
-alter function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text[],json,text,text,text,integer,bigint,bigint,integer,integer,bigint,text,text) owner to bulkhead_owner;
-grant execute on function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text[],json,text,text,text,integer,bigint,bigint,integer,integer,bigint,text,text) to bulkhead_app;
+alter function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text[],json,text,text,text,integer,bigint,bigint,integer,integer,bigint,text,text,text,boolean,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text[],json,text,text,text,integer,bigint,bigint,integer,integer,bigint,text,text,text,boolean,text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.agent_definition(p_environment text, p_agent text, p_version text)
  RETURNS jsonb
@@ -898,6 +1114,66 @@ end $function$
 ;
 alter function bulkhead.apply_tenant(text,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.apply_tenant(text,text,text,text) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.begin_recovery(p_tenant text, p_environment text, p_highest bigint, p_actor text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  t := ledger_in_recovery(p_tenant, p_environment);
+  t.rewound_seq := greatest(t.rewound_seq, p_highest);
+  t := ledger_renumber(t, greatest(bulkhead.now(), t.last_clock), p_actor);
+  perform ledger_save(t, true);
+end $function$
+;
+alter function bulkhead.begin_recovery(text,text,bigint,text) owner to bulkhead_owner;
+grant execute on function bulkhead.begin_recovery(text,text,bigint,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.begin_undo(p_tenant text, p_environment text, p_run text, p_temporal_run text)
+ RETURNS bulkhead.follow_up_entry
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  r runs;
+  f follow_ups;
+  s follow_up_entry;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  s.kind := 'nothing';
+  select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  if r.state is null or r.state = 'closed' or r.temporal_run_id is distinct from p_temporal_run then
+    return s;
+  end if;
+  select * into f from follow_ups where tenant_id = p_tenant and environment = p_environment and run_id = p_run and kind = 'undo' and state <> 'done';
+  if not found then
+    if r.accepted_at <= n - key_horizon() or not has_undo(p_tenant, p_environment, p_run) then
+      return s;
+    end if;
+    t := ledger_order(t, n, p_run, 'undo', null, null, 'failed', 'agent', '', '{}');
+    f.follow_up_no := t.journal_seq;
+    update runs set state = 'compensating', touched_at = n where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  end if;
+  t := ledger_enter_follow_up(t, n, p_run, f.follow_up_no, p_temporal_run);
+  s.kind := 'entered';
+  s.follow_up_no := f.follow_up_no;
+  s.items := undo_list(p_tenant, p_environment, p_run);
+  s.seq := ledger_save(t, true);
+  return s;
+end $function$
+;
+alter function bulkhead.begin_undo(text,text,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.begin_undo(text,text,text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.bind_environment(p_environment text)
  RETURNS void
@@ -977,6 +1253,21 @@ end $function$
 alter function bulkhead.call_context(text,text,text,text[],text[],text) owner to bulkhead_owner;
 grant execute on function bulkhead.call_context(text,text,text,text[],text[],text) to bulkhead_app;
 
+CREATE OR REPLACE FUNCTION bulkhead.call_row(p_tenant text, p_environment text, p_run text, p_path text)
+ RETURNS TABLE(path text, action text, digest text, class text, state text, reversible text, undo_of text, attempts integer, review_no bigint, refusal json)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query select c.path, c.action, c.digest, c.class::text, c.state::text, c.reversible::text, c.undo_of, c.attempts, c.review_no, c.refusal
+    from calls c where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.path = p_path;
+end $function$
+;
+alter function bulkhead.call_row(text,text,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.call_row(text,text,text,text) to bulkhead_app;
+
 CREATE OR REPLACE FUNCTION bulkhead.calls_due(p_environment text, p_limit integer)
  RETURNS TABLE(tenant_id text, run_id text, path text, token uuid)
  LANGUAGE sql
@@ -986,12 +1277,38 @@ AS $function$
   select c.tenant_id, c.run_id, c.path, c.token
     from bulkhead.calls c left join bulkhead.runs r using (tenant_id, environment, run_id)
     where c.environment = p_environment and c.state = 'claimed' and c.lease_until <= bulkhead.now()
-      and (c.class in ('read', 'model') or r.state = 'closed' or r.run_id is null)
+      and (c.class in ('read', 'model') or (r.state = 'closed' or r.run_id is null) and not exists (select from bulkhead.follow_ups f
+        where f.tenant_id = c.tenant_id and f.environment = c.environment and f.run_id = c.run_id and f.state <> 'done'))
     order by random() limit p_limit
 $function$
 ;
 alter function bulkhead.calls_due(text,integer) owner to bulkhead_sweep;
 grant execute on function bulkhead.calls_due(text,integer) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.calls_of_dead_hosts(p_environment text, p_silent_ms bigint, p_limit integer)
+ RETURNS TABLE(tenant_id text, run_id text, path text, token uuid, host_id text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform bind_environment(p_environment);
+  -- A host stops sending one second after the last word that the fence is open, and aborts for good what was in flight by then.
+  if p_silent_ms is null or p_silent_ms < 5000 then
+    raise exception 'a host is not dead after % ms of silence: at least 5000', p_silent_ms using errcode = 'invalid_parameter_value';
+  end if;
+  if pg_postmaster_start_time() > clock_timestamp() - p_silent_ms * interval '1 millisecond' then
+    return;
+  end if;
+  return query select c.tenant_id::text, c.run_id, c.path, c.token, c.host_id
+    from bulkhead.hosts h join bulkhead.calls c on c.environment = h.environment and c.host_id = h.host_id
+    where h.environment = p_environment and h.seen_at <= bulkhead.now() - p_silent_ms * interval '1 millisecond'
+      and c.state = 'claimed' and c.lease_until > bulkhead.now()
+    order by random() limit p_limit;
+end $function$
+;
+alter function bulkhead.calls_of_dead_hosts(text,bigint,integer) owner to bulkhead_sweep;
+grant execute on function bulkhead.calls_of_dead_hosts(text,bigint,integer) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.claimed_calls(p_tenant text, p_environment text, p_run text, p_before_epoch bigint)
  RETURNS bigint
@@ -1092,6 +1409,116 @@ $function$
 ;
 alter function bulkhead.day_of(timestamp with time zone) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.discard_dead_letter(p_tenant text, p_environment text, p_letter bigint, p_actor text, p_note text, p_body text)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  d dead_letters;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into d from dead_letters where tenant_id = p_tenant and environment = p_environment and letter_no = p_letter;
+  if not found then
+    return 'absent';
+  end if;
+  if d.state <> 'dead' then
+    return 'already';
+  end if;
+  update dead_letters set state = 'discarded', actor = p_actor, note = p_note, decided_at = n
+    where tenant_id = p_tenant and environment = p_environment and letter_no = p_letter;
+  t := ledger_append(t, n, d.run_id, json_build_object('kind', 'discarded', 'at', iso(n), 'run', d.run_id, 'path', d.path, 'action', d.action,
+    'letter', p_letter, 'actor', p_actor), p_body);
+  perform ledger_save(t, true);
+  return 'discarded';
+end $function$
+;
+alter function bulkhead.discard_dead_letter(text,text,bigint,text,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.discard_dead_letter(text,text,bigint,text,text,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.end_lease(p_tenant text, p_environment text, p_run text, p_path text, p_token uuid, p_host text, p_silent_ms bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  c calls;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+  -- The host may have spoken since the list was made.
+  if c.state is distinct from 'claimed' or c.token <> p_token or c.host_id <> p_host or c.lease_until <= n
+      or p_silent_ms is null or p_silent_ms < 5000 or not exists (select from hosts where environment = p_environment
+        and host_id = p_host and seen_at <= bulkhead.now() - p_silent_ms * interval '1 millisecond') then
+    return false;
+  end if;
+  update calls set lease_until = n where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'lease_ended', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
+    'host', p_host), '{}');
+  perform ledger_save(t, true);
+  return true;
+end $function$
+;
+alter function bulkhead.end_lease(text,text,text,text,uuid,text,bigint) owner to bulkhead_owner;
+grant execute on function bulkhead.end_lease(text,text,text,text,uuid,text,bigint) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.enter_follow_up(p_tenant text, p_environment text, p_run text, p_follow_up bigint, p_temporal_run text)
+ RETURNS bulkhead.follow_up_entry
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  f follow_ups;
+  s follow_up_entry;
+  x refused;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into f from follow_ups where tenant_id = p_tenant and environment = p_environment and follow_up_no = p_follow_up and run_id = p_run;
+  -- First, for an order that is not here may be what was lost.
+  if t.rewound_seq > 0 then
+    x := ledger_rewound();
+  elsif f.follow_up_no is null then
+    x := row('denied', 'control', 'follow_up_absent', 'nobody ordered this', null, null, null, null);
+  elsif f.state = 'done' then
+    x := row('denied', 'control', 'follow_up_done', 'this was done, or given up, before', null, null, null, null);
+  elsif f.kind = 'undo' and exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run
+      and state <> 'closed' and temporal_run_id is distinct from p_temporal_run) then
+    x := row('denied', 'control', 'run_open', 'the run itself is at work on this', null, null, null, null);
+  end if;
+  if x.kind is not null then
+    s.kind := 'refused';
+    s.refusal := refusal_json(x, t.policy_version);
+    t := ledger_refuse(ledger_roll(t, n), n, x, p_run, 'follow_up.enter', jsonb_build_object('followUp', p_follow_up), '{}');
+    s.seq := ledger_save(t, false);
+    return s;
+  end if;
+  t := ledger_enter_follow_up(t, n, p_run, p_follow_up, p_temporal_run);
+  s.kind := 'entered';
+  s.follow_up_no := p_follow_up;
+  s.path := f.path;
+  s.items := case f.kind when 'undo' then undo_list(p_tenant, p_environment, p_run) else '[]' end;
+  s.seq := ledger_save(t, true);
+  return s;
+end $function$
+;
+alter function bulkhead.enter_follow_up(text,text,text,bigint,text) owner to bulkhead_owner;
+grant execute on function bulkhead.enter_follow_up(text,text,text,bigint,text) to bulkhead_app;
+
 CREATE OR REPLACE FUNCTION bulkhead.enter_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_previous text, p_generation integer)
  RETURNS bulkhead.run_entry
  LANGUAGE plpgsql
@@ -1111,7 +1538,11 @@ begin
   n := greatest(bulkhead.now(), t.last_clock);
   select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   again := r.temporal_run_id = p_temporal_run;
-  if r.run_id is null then
+  -- First, for what is not here may be what was lost. What is closed here, or killed, is so for good.
+  if t.rewound_seq > 0 and t.mode = 'normal' and r.state is distinct from 'closed' then
+    x := ledger_rewound();
+    s.stop_reason := 'failed';
+  elsif r.run_id is null then
     x := row('denied', 'control', 'run_not_entered', 'this run was never accepted', null, null, null, null);
     s.stop_reason := 'failed';
   elsif r.state = 'closed' then
@@ -1123,10 +1554,6 @@ begin
   elsif r.epoch < t.fence_epoch then
     x := row('killed', 'control', 'run_fenced', 'an operator has stopped what this run was accepted under', null, null, null, null);
     s.stop_reason := 'killed';
-  elsif t.rewound_seq > 0 then
-    x := row('failed', 'platform', 'ledger_rewound',
-      'the ledger lost entries that its runs have seen; an operator has to reconcile and release the tenant', null, null, null, null);
-    s.stop_reason := 'failed';
   elsif not coalesce(again, false) and r.temporal_run_id is distinct from p_previous then
     x := row('denied', 'control', 'run_not_entered', 'another workflow works on this run: a reset run starts nothing', null, null, null, null);
     s.stop_reason := 'failed';
@@ -1142,6 +1569,7 @@ begin
     return s;
   end if;
   s.kind := 'entered';
+  s.first_step := r.first_step;
   s.seq := t.durable_seq;
   if again then
     return s;
@@ -1172,6 +1600,31 @@ end $function$
 ;
 alter function bulkhead.enter_scope(text,text) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.finish_recovery(p_tenant text, p_environment text, p_actor text, p_counts json, p_body text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  t := ledger_in_recovery(p_tenant, p_environment);
+  n := greatest(bulkhead.now(), t.last_clock);
+  t := ledger_renumber(t, n, p_actor);
+  t.acknowledged_seq := greatest(t.acknowledged_seq, t.rewound_seq);
+  t.rewound_seq := 0;
+  t.control_version := t.control_version + 1;
+  t := ledger_append(t, n, null, json_build_object('kind', 'recovered', 'at', iso(n), 'actor', p_actor, 'mode', t.mode,
+    'acknowledgedSeq', t.acknowledged_seq, 'counts', p_counts), p_body);
+  return ledger_save(t, true);
+end $function$
+;
+alter function bulkhead.finish_recovery(text,text,text,json,text) owner to bulkhead_owner;
+grant execute on function bulkhead.finish_recovery(text,text,text,json,text) to bulkhead_app;
+
 CREATE OR REPLACE FUNCTION bulkhead.floods_due(p_environment text, p_limit integer)
  RETURNS TABLE(tenant_id text)
  LANGUAGE sql
@@ -1184,6 +1637,34 @@ $function$
 ;
 alter function bulkhead.floods_due(text,integer) owner to bulkhead_sweep;
 grant execute on function bulkhead.floods_due(text,integer) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.follow_ups_waiting(p_environment text, p_older_than_ms bigint, p_limit integer)
+ RETURNS TABLE(tenant_id text, run_id text, follow_up_no bigint, kind text, signed json)
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+  select f.tenant_id, f.run_id, f.follow_up_no, f.kind, a.signed
+    from bulkhead.follow_ups f join bulkhead.runs r using (tenant_id, environment, run_id)
+      join bulkhead.run_acceptances a using (tenant_id, environment, run_id)
+    where f.environment = p_environment and f.state <> 'done' and (f.kind = 'retry' or r.state = 'closed')
+      and f.touched_at <= bulkhead.now() - p_older_than_ms * interval '1 millisecond'
+    order by random() limit p_limit
+$function$
+;
+alter function bulkhead.follow_ups_waiting(text,bigint,integer) owner to bulkhead_sweep;
+grant execute on function bulkhead.follow_ups_waiting(text,bigint,integer) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.has_undo(p_tenant text, p_environment text, p_run text)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select exists (select from bulkhead.undo_items(p_tenant, p_environment, p_run) i where i.reversible <> 'final'
+    and (i.undo is null or i.undo in ('claimed', 'open', 'unknown') or i.undo = 'failed' and i.undo_review is not null))
+$function$
+;
+alter function bulkhead.has_undo(text,text,text) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.heartbeat_host(p_environment text, p_host text, p_pid integer, p_roles text[])
  RETURNS void
@@ -1221,6 +1702,29 @@ $function$
 ;
 alter function bulkhead.journal_genesis(text,text) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.journal_heads(p_environment text)
+ RETURNS TABLE(tenant_id text, seq bigint, hash text, acknowledged bigint)
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+  select t.tenant_id, t.durable_seq, left(encode(j.hash, 'hex'), 16), t.acknowledged_seq
+    from bulkhead.ledgers t join bulkhead.journal j on j.tenant_id = t.tenant_id and j.environment = t.environment and j.seq = t.durable_seq
+    where t.environment = p_environment order by 1
+$function$
+;
+alter function bulkhead.journal_heads(text) owner to bulkhead_sweep;
+grant execute on function bulkhead.journal_heads(text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.key_horizon()
+ RETURNS interval
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$ select interval '90 days' $function$
+;
+alter function bulkhead.key_horizon() owner to bulkhead_owner;
+grant execute on function bulkhead.key_horizon() to bulkhead_sweep;
+
 CREATE OR REPLACE FUNCTION bulkhead.kill_tenant(p_tenant text, p_environment text, p_reason text, p_actor text, p_body text)
  RETURNS void
  LANGUAGE plpgsql
@@ -1249,8 +1753,50 @@ end $function$
 alter function bulkhead.kill_tenant(text,text,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.kill_tenant(text,text,text,text,text) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.leave_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_stop_reason text, p_output_ref text)
- RETURNS text
+CREATE OR REPLACE FUNCTION bulkhead.leave_follow_up(p_tenant text, p_environment text, p_run text, p_follow_up bigint, p_temporal_run text, p_outcome json)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  f follow_ups;
+  d dead_letters;
+  n timestamptz;
+  dead_again boolean := false;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  update follow_ups set state = 'done', ended_at = n, touched_at = n, outcome = p_outcome
+    where tenant_id = p_tenant and environment = p_environment and follow_up_no = p_follow_up and run_id = p_run
+      and state = 'entered' and temporal_run_id = p_temporal_run returning * into f;
+  if not found then
+    return false;
+  end if;
+  if f.kind = 'retry' then
+    select * into strict d from dead_letters where tenant_id = p_tenant and environment = p_environment and letter_no = f.letter_no;
+    -- What a person found not to have happened stays so.
+    update calls set state = case d.refusal ->> 'rule' when 'did_not_happen' then 'open' else 'failed' end, refusal = d.refusal
+      where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = f.path and state = 'open';
+    dead_again := found;
+    if dead_again then
+      update dead_letters set state = 'dead', decided_at = null, actor = null, note = null
+        where tenant_id = p_tenant and environment = p_environment and letter_no = f.letter_no;
+    end if;
+  end if;
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'follow_up_left', 'at', iso(n), 'run', p_run, 'followUp', p_follow_up,
+    'temporalRun', p_temporal_run, 'outcome', p_outcome, 'deadAgain', dead_again), '{}');
+  perform ledger_save(t, true);
+  return true;
+end $function$
+;
+alter function bulkhead.leave_follow_up(text,text,text,bigint,text,json) owner to bulkhead_owner;
+grant execute on function bulkhead.leave_follow_up(text,text,text,bigint,text,json) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.leave_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_stop_reason text, p_output_ref text, p_undo_failed boolean, p_undo_killed boolean)
+ RETURNS bulkhead.run_end
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
@@ -1258,8 +1804,10 @@ AS $function$
 declare
   t ledgers;
   r runs;
+  s run_end;
   n timestamptz;
-  reason text := p_stop_reason;
+  ended_by text := p_stop_reason;
+  begun boolean;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -1269,23 +1817,61 @@ begin
     raise exception 'there is no run % to leave', p_run using errcode = 'no_data_found';
   end if;
   if r.state = 'closed' then
-    return r.stop_reason;
+    select f.follow_up_no into s.follow_up_no from follow_ups f where f.tenant_id = p_tenant and f.environment = p_environment
+      and f.run_id = p_run and f.kind = 'undo' and f.state <> 'done';
+    s.stop_reason := r.stop_reason;
+    return s;
   end if;
   -- Calls that the fence cut off answer in many ways; why the run ended is the operator's act.
-  if r.epoch < t.fence_epoch and reason not in ('completed', 'cancelled') then
-    reason := 'killed';
+  if r.epoch < t.fence_epoch and ended_by not in ('completed', 'cancelled') then
+    ended_by := 'killed';
   end if;
-  update runs set state = 'closed', stop_reason = reason, output_ref = p_output_ref, closed_at = n, touched_at = n
+  update runs set state = 'closed', stop_reason = ended_by, output_ref = p_output_ref, closed_at = n, touched_at = n
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'left', 'at', iso(n), 'run', p_run, 'temporalRun', p_temporal_run,
-    'stopReason', reason, 'outputRef', p_output_ref, 'steps', r.steps, 'toolCalls', r.tool_calls,
+    'stopReason', ended_by, 'outputRef', p_output_ref, 'steps', r.steps, 'toolCalls', r.tool_calls,
     'microUsd', r.spent_micro_usd, 'refusals', r.refusals), '{}');
+  s.stop_reason := ended_by;
+  begun := exists (select from follow_ups f where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run and f.kind = 'undo');
+  if begun then
+    -- A kill stops it like everything else, unless policy says otherwise: an operator may order it anew.
+    update follow_ups f set state = case when ended_by <> 'killed' or p_undo_killed then 'wanted' else 'done' end, temporal_run_id = null,
+        ended_at = case when ended_by <> 'killed' or p_undo_killed then null else n end, touched_at = n, epoch = t.fence_epoch
+      where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run and f.kind = 'undo' and f.state <> 'done';
+  elsif (case ended_by when 'killed' then p_undo_killed when 'completed' then false when 'cancelled' then false else p_undo_failed end)
+      and has_undo(p_tenant, p_environment, p_run) then
+    t := ledger_order(t, n, p_run, 'undo', null, null, case ended_by when 'killed' then 'killed' else 'failed' end,
+      case ended_by when 'killed' then 'policy' else 'agent' end, '', '{}');
+  end if;
+  select f.follow_up_no into s.follow_up_no from follow_ups f where f.tenant_id = p_tenant and f.environment = p_environment
+    and f.run_id = p_run and f.kind = 'undo' and f.state <> 'done';
   perform ledger_save(t, true);
-  return reason;
+  return s;
 end $function$
 ;
-alter function bulkhead.leave_run(text,text,text,text,text,text) owner to bulkhead_owner;
-grant execute on function bulkhead.leave_run(text,text,text,text,text,text) to bulkhead_app;
+alter function bulkhead.leave_run(text,text,text,text,text,text,boolean,boolean) owner to bulkhead_owner;
+grant execute on function bulkhead.leave_run(text,text,text,text,text,text,boolean,boolean) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_adopt(p_tenant text, p_environment text, p_run text, p_envelope json, p_idempotency_key text, p_body_digest text, p_input json)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+begin
+  update bulkhead.run_acceptances k set idempotency_key = p_idempotency_key, body_digest = p_body_digest
+    where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and k.restored and k.body_digest = 'lost'
+      and k.agent_id = p_envelope ->> 'agentId' and k.workspace_id = p_envelope ->> 'workspaceId'
+      and k.signed -> 'envelope' ->> 'inputDigest' = p_envelope ->> 'inputDigest'
+      and (k.signed -> 'envelope' -> 'target')::jsonb = (p_envelope -> 'target')::jsonb;
+  if not found then
+    return false;
+  end if;
+  update bulkhead.payloads set payload = p_input
+    where tenant_id = p_tenant and environment = p_environment and run_id = p_run and ref = 'input' and payload ->> 'lost' = 'true';
+  perform set_config('synchronous_commit', 'on', true);
+  return true;
+end $function$
+;
+alter function bulkhead.ledger_adopt(text,text,text,json,text,text,json) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_append(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_facts json, p_body text)
  RETURNS bulkhead.ledgers
@@ -1336,6 +1922,110 @@ end $function$
 ;
 alter function bulkhead.ledger_close_flood(bulkhead.ledgers,timestamp with time zone,bulkhead.refusal_floods) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.ledger_close_review(t bulkhead.ledgers, p_now timestamp with time zone, p_review bigint, p_resolution text, p_actor text, p_note text, p_moved jsonb, p_body text DEFAULT '{}'::text)
+ RETURNS bulkhead.ledgers
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v bulkhead.reviews;
+begin
+  update bulkhead.reviews set resolved_at = p_now, resolution = p_resolution, actor = p_actor, note = p_note
+    where tenant_id = t.tenant_id and environment = t.environment and review_no = p_review returning * into strict v;
+  update bulkhead.calls set review_no = null
+    where tenant_id = t.tenant_id and environment = t.environment and run_id = v.run_id and path = v.path and review_no = p_review;
+  return bulkhead.ledger_append(t, p_now, v.run_id, (jsonb_build_object('kind', 'reviewed', 'at', bulkhead.iso(p_now), 'run', v.run_id,
+    'path', v.path, 'token', v.token, 'action', v.action, 'class', v.class, 'review', p_review, 'doubt', v.kind,
+    'resolution', p_resolution, 'actor', p_actor) || p_moved)::json, p_body);
+end $function$
+;
+alter function bulkhead.ledger_close_review(bulkhead.ledgers,timestamp with time zone,bigint,text,text,text,jsonb,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_dead_letter(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_path text)
+ RETURNS void
+ LANGUAGE sql
+AS $function$
+  insert into bulkhead.dead_letters (tenant_id, environment, letter_no, run_id, path, action, class, system, attempts, refusal, died_at, state)
+    select tenant_id, environment, t.journal_seq, run_id, path, action, class, system, attempts, refusal, p_now, 'dead' from bulkhead.calls
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and path = p_path
+$function$
+;
+alter function bulkhead.ledger_dead_letter(bulkhead.ledgers,timestamp with time zone,text,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_enter_follow_up(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_follow_up bigint, p_temporal_run text)
+ RETURNS bulkhead.ledgers
+ LANGUAGE plpgsql
+AS $function$
+declare
+  entered_kind text;
+begin
+  update bulkhead.follow_ups set state = 'entered', temporal_run_id = p_temporal_run, touched_at = p_now
+    where tenant_id = t.tenant_id and environment = t.environment and follow_up_no = p_follow_up
+      and (state, temporal_run_id) is distinct from ('entered', p_temporal_run) returning kind into entered_kind;
+  if found then
+    if entered_kind = 'undo' then
+      update bulkhead.runs set undone = true where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
+    end if;
+    t := bulkhead.ledger_append(t, p_now, p_run, json_build_object('kind', 'follow_up_entered', 'at', bulkhead.iso(p_now), 'run', p_run,
+      'followUp', p_follow_up, 'temporalRun', p_temporal_run), '{}');
+  end if;
+  return t;
+end $function$
+;
+alter function bulkhead.ledger_enter_follow_up(bulkhead.ledgers,timestamp with time zone,text,bigint,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_fork(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_from text, p_step integer)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+declare
+  known integer;
+begin
+  if not exists (select from bulkhead.payloads where tenant_id = t.tenant_id and environment = t.environment and run_id = p_from and ref = 'input') then
+    raise exception 'there is no run % to fork', p_from using errcode = 'no_data_found';
+  end if;
+  if p_step < 0 or p_step > 0 and not exists (select from bulkhead.calls where tenant_id = t.tenant_id and environment = t.environment
+      and run_id = p_from and path = (p_step - 1) || '.0' and state = 'succeeded')
+    or exists (select from bulkhead.calls where tenant_id = t.tenant_id and environment = t.environment and run_id = p_from
+      and state = 'claimed' and undo_of is null and split_part(path, '.', 1)::integer < p_step)
+    -- One that stopped within a step never asked for the rest of it: a model would miss those results.
+    or exists (select from bulkhead.payloads s, generate_series(1, json_array_length(s.payload -> 'toolCalls')) ordinal
+      where s.tenant_id = t.tenant_id and s.environment = t.environment and s.run_id = p_from
+        and case when s.ref ~ '^[0-9]{1,9}[.]0$' then split_part(s.ref, '.', 1)::integer < p_step else false end and not exists (select from bulkhead.payloads k where k.tenant_id = t.tenant_id
+          and k.environment = t.environment and k.run_id = p_from and k.ref = split_part(s.ref, '.', 1) || '.' || ordinal)) then
+    raise exception 'run % has no step % to begin from: the steps before it are not all done', p_from, p_step using errcode = 'no_data_found';
+  end if;
+  insert into bulkhead.payloads (tenant_id, environment, run_id, ref, payload, stored_at)
+    select tenant_id, environment, p_run, ref, payload, p_now from bulkhead.payloads
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_from
+        and case when ref ~ '^[0-9]{1,9}[.][0-9]{1,9}$' then split_part(ref, '.', 1)::integer < p_step else ref = 'input' end;
+  -- Of a fact only its last value is kept: one that a later step set again is absent, and what needs it denies.
+  insert into bulkhead.run_facts (tenant_id, environment, run_id, name, value, path)
+    select tenant_id, environment, p_run, name, value, path from bulkhead.run_facts
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_from
+        and case when path ~ '^[0-9]{1,9}[.][0-9]{1,9}$' then split_part(path, '.', 1)::integer < p_step else false end;
+  get diagnostics known = row_count;
+  update bulkhead.runs set first_step = p_step, facts_version = least(known, 1)
+    where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
+end $function$
+;
+alter function bulkhead.ledger_fork(bulkhead.ledgers,timestamp with time zone,text,text,integer) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_in_recovery(p_tenant text, p_environment text)
+ RETURNS bulkhead.ledgers
+ LANGUAGE plpgsql
+AS $function$
+declare
+  t bulkhead.ledgers;
+begin
+  select * into t from bulkhead.ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if t.tenant_id is null or t.rewound_seq = 0 then
+    raise exception 'the tenant is at work: nothing to recover' using errcode = 'BH003';
+  end if;
+  return t;
+end $function$
+;
+alter function bulkhead.ledger_in_recovery(text,text) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.ledger_keep(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_path text, p_payload json, p_facts json, p_records json)
  RETURNS void
  LANGUAGE plpgsql
@@ -1367,6 +2057,81 @@ end $function$
 ;
 alter function bulkhead.ledger_keep(bulkhead.ledgers,timestamp with time zone,text,text,json,json,json) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.ledger_mark_rewound(t bulkhead.ledgers, p_seen bigint, p_by text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+declare
+  n timestamptz := greatest(bulkhead.now(), t.last_clock);
+begin
+  if t.rewound_seq > 0 then
+    return true;
+  end if;
+  -- Always more than what was acknowledged before, so that the next acknowledgement is another one.
+  t.rewound_seq := greatest(p_seen, t.acknowledged_seq + 1);
+  t.control_version := t.control_version + 1;
+  t := bulkhead.ledger_append(t, n, null, json_build_object('kind', 'rewound', 'at', bulkhead.iso(n), 'seen', p_seen,
+    'by', p_by, 'last', t.journal_seq), '{}');
+  perform bulkhead.ledger_save(t, true);
+  return true;
+end $function$
+;
+alter function bulkhead.ledger_mark_rewound(bulkhead.ledgers,bigint,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_open_review(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_path text, p_kind text)
+ RETURNS bulkhead.calls
+ LANGUAGE plpgsql
+AS $function$
+declare
+  c bulkhead.calls;
+begin
+  update bulkhead.calls set review_no = t.journal_seq
+    where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and path = p_path returning * into strict c;
+  insert into bulkhead.reviews (tenant_id, environment, review_no, run_id, path, token, action, class, system, kind, refusal, opened_at)
+    values (t.tenant_id, t.environment, t.journal_seq, p_run, p_path, c.token, c.action, c.class, c.system, p_kind,
+      coalesce(c.refusal, bulkhead.refusal_json(row('outcome_unknown', 'platform', p_kind, 'nobody could say why', null, null, null, null)::bulkhead.refused,
+        c.policy_version)), p_now);
+  return c;
+end $function$
+;
+alter function bulkhead.ledger_open_review(bulkhead.ledgers,timestamp with time zone,text,text,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_order(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_kind text, p_path text, p_letter bigint, p_reason text, p_actor text, p_note text, p_body text)
+ RETURNS bulkhead.ledgers
+ LANGUAGE plpgsql
+AS $function$
+begin
+  t := bulkhead.ledger_append(t, p_now, p_run, json_build_object('kind', 'ordered', 'at', bulkhead.iso(p_now), 'run', p_run,
+    'followUp', p_kind, 'path', p_path, 'letter', p_letter, 'reason', p_reason, 'actor', p_actor, 'epoch', t.fence_epoch), p_body);
+  insert into bulkhead.follow_ups (tenant_id, environment, follow_up_no, run_id, kind, path, letter_no, reason, state, epoch, actor, note,
+      wanted_at, touched_at)
+    values (t.tenant_id, t.environment, t.journal_seq, p_run, p_kind, p_path, p_letter, p_reason, 'wanted', t.fence_epoch, p_actor, p_note,
+      p_now, p_now);
+  return t;
+end $function$
+;
+alter function bulkhead.ledger_order(bulkhead.ledgers,timestamp with time zone,text,text,text,bigint,text,text,text,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_reap(t bulkhead.ledgers, p_now timestamp with time zone, c bulkhead.calls, p_result text, x bulkhead.refused)
+ RETURNS bulkhead.ledgers
+ LANGUAGE plpgsql
+AS $function$
+begin
+  update bulkhead.calls set state = p_result, lost = (p_result = 'failed'), charged_tool_calls = tool_calls, charged_micro_usd = micro_usd,
+      refusal = bulkhead.refusal_json(x, c.policy_version)
+    where tenant_id = t.tenant_id and environment = t.environment and run_id = c.run_id and path = c.path;
+  t.inflight := t.inflight - 1;
+  t := bulkhead.ledger_append(t, p_now, c.run_id, json_build_object('kind', 'reaped', 'at', bulkhead.iso(p_now), 'run', c.run_id,
+    'path', c.path, 'token', c.token, 'action', c.action, 'class', c.class, 'result', p_result, 'rule', x.rule, 'slot', true,
+    'inflight', t.inflight, 'review', case p_result when 'unknown' then 'outcome_unknown' end), '{}');
+  if p_result = 'unknown' then
+    perform bulkhead.ledger_open_review(t, p_now, c.run_id, c.path, 'outcome_unknown');
+  end if;
+  return t;
+end $function$
+;
+alter function bulkhead.ledger_reap(bulkhead.ledgers,timestamp with time zone,bulkhead.calls,text,bulkhead.refused) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.ledger_refuse(t bulkhead.ledgers, p_now timestamp with time zone, x bulkhead.refused, p_run text, p_action text, p_facts jsonb, p_body text)
  RETURNS bulkhead.ledgers
  LANGUAGE plpgsql
@@ -1395,6 +2160,34 @@ begin
 end $function$
 ;
 alter function bulkhead.ledger_refuse(bulkhead.ledgers,timestamp with time zone,bulkhead.refused,text,text,jsonb,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_renumber(t bulkhead.ledgers, p_now timestamp with time zone, p_actor text)
+ RETURNS bulkhead.ledgers
+ LANGUAGE plpgsql
+AS $function$
+declare
+  first_lost bigint := t.journal_seq + 1;
+begin
+  if t.rewound_seq > t.journal_seq then
+    t.journal_seq := t.rewound_seq;
+    t := bulkhead.ledger_append(t, p_now, null, json_build_object('kind', 'renumbered', 'at', bulkhead.iso(p_now), 'actor', p_actor,
+      'firstLost', first_lost, 'lastLost', t.rewound_seq), '{}');
+  end if;
+  return t;
+end $function$
+;
+alter function bulkhead.ledger_renumber(bulkhead.ledgers,timestamp with time zone,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_rewound()
+ RETURNS bulkhead.refused
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select row('frozen', 'platform', 'ledger_rewound',
+    'the ledger lost entries that its runs have seen: `bulkhead recover` brings them back', null, null, 30000, null)::bulkhead.refused
+$function$
+;
+alter function bulkhead.ledger_rewound() owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_roll(t bulkhead.ledgers, p_now timestamp with time zone)
  RETURNS bulkhead.ledgers
@@ -1449,6 +2242,23 @@ begin
 end $function$
 ;
 alter function bulkhead.ledger_true_up(bulkhead.ledgers,integer,bigint) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.lost_heads(p_environment text, p_tenants text[], p_seqs bigint[], p_hashes text[], p_acknowledged bigint[])
+ RETURNS TABLE(tenant_id text, seq bigint, hash text, acknowledged bigint)
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+  select w.tenant_id, w.seq, w.hash, w.acknowledged
+    from unnest(p_tenants, p_seqs, p_hashes, p_acknowledged) as w (tenant_id, seq, hash, acknowledged)
+    join bulkhead.ledgers t on t.tenant_id = w.tenant_id and t.environment = p_environment
+    left join bulkhead.journal j on j.tenant_id = w.tenant_id and j.environment = p_environment and j.seq = w.seq
+    where t.rewound_seq = 0 and (t.acknowledged_seq < w.acknowledged
+      or t.acknowledged_seq = w.acknowledged and left(encode(j.hash, 'hex'), length(w.hash)) is distinct from w.hash)
+$function$
+;
+alter function bulkhead.lost_heads(text,text[],bigint[],text[],bigint[]) owner to bulkhead_sweep;
+grant execute on function bulkhead.lost_heads(text,text[],bigint[],text[],bigint[]) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.make_knowledge_partition(p_tenant text, p_environment text)
  RETURNS void
@@ -1528,6 +2338,57 @@ end $function$
 alter function bulkhead.mark_drained(text,text,bigint) owner to bulkhead_owner;
 grant execute on function bulkhead.mark_drained(text,text,bigint) to bulkhead_app;
 
+CREATE OR REPLACE FUNCTION bulkhead.mark_lost_call(p_tenant text, p_environment text, p_run text, p_path text, p_seen bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if not found or t.rewound_seq = 0 and (case when p_path is null
+      then exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run)
+      else exists (select from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path
+        -- Of one that is not over here, or was reaped, a ledger that is no more has told.
+        and (payload_ref is not null or state in ('succeeded', 'failed', 'unknown') and refusal ->> 'rule' is distinct from 'lost'))
+        -- What is before a fork's first step is a copy, and no call of its own.
+        or exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run
+          and case when p_path ~ '^[0-9]{1,9}[.]' then split_part(p_path, '.', 1)::integer < first_step else false end) end) then
+    return false;
+  end if;
+  return ledger_mark_rewound(t, p_seen, 'a call that is not here');
+end $function$
+;
+alter function bulkhead.mark_lost_call(text,text,text,text,bigint) owner to bulkhead_owner;
+grant execute on function bulkhead.mark_lost_call(text,text,text,text,bigint) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.mark_rewound(p_tenant text, p_environment text, p_seq bigint, p_hash text, p_acknowledged bigint, p_by text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  lost boolean;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if not found then
+    return false;
+  end if;
+  lost := case when p_hash is null then p_seq > greatest(t.journal_seq, t.acknowledged_seq)
+    else t.acknowledged_seq < p_acknowledged or t.acknowledged_seq = p_acknowledged and not exists (select from journal
+      where tenant_id = p_tenant and environment = p_environment and seq = p_seq and left(encode(hash, 'hex'), length(p_hash)) = p_hash) end;
+  return t.rewound_seq > 0 or lost and ledger_mark_rewound(t, p_seq, p_by);
+end $function$
+;
+alter function bulkhead.mark_rewound(text,text,bigint,text,bigint,text) owner to bulkhead_owner;
+grant execute on function bulkhead.mark_rewound(text,text,bigint,text,bigint,text) to bulkhead_app;
+
 CREATE OR REPLACE FUNCTION bulkhead.next_credential(p_tenant text, p_environment text, p_capability text)
  RETURNS TABLE(version integer, wrapped_key bytea, key_id text)
  LANGUAGE plpgsql
@@ -1604,12 +2465,53 @@ $function$
 alter function bulkhead.open_runs_idle(text,bigint,integer) owner to bulkhead_sweep;
 grant execute on function bulkhead.open_runs_idle(text,bigint,integer) to bulkhead_app;
 
+CREATE OR REPLACE FUNCTION bulkhead.order_undo(p_tenant text, p_environment text, p_run text, p_actor text, p_note text, p_body text)
+ RETURNS bulkhead.undo_order
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  r runs;
+  s undo_order;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  s.kind := case when not found then 'absent' when r.state <> 'closed' then 'open' end;
+  if s.kind is not null then
+    return s;
+  end if;
+  select f.follow_up_no into s.follow_up_no from follow_ups f where f.tenant_id = p_tenant and f.environment = p_environment
+    and f.run_id = p_run and f.kind = 'undo' and f.state <> 'done';
+  if found then
+    s.kind := 'already';
+    return s;
+  end if;
+  if r.accepted_at <= n - key_horizon() or not has_undo(p_tenant, p_environment, p_run) then
+    s.kind := 'nothing';
+    return s;
+  end if;
+  t := ledger_order(t, n, p_run, 'undo', null, null, 'rollback', p_actor, p_note, p_body);
+  s.kind := 'ordered';
+  s.follow_up_no := t.journal_seq;
+  perform ledger_save(t, true);
+  return s;
+end $function$
+;
+alter function bulkhead.order_undo(text,text,text,text,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.order_undo(text,text,text,text,text,text) to bulkhead_app;
+
 CREATE OR REPLACE FUNCTION bulkhead.outcome_of(c bulkhead.calls)
  RETURNS json
  LANGUAGE sql
  STABLE
 AS $function$
-  select json_build_object('state', c.state, 'ref', c.payload_ref, 'digest', c.payload_digest, 'refusal', c.refusal, 'value', c.value)
+  select json_build_object('state', c.state, 'ref', c.payload_ref, 'digest', c.payload_digest, 'refusal', c.refusal, 'value', c.value,
+    'reviewNo', c.review_no)
 $function$
 ;
 alter function bulkhead.outcome_of(bulkhead.calls) owner to bulkhead_owner;
@@ -1740,6 +2642,45 @@ end $function$
 ;
 alter function bulkhead.publish_policy(text,text[],text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.publish_policy(text,text[],text,text,text) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.purge_run(p_tenant text, p_environment text, p_run text, p_limit integer)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  n timestamptz;
+  gone text[];
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  if not exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state = 'closed'
+      and accepted_at <= n - key_horizon())
+      or exists (select from follow_ups where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'done') then
+    return 0;
+  end if;
+  with doomed as (
+    select c.path from calls c where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run
+      and c.state <> 'claimed' and c.review_no is null order by c.undo_of nulls first, c.path limit p_limit
+  ), deleted as (
+    delete from calls c using doomed d where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run
+      and c.path = d.path returning c.path
+  ) select coalesce(array_agg(d.path), '{}') into gone from deleted d;
+  if cardinality(gone) = 0 then
+    return 0;
+  end if;
+  delete from lost_attempts where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+  delete from leases where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'purged', 'at', iso(n), 'run', p_run, 'calls', cardinality(gone)), '{}');
+  perform ledger_save(t, true);
+  return cardinality(gone);
+end $function$
+;
+alter function bulkhead.purge_run(text,text,text,integer) owner to bulkhead_owner;
+grant execute on function bulkhead.purge_run(text,text,text,integer) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.put_credential(p_tenant text, p_environment text, p_capability text, p_version integer, p_ciphertext bytea, p_wrapped_key bytea, p_key_id text, p_actor text)
  RETURNS void
@@ -1889,19 +2830,14 @@ begin
     x := row('failed', 'platform', 'lost', 'the attempt ended without an outcome', null, null, null, null);
     insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
       on conflict do nothing;
-  elsif exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'closed') then
+  elsif exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'closed')
+      or exists (select from follow_ups where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'done') then
     return false;
   else
     result := 'unknown';
     x := row('outcome_unknown', 'platform', 'lost', 'the attempt ended without an outcome, and it may have happened', null, null, null, null);
   end if;
-  update calls set state = result, lost = (result = 'failed'), charged_tool_calls = tool_calls, charged_micro_usd = micro_usd,
-      refusal = refusal_json(x, c.policy_version)
-    where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
-  t.inflight := t.inflight - 1;
-  t := ledger_append(t, n, p_run, json_build_object('kind', 'reaped', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
-    'action', c.action, 'class', c.class, 'result', result, 'slot', true, 'inflight', t.inflight), '{}');
-  perform ledger_save(t, true);
+  perform ledger_save(ledger_reap(t, n, c, result, x), true);
   return true;
 end $function$
 ;
@@ -1920,6 +2856,51 @@ $function$
 ;
 alter function bulkhead.record_of(bulkhead.tenants) owner to bulkhead_owner;
 grant execute on function bulkhead.record_of(bulkhead.tenants) to bulkhead_sweep;
+
+CREATE OR REPLACE FUNCTION bulkhead.recovery_calls(p_tenant text, p_environment text, p_run text)
+ RETURNS TABLE(path text, state text, class text, action text, digest text, review_no bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query select c.path, c.state::text, c.class::text, c.action, c.digest, c.review_no from calls c
+    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run;
+end $function$
+;
+alter function bulkhead.recovery_calls(text,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.recovery_calls(text,text,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.recovery_state(p_tenant text, p_environment text)
+ RETURNS json
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  noticed bigint;
+  as_of text;
+begin
+  perform bind_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment;
+  if not found then
+    return null;
+  end if;
+  -- The journal's end alone: while the tenant is fenced little is written, and a long one must not be read for this.
+  with recent as (select j.seq, j.facts::json as f from journal j
+      where j.tenant_id = p_tenant and j.environment = p_environment order by j.seq desc limit 10000)
+    select min(seq) into noticed from recent where (f ->> 'kind' = 'rewound' or f ->> 'rule' = 'ledger_rewound')
+      and seq > coalesce((select max(seq) from recent where f ->> 'kind' in ('recovered', 'released')), 0);
+  select facts::json ->> 'at' into as_of from journal
+    where tenant_id = p_tenant and environment = p_environment and seq < coalesce(noticed, t.journal_seq + 1) order by seq desc limit 1;
+  return json_build_object('mode', t.mode, 'fenceEpoch', t.fence_epoch, 'policyVersion', t.policy_version, 'journalSeq', t.journal_seq,
+    'acknowledgedSeq', t.acknowledged_seq, 'rewoundSeq', t.rewound_seq, 'asOf', as_of);
+end $function$
+;
+alter function bulkhead.recovery_state(text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.recovery_state(text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.refusal_json(x bulkhead.refused, p_policy_version bigint)
  RETURNS json
@@ -1955,22 +2936,354 @@ declare
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
-  if t.mode = 'normal' and t.rewound_seq = 0 then
+  if t.mode = 'normal' then
     return;
   end if;
   n := greatest(bulkhead.now(), t.last_clock);
   t.mode := 'normal';
-  t.acknowledged_seq := greatest(t.acknowledged_seq, t.rewound_seq);
-  t.rewound_seq := 0;
   t.control_version := t.control_version + 1;
   update fencings set reason = p_reason, actor = p_actor where tenant_id = p_tenant and environment = p_environment;
-  t := ledger_append(t, n, null, json_build_object('kind', 'released', 'at', iso(n), 'actor', p_actor, 'epoch', t.fence_epoch,
-    'acknowledgedSeq', t.acknowledged_seq), p_body);
+  t := ledger_append(t, n, null, json_build_object('kind', 'released', 'at', iso(n), 'actor', p_actor, 'epoch', t.fence_epoch), p_body);
   perform ledger_save(t, true);
 end $function$
 ;
 alter function bulkhead.release_tenant(text,text,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.release_tenant(text,text,text,text,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.resolve_review(p_tenant text, p_environment text, p_review bigint, p_resolution text, p_payload json, p_payload_digest text, p_facts json, p_records json, p_actor text, p_note text, p_body text)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  v reviews;
+  c calls;
+  n timestamptz;
+  given_up refused;
+  back boolean := false;
+  letter boolean := false;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into v from reviews where tenant_id = p_tenant and environment = p_environment and review_no = p_review;
+  if not found then
+    return 'absent';
+  end if;
+  if v.resolved_at is not null then
+    return 'already';
+  end if;
+  if v.class not in ('write', 'high_risk_write') and p_resolution <> 'abandon' then
+    raise exception 'review % is of a %, which has no effect that could have happened: it can only be abandoned', p_review, v.class
+      using errcode = 'BH020';
+  end if;
+  select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = v.run_id and path = v.path
+    and review_no = p_review and token = v.token and state in ('unknown', 'failed');
+  if c.path is not null then
+    if p_resolution = 'happened' and p_payload is null and c.undo_of is null then
+      raise exception 'review % happened with which result? The run goes on with it', p_review using errcode = 'BH020';
+    end if;
+    back := p_resolution = 'did_not_happen';
+    -- Nobody makes it after all in a run that was undone, or is about to be.
+    letter := back and c.undo_of is null and exists (select from runs r where r.tenant_id = p_tenant and r.environment = p_environment
+        and r.run_id = v.run_id and r.state = 'closed' and not r.undone)
+      and not exists (select from follow_ups f where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = v.run_id
+        and f.state <> 'done' and (f.kind = 'undo' or f.path = v.path));
+    given_up := row(coalesce(c.refusal ->> 'kind', 'outcome_unknown'), 'control', 'review_abandoned',
+      'a person looked at this call and gave it up', null, null, null, null);
+    update calls set state = case p_resolution when 'happened' then 'succeeded' when 'did_not_happen' then 'open' else 'failed' end,
+        refusal = case p_resolution when 'happened' then null when 'abandon' then refusal_json(given_up, c.policy_version)
+          else case when letter then refusal_json(row('failed', 'control', 'did_not_happen', 'a person found that this call did not happen, after its run was over',
+            null, null, null, null)::refused, c.policy_version) else refusal end end,
+        payload_ref = case p_resolution when 'happened' then case when p_payload is not null then v.path end
+          when 'abandon' then payload_ref end,
+        payload_digest = case p_resolution when 'happened' then p_payload_digest when 'abandon' then payload_digest end,
+        attempts = case when back and not letter then 0 else attempts end,
+        charged_tool_calls = case when back then 0 else charged_tool_calls end,
+        charged_micro_usd = case when back then 0 else charged_micro_usd end
+      where tenant_id = p_tenant and environment = p_environment and run_id = v.run_id and path = v.path;
+    if p_resolution = 'happened' then
+      perform ledger_keep(t, n, v.run_id, v.path, p_payload, p_facts, p_records);
+    end if;
+    t := ledger_roll(t, n);
+    if back then
+      t := ledger_charge(t, n, v.run_id, c.tool_day, -c.charged_tool_calls, -c.steps, -c.charged_micro_usd);
+    end if;
+  end if;
+  t := ledger_close_review(t, n, p_review, p_resolution, p_actor, p_note, jsonb_build_object('applied', c.path is not null,
+    'payloadDigest', p_payload_digest, 'day', case when back then c.tool_day end, 'toolCalls', case when back then -c.charged_tool_calls else 0 end,
+    'steps', case when back then -c.steps else 0 end, 'microUsd', case when back then -c.charged_micro_usd else 0 end), p_body);
+  if letter then
+    perform ledger_dead_letter(t, n, v.run_id, v.path);
+  end if;
+  perform ledger_save(t, true);
+  return 'resolved';
+end $function$
+;
+alter function bulkhead.resolve_review(text,text,bigint,text,json,text,json,json,text,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.resolve_review(text,text,bigint,text,json,text,json,json,text,text,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.restore_call(p_tenant text, p_environment text, p_run text, p_path text, p_from text, p_to text, p_call json)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  k restored_call := json_populate_record(null::restored_call, p_call);
+  t ledgers;
+  c calls;
+  n timestamptz;
+  token uuid := gen_random_uuid();
+  day integer;
+  slots integer;
+  d_tool_calls integer;
+  d_steps integer;
+  d_micro_usd bigint;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  t := ledger_in_recovery(p_tenant, p_environment);
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+  if c.state is distinct from p_from then
+    return false;
+  end if;
+  t := ledger_roll(t, n);
+  if c.review_no is not null then
+    t := ledger_close_review(t, n, c.review_no, case p_to when 'succeeded' then 'happened' when 'claimed' then 'did_not_happen' else 'abandon' end,
+      'recover', 'as the run’s history shows', '{"applied": false, "toolCalls": 0, "steps": 0, "microUsd": 0}');
+  end if;
+  -- What the ledger had charged is corrected where it was charged; the rest is of today, for its own day is not known.
+  day := case when c.state is null or c.state = 'open' then t.tool_day else c.tool_day end;
+  slots := (p_to = 'claimed')::integer - coalesce((c.state = 'claimed')::integer, 0);
+  d_tool_calls := k."toolCalls" - case when c.state = 'claimed' then c.tool_calls else coalesce(c.charged_tool_calls, 0) end;
+  d_micro_usd := k."microUsd" - case when c.state = 'claimed' then c.micro_usd else coalesce(c.charged_micro_usd, 0) end;
+  d_steps := k.steps - case when c.state is null or c.state = 'open' then 0 else c.steps end;
+  t.inflight := t.inflight + slots;
+  insert into calls as o (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch, policy_version,
+      host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, undo_of, tool_day, tool_calls, steps, micro_usd,
+      charged_tool_calls, charged_micro_usd, refusal, value, payload_ref, payload_digest)
+    values (p_tenant, p_environment, p_run, p_path, '*', k.action, k.class, k.system, p_to, token, 'admitted', t.fence_epoch, t.policy_version,
+      'recover', 1, least(n, k."firstClaimedAt"), n + k."leaseMs" * interval '1 millisecond', n + k."leaseMs" * interval '1 millisecond',
+      t.journal_seq + 1, k.reversible, k."undoOf", day, k."toolCalls", k.steps, k."microUsd",
+      case when p_to <> 'claimed' then k."toolCalls" end, case when p_to <> 'claimed' then k."microUsd" end, k.refusal, k.value,
+      case when k.payload is not null then p_path end, k."payloadDigest")
+    on conflict on constraint calls_pk do update set state = p_to, token = excluded.token, admitted_as = 'admitted', host_id = 'recover',
+      lease_until = excluded.lease_until, sent_until = excluded.sent_until, tool_day = day, tool_calls = excluded.tool_calls,
+      steps = excluded.steps, micro_usd = excluded.micro_usd, charged_tool_calls = excluded.charged_tool_calls,
+      charged_micro_usd = excluded.charged_micro_usd, lost = false, refusal = excluded.refusal, value = excluded.value,
+      payload_ref = excluded.payload_ref, payload_digest = excluded.payload_digest;
+  perform ledger_keep(t, n, p_run, p_path, k.payload, '{}', '[]');
+  t := ledger_charge(t, n, p_run, day, d_tool_calls, d_steps, d_micro_usd);
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'call', 'run', p_run, 'path', p_path,
+    'token', token, 'action', k.action, 'class', k.class, 'from', p_from, 'result', p_to, 'slots', slots, 'day', day,
+    'toolCalls', d_tool_calls, 'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', k."payloadDigest", 'inflight', t.inflight,
+    'dayUsed', t.tool_day_used), '{}');
+  if k.review is not null then
+    perform ledger_open_review(t, n, p_run, p_path, k.review);
+  elsif p_to = 'failed' and k.refusal ->> 'rule' = 'attempts_exhausted' and k."undoOf" is null then
+    perform ledger_dead_letter(t, n, p_run, p_path);
+  end if;
+  perform ledger_save(t, true);
+  return true;
+end $function$
+;
+alter function bulkhead.restore_call(text,text,text,text,text,text,json) owner to bulkhead_owner;
+grant execute on function bulkhead.restore_call(text,text,text,text,text,text,json) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.restore_fence(p_tenant text, p_environment text, p_epoch bigint, p_mode text, p_fenced_at timestamp with time zone, p_contained_at timestamp with time zone, p_drained_at timestamp with time zone, p_reason text, p_actor text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  t := ledger_in_recovery(p_tenant, p_environment);
+  if p_epoch <= t.fence_epoch then
+    return false;
+  end if;
+  n := greatest(bulkhead.now(), t.last_clock);
+  t.fence_epoch := p_epoch;
+  t.mode := p_mode;
+  t.control_version := t.control_version + 1;
+  update fencings set fence_epoch = p_epoch, fenced_at = p_fenced_at, contained_at = p_contained_at, drained_at = p_drained_at,
+      reason = p_reason, actor = p_actor where tenant_id = p_tenant and environment = p_environment;
+  t := ledger_append(t, n, null, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'fence', 'epoch', p_epoch, 'mode', p_mode), '{}');
+  perform ledger_save(t, true);
+  return true;
+end $function$
+;
+alter function bulkhead.restore_fence(text,text,bigint,text,timestamp with time zone,timestamp with time zone,timestamp with time zone,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.restore_fence(text,text,bigint,text,timestamp with time zone,timestamp with time zone,timestamp with time zone,text,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.restore_follow_up(p_tenant text, p_environment text, p_run text, p_follow_up bigint, p_kind text, p_path text, p_reason text, p_state text, p_temporal_run text, p_wanted_at timestamp with time zone, p_outcome json)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  stage constant text[] := array['wanted', 'entered', 'done'];
+  t ledgers;
+  f follow_ups;
+  n timestamptz;
+  letter bigint;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  t := ledger_in_recovery(p_tenant, p_environment);
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into f from follow_ups where tenant_id = p_tenant and environment = p_environment and follow_up_no = p_follow_up;
+  if found and (f.run_id <> p_run or array_position(stage, f.state) > array_position(stage, p_state)
+      or f.state = p_state and f.temporal_run_id is not distinct from p_temporal_run) then
+    return false;
+  end if;
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'follow_up', 'run', p_run,
+    'followUp', p_follow_up, 'followUpKind', p_kind, 'path', p_path, 'state', p_state, 'temporalRun', p_temporal_run), '{}');
+  -- One that was ordered since, for the same run, is the same order.
+  update follow_ups set state = 'done', ended_at = n, touched_at = n, note = note || ' (done as ' || p_follow_up || ')'
+    where tenant_id = p_tenant and environment = p_environment and run_id = p_run and kind = 'undo' and p_kind = 'undo'
+      and follow_up_no <> p_follow_up and state <> 'done' and p_state <> 'done';
+  if p_kind = 'retry' then
+    select max(d.letter_no) into letter from dead_letters d
+      where d.tenant_id = p_tenant and d.environment = p_environment and d.run_id = p_run and d.path = p_path;
+    if letter is null then
+      perform ledger_dead_letter(t, n, p_run, p_path);
+      letter := t.journal_seq;
+    end if;
+    update dead_letters set state = 'retried', decided_at = n, actor = 'recover', note = 'as its workflow shows'
+      where tenant_id = p_tenant and environment = p_environment and letter_no = letter and state = 'dead';
+  end if;
+  insert into follow_ups (tenant_id, environment, follow_up_no, run_id, kind, path, letter_no, reason, state, epoch, temporal_run_id, actor, note,
+      wanted_at, touched_at, ended_at, outcome)
+    values (p_tenant, p_environment, p_follow_up, p_run, p_kind, p_path, letter, p_reason, p_state, t.fence_epoch, p_temporal_run, 'recover',
+      'put back from its workflow', p_wanted_at, n, case when p_state = 'done' then n end, p_outcome)
+    on conflict on constraint follow_ups_pk do update set state = excluded.state, temporal_run_id = excluded.temporal_run_id,
+      touched_at = n, ended_at = excluded.ended_at, outcome = excluded.outcome;
+  if p_kind = 'undo' and p_state <> 'wanted' then
+    update runs set undone = true where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  end if;
+  perform ledger_save(t, true);
+  return true;
+end $function$
+;
+alter function bulkhead.restore_follow_up(text,text,text,bigint,text,text,text,text,text,timestamp with time zone,json) owner to bulkhead_owner;
+grant execute on function bulkhead.restore_follow_up(text,text,text,bigint,text,text,text,text,text,timestamp with time zone,json) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.restore_run(p_tenant text, p_environment text, p_signed json, p_input json, p_fenced boolean, p_temporal_run text, p_generation integer, p_entered_at timestamp with time zone, p_first_step integer, p_step json)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  e json := p_signed -> 'envelope';
+  run text := e ->> 'runId';
+  t ledgers;
+  r runs;
+  n timestamptz;
+  accepted boolean;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  t := ledger_in_recovery(p_tenant, p_environment);
+  if (e ->> 'tenantId', e ->> 'environment') is distinct from (p_tenant, p_environment) then
+    raise exception 'the envelope names another tenant' using errcode = 'insufficient_privilege';
+  end if;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = run;
+  accepted := not found;
+  if not accepted and (r.state = 'closed' or p_temporal_run is null or r.temporal_run_id = p_temporal_run) then
+    return false;
+  end if;
+  if accepted then
+    insert into run_acceptances (tenant_id, environment, run_id, root_run_id, workflow_id, agent_id, agent_version, workspace_id,
+        target_system, target_record_id, idempotency_key, body_digest, signed, restored)
+      values (p_tenant, p_environment, run, e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
+        e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', null, 'lost', p_signed, true);
+    -- One that the last fence has stopped stays stopped.
+    insert into runs (tenant_id, environment, run_id, epoch, state, first_step, accepted_at, touched_at)
+      values (p_tenant, p_environment, run, t.fence_epoch - p_fenced::integer, 'accepted', p_first_step, (e ->> 'acceptedAt')::timestamptz, n);
+    insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at) select p_tenant, p_environment, run, k.ref, k.payload, n
+        from (select 'input' as ref, p_input as payload union all select step || '.0', p_step from generate_series(0, p_first_step - 1) step) k
+      on conflict on constraint payloads_pk do nothing;
+  end if;
+  if p_temporal_run is not null then
+    update runs set state = 'running', temporal_run_id = p_temporal_run, generation = p_generation,
+        entered_at = coalesce(entered_at, p_entered_at), touched_at = n
+      where tenant_id = p_tenant and environment = p_environment and run_id = run;
+  end if;
+  t := ledger_append(t, n, run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'run', 'run', run, 'accepted', accepted,
+    'agent', e ->> 'agentId', 'agentVersion', e ->> 'agentVersion', 'workspace', e ->> 'workspaceId', 'inputDigest', e ->> 'inputDigest',
+    'temporalRun', p_temporal_run, 'generation', p_generation), '{}');
+  perform ledger_save(t, true);
+  return true;
+end $function$
+;
+alter function bulkhead.restore_run(text,text,json,json,boolean,text,integer,timestamp with time zone,integer,json) owner to bulkhead_owner;
+grant execute on function bulkhead.restore_run(text,text,json,json,boolean,text,integer,timestamp with time zone,integer,json) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.retry_dead_letter(p_tenant text, p_environment text, p_letter bigint, p_actor text, p_note text, p_body text)
+ RETURNS bulkhead.letter_answer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  d dead_letters;
+  c calls;
+  r runs;
+  s letter_answer;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into d from dead_letters where tenant_id = p_tenant and environment = p_environment and letter_no = p_letter;
+  if not found then
+    s.kind := 'absent';
+    return s;
+  end if;
+  if d.state = 'retried' then
+    s.kind := 'already';
+    select max(f.follow_up_no) into s.follow_up_no from follow_ups f
+      where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = d.run_id and f.letter_no = p_letter;
+    return s;
+  end if;
+  select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = d.run_id;
+  select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = d.run_id and path = d.path;
+  s.message := case
+    when d.state = 'discarded' then 'this letter was discarded'
+    when d.class = 'model' then 'a model call is part of its run: fork the run from this step instead'
+    when t.rewound_seq > 0 then 'the ledger has to be reconciled first: bulkhead recover'
+    when t.mode <> 'normal' then 'an operator has stopped this tenant: release it first'
+    when r.epoch < t.fence_epoch then 'an operator has stopped what the run of this call was accepted under'
+    when r.accepted_at <= n - key_horizon() then 'the run of this call is older than its keys are kept'
+    when r.undone then 'the run of this call was undone, or is being undone: nothing new is done in it'
+    when (c.state, c.refusal ->> 'rule') is distinct from ('failed', 'attempts_exhausted')
+      and (c.state, c.refusal ->> 'rule') is distinct from ('open', 'did_not_happen') then 'this call has moved on since'
+  end;
+  if s.message is not null then
+    s.kind := 'refused';
+    return s;
+  end if;
+  update calls set state = 'open', attempts = 0 where tenant_id = p_tenant and environment = p_environment and run_id = d.run_id and path = d.path;
+  update dead_letters set state = 'retried', actor = p_actor, note = p_note, decided_at = n
+    where tenant_id = p_tenant and environment = p_environment and letter_no = p_letter;
+  t := ledger_order(t, n, d.run_id, 'retry', d.path, p_letter, 'retry', p_actor, p_note, p_body);
+  s.kind := 'ordered';
+  s.follow_up_no := t.journal_seq;
+  perform ledger_save(t, true);
+  return s;
+end $function$
+;
+alter function bulkhead.retry_dead_letter(text,text,bigint,text,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.retry_dead_letter(text,text,bigint,text,text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.revoke_leases(p_tenant text, p_environment text)
  RETURNS bigint
@@ -1991,6 +3304,25 @@ end $function$
 ;
 alter function bulkhead.revoke_leases(text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.revoke_leases(text,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.runs_expired(p_environment text, p_limit integer)
+ RETURNS TABLE(tenant_id text, run_id text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  return query select r.tenant_id::text, r.run_id from bulkhead.runs r
+    where r.environment = p_environment and r.state = 'closed' and r.accepted_at <= bulkhead.now() - bulkhead.key_horizon()
+      and exists (select from bulkhead.calls c where c.tenant_id = r.tenant_id and c.environment = r.environment and c.run_id = r.run_id
+        and c.state <> 'claimed' and c.review_no is null)
+      and not exists (select from bulkhead.follow_ups f where f.tenant_id = r.tenant_id and f.environment = r.environment
+        and f.run_id = r.run_id and f.state <> 'done')
+    order by random() limit p_limit;
+end $function$
+;
+alter function bulkhead.runs_expired(text,integer) owner to bulkhead_sweep;
+grant execute on function bulkhead.runs_expired(text,integer) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.search_knowledge(p_tenant text, p_environment text, p_query text, p_limit integer)
  RETURNS TABLE(document_id text, title text, body text, score real)
@@ -2086,6 +3418,7 @@ declare
   d_steps integer := 0;
   d_micro_usd bigint := 0;
   day integer;
+  doubt text;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -2105,11 +3438,15 @@ begin
     d_micro_usd := paid_micro_usd - c.micro_usd;
     d_steps := case p_result when 'open' then -c.steps else 0 end;
     t.inflight := t.inflight - 1;
-  elsif c.token = p_token and c.state = 'unknown' and p_result = 'succeeded' then
+  elsif c.token = p_token and p_result = 'succeeded' and (c.state = 'unknown' or c.state in ('open', 'failed') and exists (
+      -- A person said of this very attempt that it did not happen, or gave it up, and was wrong.
+      select from reviews v where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run and v.path = p_path
+        and v.token = p_token and v.kind = 'outcome_unknown' and v.resolution in ('did_not_happen', 'abandon'))) then
     s.answer := 'reconciled';
     day := c.tool_day;
     paid_tool_calls := p_tool_calls;
     paid_micro_usd := p_micro_usd;
+    d_steps := case c.state when 'open' then c.steps else 0 end;
     d_tool_calls := paid_tool_calls - c.charged_tool_calls;
     d_micro_usd := paid_micro_usd - c.charged_micro_usd;
   else
@@ -2117,6 +3454,7 @@ begin
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path and token = p_token;
     if c.token = p_token and (g.token is null or g.trued_up) then
       s.answer := 'already';
+      s.review_no := c.review_no;
       s.seq := t.durable_seq;
       return s;
     end if;
@@ -2130,6 +3468,15 @@ begin
     end if;
   end if;
 
+  -- One review of a call at a time: a read that is asked again in other words may have one open already.
+  if s.answer = 'settled' and p_result in ('failed', 'unknown') and c.review_no is null then
+    doubt := case
+      when c.undo_of is not null and p_result = 'failed' then 'undo_failed'
+      when p_refusal ->> 'kind' = 'scope_ambiguous' then 'scope_ambiguous'
+      when p_result = 'unknown' and c.class in ('write', 'high_risk_write') then
+        case p_refusal ->> 'kind' when 'read_back_mismatch' then 'read_back_mismatch' else 'outcome_unknown' end
+    end;
+  end if;
   if s.answer <> 'late' then
     update calls set state = p_result, refusal = p_refusal, value = p_value,
         charged_tool_calls = paid_tool_calls, charged_micro_usd = paid_micro_usd,
@@ -2144,7 +3491,15 @@ begin
   t := ledger_charge(t, n, p_run, day, d_tool_calls, d_steps, d_micro_usd);
   t := ledger_append(t, n, p_run, json_build_object('kind', s.answer, 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'toolCalls', d_tool_calls,
-    'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', p_payload_digest, 'inflight', t.inflight, 'dayUsed', t.tool_day_used), p_body);
+    'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', p_payload_digest, 'inflight', t.inflight, 'dayUsed', t.tool_day_used,
+    'review', doubt), p_body);
+  if s.answer = 'reconciled' and c.review_no is not null then
+    t := ledger_close_review(t, n, c.review_no, 'happened', 'late settlement', '', '{}');
+  elsif doubt is not null then
+    s.review_no := (ledger_open_review(t, n, p_run, p_path, doubt)).review_no;
+  else
+    s.review_no := c.review_no;
+  end if;
   -- The workflow builds on this answer, so it is on disk first.
   s.seq := ledger_save(t, true);
   return s;
@@ -2204,3 +3559,29 @@ end $function$
 ;
 alter function bulkhead.tenants_naming(text,text) owner to bulkhead_sweep;
 grant execute on function bulkhead.tenants_naming(text,text) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.undo_items(p_tenant text, p_environment text, p_run text)
+ RETURNS TABLE(path text, action text, state text, reversible text, undo text, undo_review bigint, claimed_seq bigint)
+ LANGUAGE sql
+ STABLE
+AS $function$
+  -- A result that was not believed (E4) says nothing of whether the write happened: its review does.
+  select c.path, c.action, case c.state when 'failed' then 'unknown' else c.state end, coalesce(c.reversible, 'final'), u.state, u.review_no, c.claimed_seq
+    from bulkhead.calls c left join bulkhead.calls u on u.tenant_id = c.tenant_id and u.environment = c.environment
+      and u.run_id = c.run_id and u.path = c.path || '/undo'
+    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.undo_of is null
+      and c.class in ('write', 'high_risk_write') and (c.state in ('claimed', 'succeeded', 'unknown') or c.state = 'failed' and c.review_no is not null)
+$function$
+;
+alter function bulkhead.undo_items(text,text,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.undo_list(p_tenant text, p_environment text, p_run text)
+ RETURNS json
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select coalesce(json_agg(json_build_object('path', i.path, 'action', i.action, 'state', i.state, 'reversible', i.reversible,
+    'undo', i.undo) order by i.claimed_seq desc), '[]') from bulkhead.undo_items(p_tenant, p_environment, p_run) i
+$function$
+;
+alter function bulkhead.undo_list(text,text,text) owner to bulkhead_owner;

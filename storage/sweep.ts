@@ -1,8 +1,11 @@
 import type { SignedEnvelope } from '../contracts/envelope';
 import type { RunId, TenantId } from '../contracts/ids';
-import type { PlatformStore, SweepRun } from '../contracts/ports';
+import type { PlatformStore, SweepFollowUp, SweepRun } from '../contracts/ports';
 import type { PlatformSession } from './session';
 import { callsSql } from './sql';
+
+/** One sweep's worth: each is a transaction of its own, and the rest waits for the next. */
+const LEASES_AT_ONCE = 1_000;
 
 /**
  * What the platform does across the tenants of one environment. Lists come from narrow functions; every change is
@@ -12,7 +15,14 @@ export function sweepOf(
   session: PlatformSession,
 ): Pick<
   PlatformStore,
-  'controlVersions' | 'heartbeatHost' | 'acceptedNotStarted' | 'openRunsIdle' | 'reapCalls'
+  | 'controlVersions'
+  | 'heartbeatHost'
+  | 'acceptedNotStarted'
+  | 'openRunsIdle'
+  | 'followUpsWaiting'
+  | 'endLeasesOfDeadHosts'
+  | 'purge'
+  | 'reapCalls'
 > {
   const { environment } = session;
 
@@ -55,6 +65,66 @@ export function sweepOf(
 
     acceptedNotStarted: (olderThanMs, limit) => sweepRuns('accepted_not_started', olderThanMs, limit),
     openRunsIdle: (olderThanMs, limit) => sweepRuns('open_runs_idle', olderThanMs, limit),
+
+    async followUpsWaiting(olderThanMs, limit) {
+      const rows = await session.call<{
+        tenant_id: TenantId;
+        run_id: RunId;
+        follow_up_no: string;
+        kind: SweepFollowUp['kind'];
+        signed: SignedEnvelope;
+      }>(callsSql('follow_ups_waiting', 3), [environment, olderThanMs, limit]);
+      return rows.map((row) => ({
+        tenantId: row.tenant_id,
+        runId: row.run_id,
+        followUpNo: Number(row.follow_up_no),
+        kind: row.kind,
+        signed: row.signed,
+      }));
+    },
+
+    async endLeasesOfDeadHosts(silentMs) {
+      const held = await session.call<{
+        tenant_id: string;
+        run_id: string;
+        path: string;
+        token: string;
+        host_id: string;
+      }>(callsSql('calls_of_dead_hosts', 3), [environment, silentMs, LEASES_AT_ONCE]);
+      let ended = 0;
+      for (const call of held) {
+        const [row] = await session.call<{ ended: boolean }>(callsSql('end_lease', 7, 'ended'), [
+          call.tenant_id,
+          environment,
+          call.run_id,
+          call.path,
+          call.token,
+          call.host_id,
+          silentMs,
+        ]);
+        if (row?.ended) ended += 1;
+      }
+      return ended;
+    },
+
+    async purge(limit) {
+      const runs = await session.call<{ tenant_id: string; run_id: string }>(callsSql('runs_expired', 2), [
+        environment,
+        limit,
+      ]);
+      let purged = 0;
+      for (const run of runs) {
+        if (purged >= limit) break;
+        const [row] = await session.call<{ purged: string }>(callsSql('purge_run', 4, 'purged'), [
+          run.tenant_id,
+          environment,
+          run.run_id,
+          limit - purged,
+        ]);
+        purged += Number(row?.purged ?? 0);
+      }
+      return purged;
+    },
 
     async reapCalls(limit) {
       const due = await session.call<{ tenant_id: string; run_id: string; path: string; token: string }>(

@@ -8,8 +8,9 @@ import { MODEL_ACTION } from '../contracts/names';
 const DAY_MS = 86_400_000;
 
 /**
- * Declares a tool. Checks at load what would otherwise fail at the first call: names, strictness of `args`, that a
- * high-risk write says how it is read back, that what it declares can be carried out.
+ * Declares a tool. Checks at load what would otherwise fail at the first call: names, strictness of `args`, that what it
+ * declares can be carried out. A high-risk write without `verify` can be declared, and runs only for tenants whose policy
+ * accepts that in words (`readBackWaived`, promise T4).
  * Throws a TypeError that names the action and what to change.
  */
 export function defineAction<A extends z.ZodObject, R extends z.ZodType>(spec: ActionSpec<A, R>): Action {
@@ -19,11 +20,17 @@ export function defineAction<A extends z.ZodObject, R extends z.ZodType>(spec: A
   const name = ActionName.safeParse(spec.name);
   if (!name.success) throw new TypeError(`action "${spec.name}": ${name.error.issues[0]?.message}`);
   if (spec.name === MODEL_ACTION) wrong('this name is kept for model calls');
-  if (spec.effect === 'high_risk_write' && !spec.verify)
-    wrong('a high-risk write declares `verify`, how it is read back');
   if (spec.effect === 'read' && spec.compensate) wrong('a read has nothing to compensate');
   if (spec.reversible === 'compensable' && !spec.compensate)
     wrong('a compensable action declares `compensate`');
+  if (spec.compensate && (spec.reversible ?? 'final') === 'final')
+    wrong(
+      "a final action is never undone: with `compensate`, declare reversible: 'reversible' or 'compensable'",
+    );
+  if (spec.visibleWithin && !spec.reconcile)
+    wrong('visibleWithin is how soon `reconcile` sees a write: declare `reconcile` too');
+  const visibleWithinMs = spec.visibleWithin === undefined ? null : milliseconds(spec.visibleWithin);
+  if (visibleWithinMs !== null && visibleWithinMs > DAY_MS) wrong('visibleWithin is at most 24h');
   if (spec.secret && !spec.system) wrong('a secret goes to a system: declare `system`');
   const timeoutMs = milliseconds(spec.timeout);
   if (timeoutMs < 100 || timeoutMs > 600_000) wrong('timeout is between 100ms and 10m');
@@ -45,6 +52,7 @@ export function defineAction<A extends z.ZodObject, R extends z.ZodType>(spec: A
     remoteHonoursKeys: spec.remoteHonoursKeys ?? false,
     keyValidForMs: spec.keyValidFor ? milliseconds(spec.keyValidFor) : DAY_MS,
     reversible: spec.reversible ?? (spec.effect === 'read' ? 'reversible' : 'final'),
+    visibleWithinMs,
     facts: (spec.facts as Action['facts']) ?? null,
     run: spec.run as Action['run'],
     reconcile: (spec.reconcile as Action['reconcile']) ?? null,

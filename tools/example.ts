@@ -1,4 +1,5 @@
 import type { Refusal } from '../contracts/refusal';
+import type { FollowUp, ReviewRow } from '../contracts/reviews';
 import type { RunState, StopReason } from '../contracts/states';
 
 /** What `bulkhead up --example <name>` hands to an example product: the public surface, and processes of its own. */
@@ -27,8 +28,16 @@ export interface ExampleContext {
   runs(tenant: string): Promise<RunReport[]>;
   /** Refusals in the run's journal, oldest first. */
   refusals(tenant: string, runId: string): Promise<{ action: string; refusal: Refusal }[]>;
-  /** Calls of the tenant that were admitted: the key that went outside, and when. ISO, of the database's clock. */
-  admissions(tenant: string): Promise<{ key: string; admittedAt: string }[]>;
+  /** The tenant's writes by its journal, undo among them, the oldest first. */
+  writes(tenant: string): Promise<JournaledWrite[]>;
+  /** What waits for a person. */
+  openReviews(tenant: string): Promise<ReviewRow[]>;
+  /** Undo and retries that were ordered for a run. */
+  followUps(tenant: string, runId: string): Promise<FollowUp[]>;
+  /** `bulkhead …` beside the running stack, as a person types it: its exit code, and all that it printed. */
+  command(words: readonly string[]): Promise<{ code: number; output: string }>;
+  /** The processes around, to be hurt. */
+  readonly machine: ExampleMachine;
   /** `temporal workflow signal` to the tenant's control workflow, as an operator types it. */
   signalControl(tenant: string, name: 'kill' | 'release', argument?: unknown): Promise<void>;
   controlState(
@@ -36,6 +45,35 @@ export interface ExampleContext {
   ): Promise<{ mode: string; fencedAt: string | null; containedAt: string | null; drainedAt: string | null }>;
   /** One line to the person who watches. */
   say(line: string): void;
+}
+
+/** A write as the journal tells it. */
+export interface JournaledWrite {
+  readonly runId: string;
+  /** Its position; ends with `/undo` where it undoes the write before that. */
+  readonly path: string;
+  readonly action: string;
+  /** What the system outside was given as `Idempotency-Key`. */
+  readonly key: string;
+  /** ISO, of the database's clock: its first admission. */
+  readonly admittedAt: string;
+  /** How often it was let in, to be made or to be recovered. */
+  readonly attempts: number;
+  readonly state: 'claimed' | 'succeeded' | 'failed' | 'open' | 'unknown';
+}
+
+/** What a scenario may do to the processes of the stack. All of them are started again, and said so, by whoever keeps them. */
+export interface ExampleMachine {
+  /** Worker processes that run now. */
+  workers(): { name: string; pid: number }[];
+  /** SIGKILL to exactly this process; `false` where it is gone already. */
+  killWorker(worker: { name: string; pid: number }): boolean;
+  /** Whether PostgreSQL is the stack's own, to be stopped here. */
+  readonly ownsDatabase: boolean;
+  /** An immediate stop of it: no checkpoint, no goodbye. Answers the process, `undefined` where none runs. */
+  stopDatabaseAtOnce(): number | undefined;
+  /** Ends a process that was started with `spawn`; it may be started again. */
+  endSystem(name: string): Promise<void>;
 }
 
 export interface ExampleRun {

@@ -1,9 +1,10 @@
-import { Agent, DecoratorHandler, request, type Dispatcher } from 'undici';
+import { Agent, request, type Dispatcher } from 'undici';
 import type { HttpAnswer } from '../contracts/action';
 import { HttpForbidden, HttpNotSent, HttpRefused, HttpUnavailable } from '../contracts/http-errors';
 import type { GrantedHttp, HttpGrant, OpenHttp } from '../contracts/http-port';
 import ipaddr from 'ipaddr.js';
 import { guardedLookup, isPublicAddress } from './addresses';
+import { AtWrite } from './at-write';
 
 const MAX_ANSWER_BYTES = 1_048_576;
 /** Below the 5 s at which common servers close idle sockets, so that a reused socket is not one being closed. */
@@ -104,6 +105,7 @@ function openHttp(grant: HttpGrant, dispatcher: Agent): GrantedHttp {
     headers,
     body,
   }: Sending): Promise<{ status: number; headers: Record<string, string>; text: string }> => {
+    if (grant.checkpoint) await grant.checkpoint('before_send');
     grant.signal.throwIfAborted();
     const remaining = grant.remainingMs();
     const authorization = grant.authorization?.();
@@ -114,7 +116,7 @@ function openHttp(grant: HttpGrant, dispatcher: Agent): GrantedHttp {
     const takeBack = (): void => {
       if (changes) applied -= 1;
     };
-    const atWrite = new AtWrite(grant.beforeSend);
+    const atWrite = new AtWrite(grant);
     try {
       const response = await request(url, {
         dispatcher: dispatcher.compose(
@@ -131,6 +133,8 @@ function openHttp(grant: HttpGrant, dispatcher: Agent): GrantedHttp {
         headersTimeout: remaining,
         bodyTimeout: remaining,
       });
+      await atWrite.written;
+      await grant.checkpoint?.('after_reply');
       const answer = {
         status: response.statusCode,
         headers: flat(response.headers),
@@ -212,32 +216,6 @@ const CLOSED: GrantedHttp = {
  */
 const APPLIED_NOTHING = (status: number): boolean =>
   status >= 400 && status < 500 && status !== 408 && status !== 425;
-
-/** Asks once more when a request has its connection and is about to be written. */
-class AtWrite {
-  /** What it threw, if it did: then no byte was written. */
-  refusal: unknown;
-  constructor(private readonly beforeSend: () => void) {}
-
-  before(handler: Dispatcher.DispatchHandler): Dispatcher.DispatchHandler {
-    const check = (): void => {
-      try {
-        this.beforeSend();
-      } catch (error) {
-        this.refusal = error;
-        throw error;
-      }
-    };
-    const checked: Dispatcher.DispatchHandler = new DecoratorHandler(handler);
-    const start = checked.onRequestStart?.bind(checked);
-    // undici calls this right before it writes the request (client-h1, writeH1); what it throws ends it unwritten.
-    checked.onRequestStart = (controller, context) => {
-      check();
-      start?.(controller, context);
-    };
-    return checked;
-  }
-}
 
 /** Errors of a connection that was never made: no byte of the request can have left. */
 function neverLeft(error: unknown): boolean {

@@ -1,15 +1,15 @@
 import path from 'node:path';
-import { migrate, roleUrl } from '../storage/migrate';
+import { bringDatabase } from './bring-database';
 import { Children } from './children';
 import { inheritedEnvironment, type Config } from './config';
 import { findTemporal, locateTemporal, type TemporalBinary } from './embedded/find-temporal';
 import { identify, OwnedProcesses } from './embedded/owned-processes';
-import { startPostgres } from './embedded/postgres';
 import { lockStateDir } from './embedded/supervisor-lock';
 import { prepareTemporal, startTemporal } from './embedded/temporal';
-import { DEV_ISSUER, ensureKeys, readPassword, type KeyFiles } from './keys';
+import { DEV_ISSUER, ensureKeys, type KeyFiles } from './keys';
 import { compiledModule } from './package-paths';
 import { removeStack, writeStack, type StackAddresses } from './stack';
+import { timed } from './timed';
 
 /** Tells a person of one step that is done: what, what of it, and how long it took in milliseconds. */
 export type Step = (what: string, detail: string, tookMs: number) => void;
@@ -26,6 +26,8 @@ export interface BringUpOptions {
 export interface Stack {
   readonly addresses: StackAddresses;
   readonly children: Children;
+  /** The embedded PostgreSQL; `undefined` where another one is configured. */
+  readonly database: { pid(): number | undefined } | undefined;
   /** Time spent downloading, milliseconds; in no step's time. */
   readonly downloadMs: number;
   /** Settings for a worker process of an environment, its whole environment. */
@@ -67,7 +69,8 @@ export async function bringUp(options: BringUpOptions): Promise<Stack> {
     broken.catch(() => undefined);
 
     const temporal = await bringTemporal(options, owned, fail, stopping);
-    const database = await bringDatabase(options, keys.value.files, stopping);
+    const database = await bringDatabase(options, keys.value.files);
+    stopping.push(() => database.server?.stop());
     const children = new Children({
       logDir: path.join(config.stateDir, 'logs'),
       owned,
@@ -78,7 +81,8 @@ export async function bringUp(options: BringUpOptions): Promise<Stack> {
 
     const settings = settingsFor(config, keys.value.files, options.appModule, {
       temporal: temporal.address,
-      ...database,
+      app: database.app,
+      operator: database.operator,
     });
     const workerEnvironment = (environment: string): Record<string, string> => ({
       ...inheritedEnvironment('worker'),
@@ -104,6 +108,7 @@ export async function bringUp(options: BringUpOptions): Promise<Stack> {
     return {
       addresses,
       children,
+      database: database.server,
       downloadMs: temporal.binary?.downloadMs ?? 0,
       workerEnvironment,
       broken,
@@ -176,42 +181,6 @@ export function cacheDirsOf(config: Config): [string, ...string[]] {
   const own = path.join(config.stateDir, 'cache');
   return config.temporal.cacheDir ? [config.temporal.cacheDir, own] : [own];
 }
-
-async function bringDatabase(
-  { config, step }: BringUpOptions,
-  files: KeyFiles,
-  stopping: (() => Promise<void> | void)[],
-): Promise<{ app: string; operator: string }> {
-  let adminUrl = config.database.admin?.reveal();
-  if (adminUrl === undefined && config.database.app && config.database.operator) {
-    // Somebody else migrates; the workers refuse a schema that is not theirs.
-    step('PostgreSQL', 'configured, not migrated by this start', 0);
-    return { app: config.database.app.reveal(), operator: config.database.operator.reveal() };
-  }
-  if (adminUrl === undefined) {
-    const started = await timed(() => startPostgres({ dataDir: path.join(config.stateDir, 'postgres') }));
-    const server = started.value;
-    stopping.push(() => server.stop());
-    adminUrl = server.adminUrl;
-    step('PostgreSQL', `127.0.0.1:${server.port}`, started.ms);
-  } else {
-    step('PostgreSQL', `${new URL(adminUrl).host} (configured)`, 0);
-  }
-  const passwords = {
-    app: passwordOf(config.database.app?.reveal()) ?? readPassword(files.appPassword),
-    operator: passwordOf(config.database.operator?.reveal()) ?? readPassword(files.operatorPassword),
-  };
-  const url = adminUrl;
-  const migrated = await timed(() => migrate(url, { passwords }));
-  step('schema', `version ${migrated.value.version}, ${migrated.value.applied} applied now`, migrated.ms);
-  return {
-    app: config.database.app?.reveal() ?? roleUrl(url, 'app', passwords.app),
-    operator: config.database.operator?.reveal() ?? roleUrl(url, 'operator', passwords.operator),
-  };
-}
-
-const passwordOf = (url: string | undefined): string | undefined =>
-  url === undefined ? undefined : decodeURIComponent(new URL(url).password) || undefined;
 
 /**
  * Settings for workers and for commands. A key that the operator gave is handed to workers and never written down:
@@ -287,11 +256,6 @@ export function workerReady(line: string): true | undefined {
     if (error instanceof SyntaxError) return undefined;
     throw error;
   }
-}
-
-async function timed<T>(work: () => Promise<T>): Promise<{ value: T; ms: number }> {
-  const started = performance.now();
-  return { value: await work(), ms: performance.now() - started };
 }
 
 function once(work: () => Promise<void>): () => Promise<void> {

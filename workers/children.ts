@@ -64,6 +64,12 @@ export class Children {
     return [...this.#running.keys()];
   }
 
+  /** Process of a child now; `undefined` for a name that does not run, or is just being started again. */
+  pidOf(name: string): number | undefined {
+    const child = this.#running.get(name)?.process;
+    return child?.exitCode === null && child.signalCode === null ? child.pid : undefined;
+  }
+
   /**
    * Starts a child and waits for its ready line. Rejects where the name is taken, or where it ends or stays silent
    * before it is ready: then it is stopped, and the message shows its last lines.

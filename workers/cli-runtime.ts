@@ -1,22 +1,48 @@
-import type { CliRuntime } from '../client/cli/context';
+import { DefaultLogger, Runtime, type WorkflowBundleOption } from '@temporalio/worker';
+import type { CliApp, CliRuntime } from '../client/cli/context';
 import { UsageError } from '../client/cli/exit';
 import { createDevIssuer } from '../client/dev-issuer';
 import { Environment } from '../contracts/ids';
+import { parseWorkflowId } from '../contracts/names';
 import { mintScope } from '../contracts/scope-mint';
 import { verifyJournal } from '../storage/journal-verify';
 import { migrate, type RolePasswords } from '../storage/migrate';
+import { createEnvelopeVerifier } from '../secrets/envelope-verifier';
 import { createSealer, masterKeyOf } from '../secrets/seal';
 import { openOperator, type SealCredential } from '../storage/operator';
 import { openStorage } from '../storage/open';
 import { loadApp } from './app-module';
 import type { Config } from './config';
 import { connectBulkhead, identityOf, namespaceOf, temporalClient } from './connect';
+import { recoverTenant } from './recover';
+import { replayRun } from './replay';
+import { workflowBundle } from './workflow-bundle';
 
 /** A command asks one thing after the other. */
 const FEW = { tenants: 2, control: 1, platform: 1 };
 
+/** What a command loads of the product and of this version; a test brings its own. */
+export interface CliParts {
+  readonly app: () => Promise<CliApp | undefined>;
+  /** The workflows that a history is replayed against. */
+  readonly bundle: () => Promise<WorkflowBundleOption>;
+}
+
+const partsOf = (config: Config): CliParts => ({
+  app: async () => (config.app === null ? undefined : loadApp(config.app)),
+  bundle: async () => {
+    // A replay runs in a worker's runtime, which would tell of itself on the terminal.
+    Runtime.install({ logger: new DefaultLogger('ERROR'), shutdownSignals: [] });
+    return workflowBundle();
+  },
+});
+
 /** Opens, when first asked, what a command works on; closes what it opened. */
-export function openRuntime(config: Config, named: string | undefined): CliRuntime {
+export function openRuntime(
+  config: Config,
+  named: string | undefined,
+  parts: CliParts = partsOf(config),
+): CliRuntime {
   const environment = environmentOf(config, named);
   const namespace = namespaceOf(config, environment);
   const { address } = config.temporal;
@@ -26,6 +52,8 @@ export function openRuntime(config: Config, named: string | undefined): CliRunti
     return part;
   };
 
+  const app = once(parts.app);
+  const bundle = once(parts.bundle);
   const storage = once(async () => {
     const databaseUrl = required(config.database.app?.reveal(), 'BULKHEAD_DATABASE_APP_URL');
     return closed(
@@ -61,9 +89,31 @@ export function openRuntime(config: Config, named: string | undefined): CliRunti
         database: await storage(),
         identity: required(identity, 'BULKHEAD_TOKEN_ISSUER and BULKHEAD_TOKEN_JWKS'),
         signer: required(signer, 'BULKHEAD_ENVELOPE_SIGNING_KEY'),
+        app,
       });
     }),
-    app: once(async () => (config.app === null ? undefined : loadApp(config.app))),
+    app,
+    replay: async (run) => {
+      const address = parseWorkflowId(run.workflowId);
+      if (address?.kind !== 'run') throw new TypeError(`${run.workflowId} is no run's workflow`);
+      const store = (await storage()).tenant(mintScope(address.tenantId, environment, 'operator'));
+      return replayRun({ client: await temporal(), store, bundle: await bundle(), run });
+    },
+    recover: async ({ app: loaded, say, ...request }) =>
+      recoverTenant(
+        {
+          storage: await storage(),
+          client: await temporal(),
+          environment,
+          verifier: createEnvelopeVerifier({
+            jwks: required(config.envelope.jwks ?? undefined, 'BULKHEAD_ENVELOPE_JWKS'),
+            environment,
+          }),
+          app: loaded,
+          say,
+        },
+        request,
+      ),
     devIssuer() {
       const signingKey = config.token.devIssuerKey?.reveal();
       const { issuer, audience } = config.token;

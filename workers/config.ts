@@ -60,11 +60,13 @@ export interface Config {
     readonly continueAsNewAfter: number;
     readonly maxWaitMs: number;
     readonly maxMisbehaviour: number;
+    readonly maxReviewWaitMs?: number;
   };
   /** Milliseconds. */
   readonly timing: {
     readonly fencePollMs: number;
     readonly hostHeartbeatMs: number;
+    readonly deadHostAfterMs: number;
     readonly placementPollMs: number;
     readonly sweepEveryMs: number;
     readonly drainGraceMs: number;
@@ -222,10 +224,12 @@ function assemble(set: Parsed, present: Environ, problems: string[]): Config {
       continueAsNewAfter: set.BULKHEAD_CONTINUE_AS_NEW_AFTER,
       maxWaitMs: set.BULKHEAD_MAX_WAIT,
       maxMisbehaviour: set.BULKHEAD_MAX_MISBEHAVIOUR,
+      maxReviewWaitMs: set.BULKHEAD_MAX_REVIEW_WAIT,
     },
     timing: {
       fencePollMs: set.BULKHEAD_FENCE_POLL,
       hostHeartbeatMs: set.BULKHEAD_HOST_HEARTBEAT,
+      deadHostAfterMs: set.BULKHEAD_DEAD_HOST_AFTER,
       placementPollMs: set.BULKHEAD_PLACEMENT_POLL,
       sweepEveryMs: set.BULKHEAD_SWEEP_EVERY,
       drainGraceMs: set.BULKHEAD_DRAIN_GRACE,

@@ -1,11 +1,14 @@
 import { Client, Connection } from '@temporalio/client';
 import type { JSONWebKeySet, JWK } from 'jose';
 import { BulkheadClient } from '../client/bulkhead';
+import type { KnownActions } from '../client/caller';
 import { createTokenVerifier, type IdentityConfig, type TokenVerifier } from '../client/identity';
 import { Environment } from '../contracts/ids';
 import type { EnvelopeSigner, Storage } from '../contracts/ports';
 import { createEnvelopeSigner } from '../secrets/envelope-signer';
 import { openStorage } from '../storage/open';
+import type { App } from '../tools/app';
+import { loadApp } from './app-module';
 import { ConfigError, loadConfigOfStack, type Config } from './config';
 
 /**
@@ -22,6 +25,8 @@ export interface ConnectOptions {
   /** The Ed25519 private key that signs envelopes, or a signer. */
   readonly signer?: JWK | EnvelopeSigner;
   readonly environment?: string;
+  /** The product whose runs these are: what a person says a call has brought is held against its actions (BULKHEAD_APP). */
+  readonly app?: Pick<App, 'actions'> | (() => Promise<Pick<App, 'actions'> | undefined>);
 }
 
 /** The typed client, connected. `close` lets the process end. */
@@ -65,7 +70,22 @@ export async function connectBulkhead(options: ConnectOptions = {}): Promise<Con
       ? openStorage({ databaseUrl: database, environment, hostId: `client-${process.pid}` })
       : database;
   if (typeof database === 'string') closing.push(() => storage.close());
-  return new ConnectedBulkhead({ storage, temporal: client, tokens, signer }, closing);
+  const actions = actionsOf(options.app, config?.app ?? null);
+  return new ConnectedBulkhead({ storage, temporal: client, tokens, signer, actions }, closing);
+}
+
+/** Loaded when first asked for: few programs ever look into a call's result. */
+function actionsOf(given: ConnectOptions['app'], configured: string | null): KnownActions {
+  let app: Promise<Pick<App, 'actions'> | undefined> | undefined;
+  return async () => {
+    app ??=
+      typeof given === 'function'
+        ? given()
+        : given === undefined && configured !== null
+          ? loadApp(configured)
+          : Promise.resolve(given);
+    return (await app)?.actions;
+  };
 }
 
 /** A client that connects when it is first used. */

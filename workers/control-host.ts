@@ -1,8 +1,9 @@
 import { ScheduleAlreadyRunning, ScheduleOverlapPolicy, type Client } from '@temporalio/client';
 import type { WorkflowBundleOption } from '@temporalio/worker';
+import { createPolicies } from '../activities/policies';
 import { controlActivities, lifecycleActivities } from '../activities/registry';
 import { ensureControl } from '../client/control';
-import { startAccepted } from '../client/start';
+import { startAccepted, startFollowUp } from '../client/start';
 import {
   CONTROL_QUEUE,
   LIFECYCLE_QUEUE,
@@ -21,7 +22,8 @@ export async function startControlHost(
   parts: WorkerParts,
   options: { bundle: WorkflowBundleOption },
 ): Promise<Running> {
-  const { storage, client, environment, timing, bounds } = parts;
+  const { storage, client, environment, timing, bounds, checkpoint } = parts;
+  const policies = createPolicies(parts.app);
   const control = await serve(
     parts,
     { environment },
@@ -32,8 +34,11 @@ export async function startControlHost(
         storage,
         client,
         environment,
+        policies,
         startAccepted,
+        startFollowUp,
         ensureControl,
+        deadHostAfterMs: timing.deadHostAfterMs,
         drainGraceMs: timing.drainGraceMs,
       }),
       maxConcurrentActivityTaskExecutions: 200,
@@ -49,7 +54,14 @@ export async function startControlHost(
     { environment },
     {
       taskQueue: LIFECYCLE_QUEUE,
-      activities: lifecycleActivities({ storage, bounds, requestCancel }),
+      activities: lifecycleActivities({
+        storage,
+        policies,
+        bounds,
+        requestCancel,
+        startFollowUp: (signed, followUp) => startFollowUp(client, signed, followUp),
+        checkpoint,
+      }),
       maxConcurrentActivityTaskExecutions: 100,
     },
   );

@@ -2,10 +2,8 @@ import { execFile } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { z } from 'zod';
-import { outsideKey } from '../activities/judge';
 import { ensureControl } from '../client/control';
-import { journalEntries, refusalsOf } from '../client/journal';
+import { refusalsOf } from '../client/journal';
 import type { CliRuntime } from '../client/cli/context';
 import { digestOf } from '../contracts/digest';
 import { AgentId, RunId, SystemName, TenantId, WorkspaceId } from '../contracts/ids';
@@ -14,22 +12,19 @@ import type { Placement, RunRow, TenantStore } from '../contracts/ports';
 import { checkDocuments } from '../policy/compile';
 import { formatMistakes, type ParsedDocument } from '../policy/documents';
 import type { ExampleContext, RunReport } from '../tools/example';
-import type { Children } from './children';
 import { openRuntime } from './cli-runtime';
 import type { Config } from './config';
+import type { Stack } from './bring-up';
 import { spawnSystem } from './example-host';
-import type { StackAddresses } from './stack';
+import { journaledWrites } from './example-journal';
+import { machineOf, typedCommand } from './example-machine';
 
 const ACTOR = 'bulkhead up';
-
-/** What an entry of the journal says of the call that it admits; docs/ledger.md has every kind. */
-const Admitted = z.looseObject({ kind: z.string(), run: z.string().nullish(), path: z.string().nullish() });
 
 export interface ExampleContextOptions {
   /** Settings of the running stack, with its operator's access. */
   readonly config: Config;
-  readonly stack: StackAddresses;
-  readonly children: Children;
+  readonly stack: Stack;
   readonly say: (line: string) => void;
 }
 
@@ -45,7 +40,6 @@ export interface OpenedExampleContext extends ExampleContext {
 export async function createExampleContext({
   config,
   stack,
-  children,
   say,
 }: ExampleContextOptions): Promise<OpenedExampleContext> {
   const runtime = openRuntime(config, undefined);
@@ -67,6 +61,8 @@ export async function createExampleContext({
     if (known && known.until > Date.now()) return known.token;
     const token = mintToken(runtime, storeOf(tenant), tenant);
     tokens.set(tenant, { token, until: Date.now() + 1_800_000 });
+    // One that could not be made (the database was away) is made again at the next call.
+    token.catch(() => tokens.delete(tenant));
     return token;
   };
   const runOf = async (tenant: string, runId: string) =>
@@ -80,7 +76,7 @@ export async function createExampleContext({
       const model = config.model(tenant);
       return model && { baseUrl: model.baseUrl, apiKey: model.apiKey.reveal(), name: model.name };
     },
-    spawn: (name, modulePath, env) => spawnSystem(children, name, modulePath, env),
+    spawn: (name, modulePath, env) => spawnSystem(stack.children, name, modulePath, env),
     async apply(yaml) {
       const read = checkDocuments(yaml, app ?? { actions: new Map(), agents: new Map() });
       if (!read.ok)
@@ -119,17 +115,13 @@ export async function createExampleContext({
       return (await storeOf(tenant).runs({ limit: 500 })).map(reportOf);
     },
     refusals: (tenant, runId) => refusalsOf(storeOf(tenant), RunId.parse(runId)),
-    async admissions(tenant) {
-      const found: { key: string; admittedAt: string }[] = [];
-      for await (const { facts, at } of journalEntries(storeOf(tenant))) {
-        const { kind, run, path: callPath } = Admitted.parse(JSON.parse(facts));
-        if (kind === 'admitted' && run && callPath)
-          found.push({ key: outsideKey(TenantId.parse(tenant), environment, run, callPath), admittedAt: at });
-      }
-      return found;
-    },
+    writes: (tenant) => journaledWrites(storeOf(tenant)),
+    openReviews: (tenant) => storeOf(tenant).reviews({ open: true, limit: 500 }),
+    followUps: (tenant, runId) => storeOf(tenant).followUps(RunId.parse(runId)),
+    command: (words) => typedCommand(words, stack, say),
+    machine: machineOf(stack),
     async signalControl(tenant, name, argument) {
-      const { temporalBinary, temporalAddress } = stack;
+      const { temporalBinary, temporalAddress } = stack.addresses;
       const workflowId = controlWorkflowId(TenantId.parse(tenant), environment);
       if (temporalBinary === null) {
         const client = await runtime.temporal();

@@ -14,6 +14,9 @@ export async function loadExample(name: string): Promise<Example> {
   return example;
 }
 
+/** How a process of the example is called among the stack's children. */
+export const systemName = (name: string): string => `system-${name}`;
+
 /** Starts a system of an example: a process that knows none of our settings, and says its address when it listens. */
 export async function spawnSystem(
   children: Children,
@@ -22,7 +25,7 @@ export async function spawnSystem(
   env: Record<string, string>,
 ): Promise<{ pid: number; url: string }> {
   const { pid, ready } = await children.start({
-    name: `system-${name}`,
+    name: systemName(name),
     module: modulePath,
     env: { ...inheritedEnvironment('program'), ...env },
     ready: urlOf,

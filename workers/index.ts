@@ -11,7 +11,11 @@ export { BulkheadError, type ErrorCode } from '../client/errors';
 export type { RunRequest } from '../client/acceptance';
 export type { IdentityConfig } from '../client/identity';
 export type { Explanation, Run, RunResult } from '../client/run';
+export type { LetterDecision } from '../client/dead-letters';
+export type { FollowUpProgress, OrderedFollowUp, UndoneCall } from '../client/follow-ups';
+export type { ResolvedReview, ReviewVerdict } from '../client/reviews';
 export type { RunRow } from '../contracts/ports';
+export type { DeadLetter, FollowUp, Resolution, ReviewRow, UndoOutcome } from '../contracts/reviews';
 export type { Refusal } from '../contracts/refusal';
 export type { RunState, StopReason } from '../contracts/states';
 

@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { WorkflowBundleOption } from '@temporalio/worker';
 import { FenceWatch } from '../activities/fence-watch';
@@ -5,7 +6,7 @@ import { createPolicies } from '../activities/policies';
 import { laneActivities } from '../activities/registry';
 import type { TenantId } from '../contracts/ids';
 import { RUNS_QUEUE, tenantQueue } from '../contracts/names';
-import type { Placement } from '../contracts/ports';
+import type { Placement, PlatformStore } from '../contracts/ports';
 import { createHttpPools } from '../tools/http';
 import type { Running, WorkerParts } from './parts';
 import { serve, type ServedWorker } from './served-worker';
@@ -29,7 +30,7 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
   const { storage, environment, logger, timing, app, hostId } = parts;
   const stopping = new AbortController();
   const pools = createHttpPools();
-  const fence = new FenceWatch(storage.platform, {
+  const fence = new FenceWatch(beatingWithEachPoll(parts, options), {
     pollMs: timing.fencePollMs,
     // A fence takes back what was lent before it, also from an action that keeps hold of its context.
     onChange: (versions) => {
@@ -48,6 +49,7 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
     openHttp: pools.open,
     fence,
     hostId,
+    checkpoint: parts.checkpoint,
     actions: app.actions,
   });
   const runs = options.only ? undefined : await serve(parts, { environment }, runsWorker(options.bundle));
@@ -108,27 +110,41 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
   const following = repeat(timing.placementPollMs, stopping.signal, follow, (error) =>
     logger.warn({ error: String(error) }, 'placements could not be read; lanes stay as they are'),
   );
-  const beating = repeat(
-    timing.hostHeartbeatMs,
-    stopping.signal,
-    () =>
-      storage.platform.heartbeatHost({
-        hostId,
-        pid: process.pid,
-        roles: [options.only ? `lane:${options.only}` : 'host'],
-      }),
-    (error) => logger.warn({ error: String(error) }, 'this host could not renew its row'),
-  );
 
   return {
     async stop() {
       stopping.abort();
-      await Promise.all([following, beating]);
+      await following;
       await Promise.all(moving.values());
       await Promise.all([runs?.stop(), ...[...lanes].map(([tenantId, lane]) => closeLane(tenantId, lane))]);
       await fence.stop();
       parts.broker.close();
       await pools.close();
+    },
+  };
+}
+
+/**
+ * The host renews its row on the way to each look at the fence: one whose row grows old, and whose leases others may so end, can
+ * confirm no fence and so sends nothing.
+ */
+function beatingWithEachPoll(
+  { storage, timing, hostId }: WorkerParts,
+  { only }: LaneHostOptions,
+): Pick<PlatformStore, 'controlVersions'> {
+  let renewedAt = Number.NEGATIVE_INFINITY;
+  return {
+    async controlVersions() {
+      const begun = performance.now();
+      if (begun - renewedAt >= timing.hostHeartbeatMs) {
+        await storage.platform.heartbeatHost({
+          hostId,
+          pid: process.pid,
+          roles: [only ? `lane:${only}` : 'host'],
+        });
+        renewedAt = begun;
+      }
+      return await storage.platform.controlVersions();
     },
   };
 }

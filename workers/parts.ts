@@ -1,6 +1,7 @@
 import type { Client } from '@temporalio/client';
 import type { NativeConnection } from '@temporalio/worker';
 import type { Logger } from 'pino';
+import type { Checkpoint } from '../contracts/checkpoint';
 import type { Environment } from '../contracts/ids';
 import type { EnvelopeVerifier } from '../contracts/ports';
 import type { Broker } from '../secrets/broker';
@@ -22,6 +23,8 @@ export interface WorkerParts {
   readonly bounds: Config['run'];
   readonly timing: Config['timing'];
   readonly logger: Logger;
+  /** Called at the named places of each call and run; a harness kills there, production passes. */
+  readonly checkpoint?: Checkpoint | undefined;
 }
 
 /** Something that runs until it is stopped. */

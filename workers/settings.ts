@@ -237,6 +237,11 @@ export const SETTINGS = {
     about: 'How long a run waits on a limit before it ends as budget_exceeded.',
     example: '1h',
   }),
+  BULKHEAD_MAX_REVIEW_WAIT: setting(duration('1m', '90d', '7d'), {
+    group: 'Runs and timing',
+    about: 'How long a run waits for a person to resolve a review before it ends.',
+    example: '7d',
+  }),
   BULKHEAD_MAX_MISBEHAVIOUR: setting(whole(1, 100, 3), {
     group: 'Runs and timing',
     about: 'Unusable model answers in a row after which a run ends as model_misbehaved.',
@@ -248,10 +253,16 @@ export const SETTINGS = {
       'How often hosts read control versions. Nothing is sent unless a poll of the last second confirmed it.',
     example: '300ms',
   }),
-  BULKHEAD_HOST_HEARTBEAT: setting(duration('100ms', '30s', '1s'), {
+  // Well below the shortest BULKHEAD_DEAD_HOST_AFTER: a host that works must not be taken for dead.
+  BULKHEAD_HOST_HEARTBEAT: setting(duration('100ms', '3s', '1s'), {
     group: 'Runs and timing',
-    about: 'How often a host renews its row.',
+    about: 'How often a host renews its row, on the way to its look at the fence.',
     example: '1s',
+  }),
+  BULKHEAD_DEAD_HOST_AFTER: setting(duration('10s', '10m', '30s'), {
+    group: 'Runs and timing',
+    about: 'A host that has not renewed its row for so long is dead: its calls are recovered.',
+    example: '30s',
   }),
   BULKHEAD_PLACEMENT_POLL: setting(duration('100ms', '60s', '1s'), {
     group: 'Runs and timing',

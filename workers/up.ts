@@ -35,7 +35,18 @@ export function registerUp(program: Command): void {
     )
     .addHelpText(
       'after',
-      '\nExamples:\n  $ bulkhead up\n  $ bulkhead up --once\n  $ bulkhead up --scenario kill\n',
+      `
+Scenarios of support-desk; each exits 0 only if what it promises was seen to hold:
+  main      ninety tickets, eighteen of them hostile (what plain \`up\` runs)
+  kill      a tenant is killed while it works, and released
+  crash     workers and PostgreSQL are killed while all tenants work: nothing twice, nothing lost
+  rollback  runs are undone in reverse order: by themselves, by an operator, with a system away
+
+Examples:
+  $ bulkhead up
+  $ bulkhead up --once
+  $ bulkhead up --scenario crash
+`,
     )
     .action(async (options: UpOptions) => {
       throw new Exit(await up(options));
@@ -131,8 +142,7 @@ async function openExample(stack: Stack, example: Example, ending: Ending): Prom
   const sayUntilEnd = (line: string): void => (ending.happened() ? undefined : say(`  ${line}`));
   const context = await createExampleContext({
     config,
-    stack: stack.addresses,
-    children: stack.children,
+    stack,
     say: sayUntilEnd,
   });
   const lanes = openLanes(stack, config);

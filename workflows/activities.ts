@@ -1,7 +1,13 @@
 import { ActivityCancellationType, proxyActivities } from '@temporalio/workflow';
 import { NON_RETRYABLE } from '../contracts/failures';
 import { CONTROL_QUEUE, LIFECYCLE_QUEUE } from '../contracts/names';
-import type { ControlActivities, RunActivities, SweepActivities } from '../contracts/workflow-io';
+import type {
+  ControlActivities,
+  HeadActivities,
+  FollowUpActivities,
+  RunActivities,
+  SweepActivities,
+} from '../contracts/workflow-io';
 
 /** Cancelled calls are not waited for by the workflow: `leaveRun` waits until the ledger says that none can act. */
 const cancellationType = ActivityCancellationType.TRY_CANCEL;
@@ -9,7 +15,9 @@ const heartbeatTimeout = '5s';
 
 /** Governed calls on a tenant's lane. Attempts are bounded by the ledger, which alone knows what each one did. */
 export const callsOn = (taskQueue: string, summary: string, fairnessKey: string) =>
-  proxyActivities<Pick<RunActivities, 'callModel' | 'callTool'>>({
+  proxyActivities<
+    Pick<RunActivities, 'callModel' | 'callTool'> & Pick<FollowUpActivities, 'undoCall' | 'retryCall'>
+  >({
     taskQueue,
     summary,
     cancellationType,
@@ -25,7 +33,10 @@ export const callsOn = (taskQueue: string, summary: string, fairnessKey: string)
   });
 
 export const lifecycle = (summary: string) =>
-  proxyActivities<Pick<RunActivities, 'enterRun' | 'leaveRun'>>({
+  proxyActivities<
+    Pick<RunActivities, 'enterRun' | 'leaveRun' | 'beginUndo'> &
+      Pick<FollowUpActivities, 'enterFollowUp' | 'leaveFollowUp'>
+  >({
     taskQueue: LIFECYCLE_QUEUE,
     summary,
     cancellationType,
@@ -56,7 +67,7 @@ export const control = (summary: string) =>
   });
 
 /** The sweep comes again by itself, so it does not insist. */
-export const sweep = proxyActivities<SweepActivities>({
+export const sweep = proxyActivities<SweepActivities & HeadActivities>({
   taskQueue: CONTROL_QUEUE,
   heartbeatTimeout,
   startToCloseTimeout: '2m',

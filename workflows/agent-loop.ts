@@ -1,10 +1,10 @@
-import { condition } from '@temporalio/workflow';
 import type { CallAnswer, ModelStep, Position } from '../contracts/calls';
 import { positionPath } from '../contracts/calls';
 import type { Refusal } from '../contracts/refusal';
 import type { StopReason } from '../contracts/states';
 import type { Entered } from '../contracts/workflow-io';
 import type { RunView } from './run-view';
+import { throughWaits } from './waits';
 
 /** How the loop ended: for good, or to go on in a fresh history. */
 export interface LoopEnd {
@@ -23,6 +23,9 @@ export interface LoopCalls {
   ): Promise<CallAnswer<null>>;
 }
 
+/** The rule of a refusal that a person has made final. */
+export const REVIEW_ABANDONED = 'review_abandoned';
+
 const end = (stopReason: StopReason, outputRef: string | null = null): LoopEnd => ({ stopReason, outputRef });
 
 /**
@@ -31,9 +34,10 @@ const end = (stopReason: StopReason, outputRef: string | null = null): LoopEnd =
  */
 export async function agentLoop(view: RunView, bounds: Entered, calls: LoopCalls): Promise<LoopEnd> {
   const firstStep = view.step;
-  let misbehaved = 0;
+  // The steps that a forked run copied were another run's.
+  const lastStep = (bounds.firstStep ?? 0) + bounds.maxSteps;
   for (;;) {
-    if (view.step >= bounds.maxSteps) return end('budget_exceeded');
+    if (view.step >= lastStep) return end('budget_exceeded');
     if (view.step - firstStep >= bounds.continueAsNewAfter)
       return { stopReason: 'continue', outputRef: null };
     const source: Position = { step: view.step, ordinal: 0 };
@@ -55,35 +59,9 @@ export async function agentLoop(view: RunView, bounds: Entered, calls: LoopCalls
         if (stop) return end(stop);
       }
     }
-    misbehaved = usable ? 0 : misbehaved + 1;
-    if (misbehaved >= bounds.maxMisbehaviour) return end('model_misbehaved');
+    view.misbehaved = usable ? 0 : view.misbehaved + 1;
+    if (view.misbehaved >= bounds.maxMisbehaviour) return end('model_misbehaved');
     view.step += 1;
-  }
-}
-
-/**
- * Asks until the answer is not "later". The position stays, the wait is durable and visible, ends early on a wake-up
- * and for good when the run has waited longer than it may.
- */
-async function throughWaits<T>(
-  view: RunView,
-  bounds: Entered,
-  ask: () => Promise<CallAnswer<T>>,
-): Promise<CallAnswer<T>> {
-  for (let waited = 0; ;) {
-    const seen = view.wakeUps;
-    const answer = await ask();
-    view.saw(answer.seq);
-    if (answer.kind === 'done') return answer;
-    const { retryAfterMs } = answer.refusal;
-    if (retryAfterMs === undefined) return answer;
-    const wait = Math.min(retryAfterMs, bounds.maxWaitMs - waited);
-    if (wait <= 0) return answer;
-    view.waitsFor(answer.refusal);
-    const since = Date.now();
-    await condition(() => view.wakeUps > seen, wait);
-    waited += Date.now() - since;
-    view.goesOn();
   }
 }
 
@@ -101,6 +79,7 @@ function endsModelCall(refusal: Refusal): StopReason {
 
 /** The stop reason of a refusal that ends the run; `undefined` where the model sees it and goes on. */
 function endsToolCall(refusal: Refusal): StopReason | undefined {
+  if (refusal.rule === REVIEW_ABANDONED) return 'review_abandoned';
   switch (refusal.kind) {
     case 'killed':
       return 'killed';
@@ -110,15 +89,17 @@ function endsToolCall(refusal: Refusal): StopReason | undefined {
     case 'scope_ambiguous':
       return 'scope_ambiguous';
     case 'outcome_unknown':
+    case 'read_back_mismatch':
       return 'outcome_unknown';
     case 'idempotency_conflict':
       return 'idempotency_conflict';
+    case 'frozen':
+      return 'failed';
     case 'denied':
     case 'suggested':
     case 'approval_required':
     case 'provider_degraded':
     case 'failed':
-    case 'frozen':
       return refusal.rule === 'credential_unavailable' ? 'credential_unavailable' : undefined;
   }
 }

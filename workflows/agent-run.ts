@@ -5,8 +5,6 @@ import {
   CancelledFailure,
   condition,
   continueAsNew,
-  defineQuery,
-  defineSignal,
   isCancellation,
   setDefaultSignalHandler,
   setHandler,
@@ -14,29 +12,13 @@ import {
 } from '@temporalio/workflow';
 import { positionPath } from '../contracts/calls';
 import type { Envelope } from '../contracts/envelope';
-import { STOP_REASONS, type RunState, type StopReason } from '../contracts/states';
-import {
-  QUERIES,
-  SIGNALS,
-  type AgentRunInput,
-  type AgentRunResult,
-  type Entered,
-} from '../contracts/workflow-io';
+import { STOP_REASONS, type StopReason } from '../contracts/states';
+import type { AgentRunInput, AgentRunResult, Entered } from '../contracts/workflow-io';
 import { callsOn, lifecycle } from './activities';
 import { agentLoop, type LoopEnd } from './agent-loop';
+import { cancelRun, killRun, reviewDecided, runState, wakeRun } from './messages';
 import { RunView } from './run-view';
-
-export const killRun = defineSignal(SIGNALS.killRun);
-export const cancelRun = defineSignal(SIGNALS.cancelRun);
-/** A limit may have freed, a person may have decided: a hint to ask again, never the answer. */
-export const wakeRun = defineSignal(SIGNALS.wakeRun);
-export const runState = defineQuery<{
-  state: RunState;
-  detail: string;
-  since: string;
-  stopReason: StopReason | null;
-  step: number;
-}>(QUERIES.runState);
+import { undoLoop } from './undo-loop';
 
 /**
  * One agent run, from entry to exactly one stop reason (promise Q5). It orchestrates and remembers positions; what is
@@ -49,6 +31,8 @@ export async function agentRun(input: AgentRunInput): Promise<AgentRunResult> {
   const envelope = envelopeOf(input);
   const view = new RunView(input.carry);
   const body = new CancellationScope();
+  let entered: Entered | undefined;
+  let undoing: CancellationScope | undefined;
   let halted: StopReason | undefined;
   const halt = (reason: StopReason): void => {
     halted ??= reason;
@@ -56,17 +40,23 @@ export async function agentRun(input: AgentRunInput): Promise<AgentRunResult> {
   };
   // A function, for the compiler does not see that handlers change it between two awaits.
   const notHalted = (): boolean => halted === undefined;
-  setHandler(killRun, () => halt('killed'));
+  setHandler(killRun, () => {
+    halt('killed');
+    undoing?.cancel();
+  });
   setHandler(cancelRun, () => halt('cancelled'));
   setHandler(wakeRun, () => view.wake());
+  setHandler(reviewDecided, () => view.wake());
   setHandler(runState, () => ({ ...view.shown(), stopReason: halted ?? null, step: view.step }));
   // Signals by hand may have any name: an unknown one is dropped, not kept for ever.
   setDefaultSignalHandler(() => undefined);
 
   const { stopReason: reason, outputRef } = await ending(() =>
     body.run(async () => {
-      const entered = await enter(view);
-      return 'stopReason' in entered ? { ...entered, outputRef: null } : await work(view, entered, envelope);
+      const entry = await enter(view);
+      if ('stopReason' in entry) return { ...entry, outputRef: null };
+      entered = entry;
+      return await work(view, entry, envelope);
     }),
   );
   if (reason === 'continue' && notHalted()) {
@@ -76,7 +66,8 @@ export async function agentRun(input: AgentRunInput): Promise<AgentRunResult> {
     if (root.consideredCancelled) halt('cancelled');
     if (notHalted()) await continueAsNew<typeof agentRun>({ signed: input.signed, carry: view.carry() });
   }
-  const wanted = halted ?? (reason === 'continue' ? 'failed' : reason);
+  let wanted = halted ?? (reason === 'continue' ? 'failed' : reason);
+  if (asksForUndo(entered) && fails(wanted) && !(await undone())) wanted = 'killed';
   const { stopReason } = await CancellationScope.nonCancellable(() =>
     lifecycle('leave: free the slot, record why the run ended').leaveRun({ stopReason: wanted, outputRef }),
   );
@@ -89,6 +80,24 @@ export async function agentRun(input: AgentRunInput): Promise<AgentRunResult> {
       throw new CancelledFailure(STOP_REASONS[stopReason].means);
     default:
       throw ApplicationFailure.nonRetryable(STOP_REASONS[stopReason].means, stopReason);
+  }
+
+  /**
+   * Undoes the run's own writes. A cancel from now on changes nothing, a kill ends it: `false`. What is then not undone,
+   * or where it fails, is a follow-up's, which leaving orders.
+   */
+  async function undone(): Promise<boolean> {
+    return await CancellationScope.nonCancellable(async () => {
+      // Made in here, so that only a kill cancels it.
+      const inside = new CancellationScope();
+      undoing = inside;
+      await inside
+        .run(() => undoOwnWrites(view, envelope))
+        .catch((error: unknown) => {
+          if (!isCancellation(error)) view.failedWith(error);
+        });
+      return !inside.consideredCancelled;
+    });
   }
 
   /** Runs the body and reads how it ended; cancellation from outside is a reason like any other. */
@@ -113,6 +122,20 @@ async function cancellationRequested(): Promise<void> {
   await CancellationScope.nonCancellable(() => condition(() => root.consideredCancelled, '30s'));
 }
 
+const asksForUndo = (entered: Entered | undefined): boolean => entered?.undoOnFailure === true;
+
+/** Whether a run that ends so has failed, by itself: neither done, nor stopped by anybody. */
+const fails = (reason: StopReason): boolean =>
+  STOP_REASONS[reason].closing === 'Failed' && reason !== 'killed';
+
+async function undoOwnWrites(view: RunView, { tenantId }: Envelope): Promise<void> {
+  const begun = await lifecycle('undo what the run did: begin').beginUndo({ reason: 'failed' });
+  if (begun.kind !== 'entered') return;
+  const { followUpNo } = begun;
+  const { outcome } = await undoLoop(view, begun, tenantId, { insists: false });
+  await lifecycle('undo what the run did: record how it ended').leaveFollowUp({ followUpNo, outcome });
+}
+
 async function enter(view: RunView): Promise<Entered | { stopReason: StopReason }> {
   const { continuedFromExecutionRunId } = workflowInfo();
   const entry = await lifecycle(
@@ -122,7 +145,7 @@ async function enter(view: RunView): Promise<Entered | { stopReason: StopReason 
     previousTemporalRunId: continuedFromExecutionRunId ?? null,
   });
   if (entry.kind === 'entered') {
-    view.entered(entry.seq);
+    view.entered(entry.seq, entry.firstStep ?? 0);
     return entry;
   }
   view.refused(entry.refusal);

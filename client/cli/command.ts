@@ -2,6 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { Option, type Command } from 'commander';
 import { milliseconds } from '../../contracts/duration';
 import { TenantId } from '../../contracts/ids';
+import type { BulkheadClient } from '../bulkhead';
+import { OPERATOR_ROLE } from '../caller';
 import { BulkheadError } from '../errors';
 import type { CliContext, CliRuntime } from './context';
 import { UsageError } from './exit';
@@ -23,6 +25,62 @@ export function verb(noun: Command, usage: string, description: string, examples
     )
     .option('--env <environment>', 'environment (default: BULKHEAD_ENVIRONMENT, or prod)')
     .addHelpText('after', `\nExamples:\n${examples.map((line) => `  $ ${line}`).join('\n')}\n`);
+}
+
+/** Options of the commands that act for a tenant, with its token. */
+export interface Who extends Common {
+  readonly token?: string;
+  readonly tenant?: string;
+}
+
+/** A command that acts with a bearer token. */
+export const asWho = (command: Command): Command =>
+  command
+    .option(
+      '--tenant <tenant>',
+      'the tenant to act for, on a development stack; must agree with the token, if one is given',
+    )
+    .option('--token <jwt>', 'bearer token (default: BULKHEAD_TOKEN)');
+
+/** A tenant named beside a token is only ever compared with it. */
+export const named = (options: Who): { tenantId?: string } =>
+  options.tenant === undefined ? {} : { tenantId: options.tenant };
+
+/** Runs a command's body as the bearer of its token. */
+export async function asBearer(
+  context: CliContext,
+  options: Who,
+  body: (
+    bulkhead: BulkheadClient,
+    asking: { token: string; tenantId?: string },
+    runtime: CliRuntime,
+  ) => Promise<void>,
+): Promise<void> {
+  await withRuntime(context, options, async (runtime) => {
+    const token = await tokenFor(context, runtime, options);
+    await body(await runtime.bulkhead(), { token, ...named(options) }, runtime);
+  });
+}
+
+/** A whole number from 1 to `most`. Throws {@link UsageError}. */
+export function wholeNumber(name: string, text: string, most = Number.MAX_SAFE_INTEGER): number {
+  const number = /^\d{1,15}$/.test(text) ? Number(text) : 0;
+  if (number < 1 || number > most)
+    throw new UsageError(
+      `${name}: a whole number from 1${most === Number.MAX_SAFE_INTEGER ? '' : ` to ${most}`}`,
+    );
+  return number;
+}
+
+/** A value in JSON. Throws {@link UsageError}, which repeats none of it. */
+export function jsonOf(name: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new UsageError(
+      `${name} is no JSON: correct it, and quote it for the shell where it is an argument`,
+    );
+  }
 }
 
 /** A group of commands: `bulkhead tenant …`. */
@@ -110,6 +168,8 @@ export async function tokenFor(
     tenant,
     environment: runtime.environment,
     workspaces: [...record.workspaces],
+    // Whoever holds the development issuer's key decides here.
+    roles: [OPERATOR_ROLE],
     subject: `cli:${context.user}`,
     ttlSeconds: OWN_TOKEN_SECONDS,
   });

@@ -3,7 +3,8 @@ import type { Action } from '../../contracts/action';
 import type { Agent } from '../../contracts/agent';
 import type { Environment, TenantId } from '../../contracts/ids';
 import type { JournalEntry } from '../../contracts/ledger';
-import type { OperatorStore, Storage } from '../../contracts/ports';
+import type { OperatorStore, RunRow, Storage } from '../../contracts/ports';
+import type { RecoveryAnswer } from '../../contracts/recovery';
 import type { TenantScope } from '../../contracts/scope';
 import type { BulkheadClient } from '../bulkhead';
 import type { DevIssuer } from '../dev-issuer';
@@ -12,6 +13,26 @@ import type { DevIssuer } from '../dev-issuer';
 export interface CliApp {
   readonly actions: ReadonlyMap<string, Action>;
   readonly agents: ReadonlyMap<string, Agent>;
+}
+
+/** A run's histories beside today's workflows, and beside its journal. */
+export interface ReplayReport {
+  readonly runId: string;
+  /** Today's workflows make the same commands from the same history. */
+  readonly replays: boolean;
+  /** Where they do not: what the first difference is. */
+  readonly because: string | null;
+  /** Executions replayed: of the run, with those it continued, and of its follow-ups. */
+  readonly histories: number;
+  readonly events: number;
+  readonly calls: readonly {
+    readonly path: string;
+    readonly action: string;
+    /** What the history says that the call answered, and what the journal says; `-` where one has nothing of it. */
+    readonly history: string;
+    readonly journal: string;
+    readonly agrees: boolean;
+  }[];
 }
 
 /**
@@ -29,6 +50,17 @@ export interface CliRuntime {
   operator(): Promise<OperatorStore>;
   temporal(): Promise<Client>;
   app(): Promise<CliApp | undefined>;
+  /** Replays the histories of a run against the workflows of this version. Whoever asks has been shown the run before. */
+  replay(run: RunRow): Promise<ReplayReport>;
+  /** Puts back what histories know of a tenant whose ledger was restored from a backup. */
+  recover(request: {
+    tenantId: TenantId;
+    app: CliApp;
+    dryRun: boolean;
+    actor: string;
+    marginMs: number;
+    say: (line: string) => void;
+  }): Promise<RecoveryAnswer>;
   /** The development issuer, where this stack has its key. */
   devIssuer(): DevIssuer | undefined;
   /** An operator's scope: whoever can reach the database with the operator's address is one. */

@@ -2,10 +2,14 @@ import { Command } from 'commander';
 import { registerAgent } from './agent';
 import { registerControl } from './control';
 import type { CliContext } from './context';
+import { registerDeadLetter } from './dead-letter';
 import { exitOf } from './exit';
 import { registerJournal } from './journal';
 import { registerMigrate } from './migrate';
+import { printable } from './output';
 import { registerPolicy } from './policy';
+import { registerRecover } from './recover';
+import { registerReview } from './review';
 import { registerRun } from './run';
 import { registerSecret } from './secret';
 import { registerTenant } from './tenant';
@@ -36,8 +40,11 @@ export function buildProgram(
     registerToken,
     registerTenant,
     registerRun,
+    registerReview,
+    registerDeadLetter,
     registerPolicy,
     registerControl,
+    registerRecover,
     registerJournal,
     registerSecret,
     registerAgent,
@@ -58,7 +65,7 @@ export async function runProgram(
     return 0;
   } catch (error) {
     const { code, message } = exitOf(error, context.signal.aborted);
-    if (message !== undefined) context.say(message);
+    if (message !== undefined) context.say(printable(message));
     return code;
   }
 }

@@ -1,33 +1,32 @@
 import { Option, type Command } from 'commander';
 import type { RunRow } from '../../contracts/ports';
 import { RUN_STATES, STOP_REASONS, type RunState, type StopReason } from '../../contracts/states';
-import { durationOption, noun, textOf, tokenFor, verb, withRuntime, type Common } from './command';
+import {
+  asBearer,
+  asWho,
+  durationOption,
+  jsonOf,
+  named,
+  noun,
+  textOf,
+  tokenFor,
+  verb,
+  wholeNumber,
+  withRuntime,
+  type Who,
+} from './command';
 import type { CliContext } from './context';
 import { Exit, UsageError, exitOfStop } from './exit';
 import { printFields, printRows, type Format } from './output';
+import { registerRunAfter } from './run-after';
+import { letterLine, orderLine, resolveHints, reviewLine } from './wording';
 import type { Run, RunResult } from '../run';
-
-interface Who extends Common {
-  readonly token?: string;
-  readonly tenant?: string;
-}
 
 /** `bulkhead run …`: the tenant's side. Each command acts with a bearer token. */
 export function registerRun(program: Command, context: CliContext): void {
   const group = noun(program, 'run', 'start runs, and see what they do', 'bulkhead run list --tenant acme');
-  const asWho = (command: Command): Command =>
-    command
-      .option(
-        '--tenant <tenant>',
-        'the tenant to act for, on a development stack; must agree with the token, if one is given',
-      )
-      .option('--token <jwt>', 'bearer token (default: BULKHEAD_TOKEN)');
   const one = async (options: Who, runId: string, body: (run: Run) => Promise<void>): Promise<void> =>
-    withRuntime(context, options, async (runtime) => {
-      const token = await tokenFor(context, runtime, options);
-      const bulkhead = await runtime.bulkhead();
-      await body(await bulkhead.run({ token, runId, ...named(options) }));
-    });
+    asBearer(context, options, async (bulkhead, asking) => body(await bulkhead.run({ ...asking, runId })));
 
   asWho(
     verb(group, 'start', 'accept a run and start it', [
@@ -56,7 +55,8 @@ export function registerRun(program: Command, context: CliContext): void {
       ) =>
         withRuntime(context, options, async (runtime) => {
           const timeoutMs = durationOption('--timeout', options.timeout);
-          const input = parseInput(
+          const input = jsonOf(
+            '--input',
             options.input.startsWith('@') || options.input === '-'
               ? await textOf(context, options.input.replace(/^@/, ''))
               : options.input,
@@ -92,9 +92,7 @@ export function registerRun(program: Command, context: CliContext): void {
     .option('--limit <number>', 'at most so many, up to 500', '50')
     .action(async (options: Who & { state?: RunState; stopReason?: StopReason; limit: string }) =>
       withRuntime(context, options, async (runtime) => {
-        const limit = Number(options.limit);
-        if (!Number.isInteger(limit) || limit < 1 || limit > 500)
-          throw new UsageError('--limit: a whole number from 1 to 500');
+        const limit = wholeNumber('--limit', options.limit, 500);
         const token = await tokenFor(context, runtime, options);
         const rows = await (
           await runtime.bulkhead()
@@ -127,7 +125,16 @@ export function registerRun(program: Command, context: CliContext): void {
 
   asWho(verb(group, 'show <run>', 'a run as it is now', ['bulkhead run show 6f1c… --tenant acme'])).action(
     async (runId: string, options: Who) =>
-      one(options, runId, async (run) => printRun(context, options.output, await run.row())),
+      one(options, runId, async (run) => {
+        const row = await run.row();
+        const beside = await run.beside();
+        printFields(
+          context,
+          options.output,
+          { ...row, ...beside },
+          { ...runFields(row), ...besideFields(beside) },
+        );
+      }),
   );
 
   asWho(
@@ -161,9 +168,22 @@ export function registerRun(program: Command, context: CliContext): void {
           ? {
               'waits for': waitsFor.message,
               rule: waitsFor.rule,
-              limit: waitsFor.value,
-              used: waitsFor.used,
-              'frees in': waitsFor.retryAfterMs === undefined ? undefined : `${waitsFor.retryAfterMs} ms`,
+              ...(why.state === 'review_required'
+                ? {}
+                : {
+                    limit: waitsFor.value,
+                    used: waitsFor.used,
+                    'frees in':
+                      waitsFor.retryAfterMs === undefined ? undefined : `${waitsFor.retryAfterMs} ms`,
+                  }),
+            }
+          : {}),
+        ...(why.reviews.length > 0
+          ? {
+              reviews: why.reviews.map(reviewLine).join('\n'),
+              'resolve with': why.reviews
+                .flatMap((review) => resolveHints(review, options.tenant))
+                .join('\n'),
             }
           : {}),
         ...(lastRefusal && !waitsFor
@@ -187,20 +207,8 @@ export function registerRun(program: Command, context: CliContext): void {
         context.say(`run ${run.runId} was told to stop; \`bulkhead run wait ${run.runId}\` says when it has`);
       }),
     );
-}
 
-/** A tenant named beside a token is only ever compared with it. */
-const named = (options: Who): { tenantId?: string } =>
-  options.tenant === undefined ? {} : { tenantId: options.tenant };
-
-function parseInput(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new UsageError(
-      `--input is no JSON (${error instanceof Error ? error.message.slice(0, 80) : 'unreadable'}): quote it for the shell, or use @file`,
-    );
-  }
+  registerRunAfter(group, context);
 }
 
 function parseTarget(text: string): { system: string; recordId: string } {
@@ -211,7 +219,11 @@ function parseTarget(text: string): { system: string; recordId: string } {
 }
 
 function printRun(context: CliContext, format: Format, row: RunRow, existing?: boolean): void {
-  printFields(context, format, existing === undefined ? row : { ...row, existing }, {
+  printFields(context, format, existing === undefined ? row : { ...row, existing }, runFields(row, existing));
+}
+
+function runFields(row: RunRow, existing?: boolean): Record<string, unknown> {
+  return {
     run: row.runId,
     state: row.state,
     'stop reason': row.stopReason,
@@ -226,7 +238,20 @@ function printRun(context: CliContext, format: Format, row: RunRow, existing?: b
     refused: row.refusals,
     'spent (µ$)': row.spentMicroUsd,
     workflow: row.workflowId,
-  });
+  };
+}
+
+function besideFields(beside: Awaited<ReturnType<Run['beside']>>): Record<string, unknown> {
+  const lines = {
+    reviews: beside.reviews.map(reviewLine),
+    'dead letters': beside.deadLetters.map(letterLine),
+    'ordered since': beside.followUps.map(orderLine),
+  };
+  return Object.fromEntries(
+    Object.entries(lines)
+      .filter(([, found]) => found.length > 0)
+      .map(([name, found]) => [name, found.join('\n')]),
+  );
 }
 
 function printResult(context: CliContext, format: Format, result: RunResult): void {

@@ -7,7 +7,7 @@ import type { CliContext } from './context';
 export function registerToken(program: Command, context: CliContext): void {
   verb(program, 'token', 'make a bearer token of the development issuer', [
     'export BULKHEAD_TOKEN=$(bulkhead token --tenant acme)',
-    'bulkhead token --tenant acme --workspace main --role finance --subject alice --ttl 10m',
+    'bulkhead token --tenant acme --workspace main --role operator --subject alice --ttl 10m',
   ])
     .requiredOption('--tenant <tenant>', 'whom it is for')
     .option('--workspace <workspace...>', 'for these workspaces (default: all of the tenant)')

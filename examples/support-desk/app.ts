@@ -11,6 +11,7 @@ import { ticketReply } from './actions/ticket-reply';
 import { ticketSearch } from './actions/ticket-search';
 import { ticketUpdate } from './actions/ticket-update';
 import { webFetch } from './actions/web-fetch';
+import { supportGoodwill } from './agents/support-goodwill';
 import { supportTriage } from './agents/support-triage';
 
 /** The support desk as the workers load it. */
@@ -30,5 +31,5 @@ export const app = defineApp({
     ticketUpdate,
     webFetch,
   ],
-  agents: [supportTriage],
+  agents: [supportTriage, supportGoodwill],
 });

@@ -1,8 +1,10 @@
 import path from 'node:path';
 import type { Example, ExampleContext } from '../../tools/example';
 import { TENANTS, tenantData, tenantDocuments, type Tenant } from './data';
+import { crashScenario } from './scenarios/crash';
 import { killScenario } from './scenarios/kill';
 import { mainScenario } from './scenarios/main';
+import { rollbackScenario } from './scenarios/rollback';
 import { startWorld, type World } from './world';
 
 /** What the scripted model calls itself. */
@@ -24,7 +26,12 @@ export const example: Example = {
     context.say('helpdesk, CRM, payments and mail are up, each a process of its own');
     for (const tenant of TENANTS) await settle(context, world, tenant);
   },
-  scenarios: { main: mainScenario, kill: killScenario },
+  scenarios: {
+    main: mainScenario,
+    kill: killScenario,
+    crash: crashScenario,
+    rollback: rollbackScenario,
+  },
 };
 
 /** Documents first: a credential and a knowledge base need a tenant to belong to. */

@@ -3,7 +3,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSy
 import path from 'node:path';
 import { z } from 'zod';
 import { TENANTS, tenantData, type Tenant } from './data';
-import { EffectRow, type Put } from './systems/store';
+import { EffectRow, Put, type Stored } from './systems/store';
 import { tokenDigest, type TokenFile } from './systems/tokens';
 
 /** The systems outside, each a process of its own. */
@@ -51,33 +51,31 @@ export interface World {
   credentials(tenant: Tenant): Readonly<Record<string, string>>;
 }
 
-const modulesOf = (scriptedModel: boolean): [ProcessId, string][] => {
-  const beside = (...parts: string[]): string =>
-    `${path.join(__dirname, ...parts)}${path.extname(__filename)}`;
-  return [
-    ...SYSTEMS.map((system): [ProcessId, string] => [system, beside('systems', system)]),
-    ...(scriptedModel ? [['models', beside('model', 'server')] as [ProcessId, string]] : []),
-  ];
-};
+const moduleOf = (id: ProcessId): string =>
+  `${path.join(__dirname, ...(id === 'models' ? ['model', 'server'] : ['systems', id]))}${path.extname(__filename)}`;
+
+/** Starts one system on the state that it had, at the address that it had. */
+export async function startSystem(
+  options: Omit<WorldOptions, 'scriptedModel'>,
+  id: ProcessId,
+): Promise<{ pid: number; url: string }> {
+  const state = stateOf(options.stateDir, id);
+  mkdirSync(state, { recursive: true });
+  const tokens = path.join(state, 'tokens.json');
+  writeWhole(tokens, JSON.stringify(tokenFileOf(credentialsOf(options.stateDir), id)));
+  return options.spawn(id, moduleOf(id), {
+    SYSTEM_STATE: state,
+    SYSTEM_TOKENS: tokens,
+    SYSTEM_FAULTS: options.faults ? '1' : '0',
+    SYSTEM_OVERBROAD: options.overbroad ? '1' : '0',
+  });
+}
 
 /** Brings up the systems outside, with the tickets, customers and payments in them. The same state, the same world. */
 export async function startWorld(options: WorldOptions): Promise<World> {
   const credentials = credentialsOf(options.stateDir);
-  const started = await Promise.all(
-    modulesOf(options.scriptedModel).map(async ([id, modulePath]) => {
-      const state = stateOf(options.stateDir, id);
-      mkdirSync(state, { recursive: true });
-      const tokens = path.join(state, 'tokens.json');
-      writeWhole(tokens, JSON.stringify(tokenFileOf(credentials, id)));
-      const env = {
-        SYSTEM_STATE: state,
-        SYSTEM_TOKENS: tokens,
-        SYSTEM_FAULTS: options.faults ? '1' : '0',
-        SYSTEM_OVERBROAD: options.overbroad ? '1' : '0',
-      };
-      return [id, await options.spawn(id, modulePath, env)] as const;
-    }),
-  );
+  const ids: ProcessId[] = [...SYSTEMS, ...(options.scriptedModel ? ['models' as const] : [])];
+  const started = await Promise.all(ids.map(async (id) => [id, await startSystem(options, id)] as const));
   const world: World = {
     urls: Object.fromEntries(started.map(([id, { url }]) => [id, url])),
     pids: Object.fromEntries(started.map(([id, { pid }]) => [id, pid])),
@@ -124,11 +122,32 @@ export async function bringIn(stateDir: string, system: SystemId, puts: readonly
 
 /** Everything that ever happened in the systems outside, by their own logs. */
 export function effectsOutside(stateDir: string): EffectRow[] {
-  return SYSTEMS.flatMap((system) =>
-    linesOf(path.join(stateOf(stateDir, system), 'effects.jsonl')).map((line) =>
-      EffectRow.parse(JSON.parse(line)),
-    ),
-  );
+  return SYSTEMS.flatMap((system) => effectsOf(stateDir, system));
+}
+
+/** The systems' logs of effects, whether they exist yet or not. */
+export const effectFiles = (stateDir: string): string[] =>
+  SYSTEMS.map((system) => effectFile(stateDir, system));
+
+const effectFile = (stateDir: string, system: SystemId): string =>
+  path.join(stateOf(stateDir, system), 'effects.jsonl');
+const effectsOf = (stateDir: string, system: SystemId): EffectRow[] =>
+  linesOf(effectFile(stateDir, system)).map((line) => EffectRow.parse(JSON.parse(line)));
+
+/**
+ * Every record as the systems keep it now, by `system/collection/id`: what customers brought, and each change upon it, by
+ * the systems' own logs.
+ */
+export function recordsOutside(stateDir: string): Map<string, Stored> {
+  const records = new Map<string, Stored>();
+  for (const system of SYSTEMS) {
+    const put = ({ collection, record }: Put): void =>
+      void records.set(`${system}/${collection}/${record.id}`, record);
+    for (const line of linesOf(path.join(stateOf(stateDir, system), 'records.jsonl')))
+      put(Put.parse(JSON.parse(line)));
+    for (const { puts } of effectsOf(stateDir, system)) puts.forEach(put);
+  }
+  return records;
 }
 
 /** What the scripted model was shown, by account; empty where a real provider answers. */

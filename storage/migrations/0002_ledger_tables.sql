@@ -17,6 +17,7 @@ create domain bulkhead.call_state as text constraint calls_state_known check (va
 -- How an attempt was let in.
 create domain bulkhead.admitted_as as text
   constraint calls_admitted_as_known check (value in ('admitted', 'recover', 'recover_lookup'));
+create domain bulkhead.reversibility as text constraint reversibility_known check (value in ('reversible', 'compensable', 'final'));
 
 -- Narrow and rewritten by every admission: integers, no foreign keys, room on the page for hot updates.
 create table bulkhead.ledgers (
@@ -104,6 +105,10 @@ create table bulkhead.runs (
   stop_reason bulkhead.stop_reason,
   temporal_run_id text,
   generation integer not null default 0,
+  -- Of a fork: the steps before it are copies of another run's.
+  first_step integer not null default 0 constraint runs_first_step_counted check (first_step >= 0),
+  -- An undo of it was entered: what it has not begun by then is never begun.
+  undone boolean not null default false,
   -- Raised by each settlement that sets facts.
   facts_version integer not null default 0,
   accepted_at timestamptz not null,
@@ -163,6 +168,20 @@ create table bulkhead.calls (
   -- A system outside honours a key for so long after it was first used.
   first_claimed_at timestamptz not null,
   lease_until timestamptz not null,
+  -- End of the lease of the last attempt that could send: what a look-up's `absent` is believed by. One that only looks leaves it.
+  sent_until timestamptz not null,
+  -- How long that was over when the current attempt took over, for the attempt that did not hear it; null: `absent` is never believed.
+  quiet_ms bigint default 0,
+  -- Digest of where the last attempt that could send would send, and as whom; null where that is not known.
+  account text,
+  -- Journal sequence of the first claim: what is undone goes through them backwards.
+  claimed_seq bigint not null,
+  -- Of a write, as its action declares it.
+  reversible bulkhead.reversibility,
+  -- Path of the write that this call undoes.
+  undo_of text,
+  -- Its open review; see 0010.
+  review_no bigint,
   -- Reserved by the current attempt, in which day, and what of it was charged in the end.
   tool_day integer not null,
   tool_calls integer not null,

@@ -38,6 +38,12 @@ create function bulkhead.refusal_json(x bulkhead.refused, p_policy_version bigin
     'value', x.value, 'used', x.used, 'retryAfterMs', x.retry_after_ms))
 $$;
 
+-- What everybody is told of a ledger that is older than what was told of it.
+create function bulkhead.ledger_rewound() returns bulkhead.refused language sql immutable as $$
+  select row('frozen', 'platform', 'ledger_rewound',
+    'the ledger lost entries that its runs have seen: `bulkhead recover` brings them back', null, null, 30000, null)::bulkhead.refused
+$$;
+
 -- One more link of the chain. Facts are ours, the body is the writer's canonical JSON; both are stored as hashed.
 create function bulkhead.ledger_append(t bulkhead.ledgers, p_now timestamptz, p_run text, p_facts json, p_body text)
 returns bulkhead.ledgers language plpgsql as $$

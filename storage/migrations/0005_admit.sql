@@ -3,6 +3,7 @@ create type bulkhead.admission as (
   epoch bigint,
   attempt integer,
   lookup_only boolean,
+  quiet_ms bigint,
   lease_id uuid,
   retry_after_ms bigint,
   policy_version bigint,
@@ -13,7 +14,8 @@ create type bulkhead.admission as (
 
 -- What was recorded of a finished call; contracts/ledger.ts `RecordedOutcome`.
 create function bulkhead.outcome_of(c bulkhead.calls) returns json language sql stable as $$
-  select json_build_object('state', c.state, 'ref', c.payload_ref, 'digest', c.payload_digest, 'refusal', c.refusal, 'value', c.value)
+  select json_build_object('state', c.state, 'ref', c.payload_ref, 'digest', c.payload_digest, 'refusal', c.refusal, 'value', c.value,
+    'reviewNo', c.review_no)
 $$;
 
 -- Asks for one attempt of one call: key, gates in their order, claim. One transaction, one round trip.
@@ -29,7 +31,11 @@ create function bulkhead.admit_call(
   -- How long the system outside honours a key; null where it honours none.
   p_key_valid_ms bigint, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint,
   -- Of the credential that the attempt is to be lent; null for none.
-  p_capability text, p_body text
+  p_capability text,
+  -- Of a write: what is left of it once undone. The write that this call undoes, and whether policy orders that also after a kill.
+  p_reversible text, p_undo_of text, p_past_fence boolean,
+  -- Digest of where it would be sent, and as whom.
+  p_account text, p_body text
 ) returns bulkhead.admission language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   max_attempts constant integer := 8;
@@ -49,6 +55,18 @@ declare
   supersedes boolean := false;
   denied boolean := false;
   exhausted boolean := false;
+  -- The last attempt of a write may have been sent, and this one asks for something else.
+  reworded boolean := false;
+  elsewhere boolean;
+  undoes constant boolean := p_undo_of is not null;
+  past_fence constant boolean := undoes and coalesce(p_past_fence, false);
+  -- Whether the asking workflow is the one that works on the run; else the follow-up of the run that it has entered, if any.
+  own_run boolean;
+  follow_up_no bigint;
+  follow_up_kind text;
+  follow_up_path text;
+  -- Fence epoch of what asks: the run's acceptance, or the order to undo.
+  asked_under bigint;
   attempt_no integer := 1;
 begin
   perform enter_scope(p_tenant, p_environment);
@@ -68,15 +86,32 @@ begin
   -- The key.
   select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
   known := found;
+  if c.digest = '*' then
+    -- Put back by `recover`, which does not know what it was asked with: its position decides.
+    c.digest := p_digest;
+  end if;
   select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   moved := t.record_version <> p_record_version or coalesce(r.facts_version, 0) <> p_facts_version;
+  asked_under := r.epoch;
+  own_run := coalesce(r.state <> 'closed' and r.temporal_run_id = p_temporal_run, false);
+  if undoes or not own_run then
+    select f.follow_up_no, f.kind, f.path, case when undoes then f.epoch else r.epoch end
+      into follow_up_no, follow_up_kind, follow_up_path, asked_under
+      from follow_ups f where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run
+        and f.state = 'entered' and f.temporal_run_id = p_temporal_run and (f.kind = 'undo' or f.path = p_path)
+      order by f.follow_up_no desc limit 1;
+    asked_under := coalesce(asked_under, r.epoch);
+  end if;
+  if undoes and (p_path <> p_undo_of || '/undo' or p_tool_calls > 0 or p_steps > 0 or p_micro_usd > 0) then
+    raise exception 'the undo of % has a path of its own and reserves nothing', p_undo_of using errcode = 'invalid_parameter_value';
+  end if;
   <<decision>>
   begin
     if known then
       if c.state = 'claimed' and c.token = p_token then
         a.answer := case when c.admitted_as = 'admitted' then 'admitted' else 'recover' end;
         a.lookup_only := c.admitted_as = 'recover_lookup';
-        a.epoch := c.epoch; a.attempt := c.attempts;
+        a.epoch := c.epoch; a.attempt := c.attempts; a.quiet_ms := c.quiet_ms;
         select e.lease_id into a.lease_id from leases e where e.tenant_id = p_tenant and e.environment = p_environment
           and e.lease_id = p_token and e.capability = p_capability and e.revoked_at is null;
         return a;
@@ -86,47 +121,74 @@ begin
         a.retry_after_ms := least(1000, greatest(1, ceil(extract(epoch from c.lease_until - n) * 1000)));
         return a;
       end if;
-      if c.digest <> p_digest and c.class in ('write', 'high_risk_write') then
+      if rewound and c.state <> 'succeeded' then
+        -- Others may have been told more of it than this ledger knows; only what has happened stays true.
+        x := ledger_rewound();
+        exit decision;
+      end if;
+      -- The key of an undo is its position alone: what is not sent yet takes new words, what is over stays so.
+      if c.digest <> p_digest and c.class in ('write', 'high_risk_write') and not (undoes and c.state <> 'claimed') then
+        reworded := c.state = 'claimed';
         x := row('idempotency_conflict', 'platform', 'idempotency_conflict',
           'this position of the run was used for another call; it is never run again', null, null, null, null);
         exit decision;
       end if;
-      if c.state in ('succeeded', 'failed', 'unknown') and c.digest = p_digest and not (c.lost and c.token <> p_token) then
+      if c.state in ('succeeded', 'failed', 'unknown') and (c.digest = p_digest or undoes) and not (c.lost and c.token <> p_token) then
         a.answer := 'replayed'; a.outcome := outcome_of(c);
         return a;
       end if;
       if c.state = 'claimed' and c.class in ('write', 'high_risk_write') then
-        if moved then
+        if moved or t.policy_version <> p_policy_version then
           a.answer := 'stale'; a.policy_version := t.policy_version;
           return a;
         end if;
+        -- Of what was sent to another account, or as somebody else, a look-up here proves nothing.
+        elsewhere := coalesce(c.account <> p_account, false);
         -- It may have been sent: whoever takes over recovers first, and only looks where it could not be let in anew.
         a.answer := 'recover'; a.epoch := t.fence_epoch; a.attempt := c.attempts + 1;
-        a.lookup_only := rewound or t.mode <> 'normal' or t.policy_version <> p_policy_version or p_denial is not null
-          or r.epoch < t.fence_epoch or c.attempts >= max_attempts
-          or n > c.first_claimed_at + coalesce(p_key_valid_ms, 0) * interval '1 millisecond';
+        a.lookup_only := t.mode <> 'normal' and not past_fence or elsewhere
+          or p_denial is not null or asked_under < t.fence_epoch and not past_fence or c.attempts >= max_attempts
+          or not own_run and follow_up_no is null
+          -- The key has to be honoured until the last moment that this attempt may send in.
+          or n + p_lease_ms * interval '1 millisecond' > c.first_claimed_at + coalesce(p_key_valid_ms, 0) * interval '1 millisecond';
+        a.quiet_ms := case when not elsewhere then floor(extract(epoch from n - c.sent_until) * 1000) end;
         exit decision;
       end if;
       -- A call without effect, one surely not sent, or a read that was reworded: a new attempt through every gate.
       supersedes := c.state = 'claimed';
       takes_slot := not supersedes;
-      attempt_no := case when c.digest = p_digest then c.attempts + 1 else 1 end;
+      attempt_no := case when c.digest = p_digest or undoes then c.attempts + 1 else 1 end;
     end if;
 
     -- Gates: the first that refuses is the answer. Nothing is written yet.
     if rewound then
-      x := row('failed', 'platform', 'ledger_rewound',
-        'the ledger lost entries that this run has seen; an operator has to reconcile and release the tenant', null, null, null, null);
+      x := ledger_rewound();
       exit decision;
     end if;
-    if t.mode <> 'normal' then
+    if t.mode <> 'normal' and not past_fence then
       x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
       exit decision;
     end if;
     -- What a fence stopped stays stopped after a release: the run was accepted before it.
-    if r.epoch < t.fence_epoch then
+    if asked_under < t.fence_epoch and not past_fence then
       x := row('killed', 'control', 'run_fenced', 'an operator has stopped what this run was accepted under', null, null, null, null);
       exit decision;
+    end if;
+    -- Of a run so old what was done may be forgotten, so what is not known may have been done.
+    if not known and r.accepted_at <= n - key_horizon() then
+      x := row('failed', 'platform', 'key_expired', 'this run is older than its keys are kept; nothing new is done in it', null, null, null, null);
+      exit decision;
+    end if;
+    if undoes then
+      if follow_up_kind is distinct from 'undo' then
+        x := row('denied', 'control', 'undo_not_entered', 'the workflow that asks has entered no undo of this run', null, null, null, null);
+        exit decision;
+      end if;
+      if not exists (select from calls f where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run
+          and f.path = p_undo_of and f.state = 'succeeded' and f.undo_of is null) then
+        x := row('denied', 'control', 'undo_not_due', 'the write to undo is not known to have happened', null, null, null, null);
+        exit decision;
+      end if;
     end if;
     if t.policy_version <> p_policy_version or moved then
       a.answer := 'stale'; a.policy_version := t.policy_version;
@@ -137,12 +199,18 @@ begin
       denied := true;
       exit decision;
     end if;
-    if r.state = 'closed' then
+    -- A retry that a person ordered stands in for the run.
+    if undoes or follow_up_kind = 'retry' and known then
+      null;
+    elsif r.state = 'closed' then
       x := row(case r.stop_reason when 'killed' then 'killed' else 'denied' end, 'control', 'run_closed', 'this run is closed', null, null, null, null);
       exit decision;
-    end if;
-    if r.temporal_run_id is distinct from p_temporal_run then
+    elsif not own_run then
       x := row('denied', 'control', 'run_not_entered', 'this run was not entered by the workflow that asks', null, null, null, null);
+      exit decision;
+    end if;
+    if r.undone and not undoes then
+      x := row('denied', 'control', 'run_undone', 'this run is undone: nothing new is done in it', null, null, null, null);
       exit decision;
     end if;
     if attempt_no > max_attempts then
@@ -153,7 +221,8 @@ begin
       exit decision;
     end if;
     select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
-    if takes_slot and t.inflight >= l.calls_in_flight then
+    -- An undo takes its slot from a reserve: what is half done is never kept so by a full house.
+    if takes_slot and not undoes and t.inflight >= l.calls_in_flight then
       x := row('throttled', 'tenant_cap', 'calls_in_flight', 'all calls in flight that this tenant may have are taken',
         l.calls_in_flight, t.inflight, 500, null);
       exit decision;
@@ -174,19 +243,30 @@ begin
   if a.answer is null then
     a.answer := 'refused';
     a.refusal := case when denied then p_denial else refusal_json(x, t.policy_version) end;
-    if exhausted then
+    if exhausted or denied and undoes then
       if supersedes then
         t.inflight := t.inflight - 1;
         insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
           on conflict do nothing;
       end if;
-      update calls set state = 'failed', lost = false, refusal = a.refusal, token = p_token,
-          charged_tool_calls = coalesce(charged_tool_calls, tool_calls), charged_micro_usd = coalesce(charged_micro_usd, micro_usd)
-        where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+      -- An undo that policy refuses was never claimed, and is an item for a person all the same.
+      insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
+          policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, undo_of, tool_day,
+          tool_calls, steps, micro_usd, charged_tool_calls, charged_micro_usd, refusal)
+        values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'failed', p_token, 'admitted', t.fence_epoch,
+          t.policy_version, p_host, 0, n, n, n, t.journal_seq + 1, p_reversible, p_undo_of, t.tool_day, 0, 0, 0, 0, 0, a.refusal)
+        on conflict on constraint calls_pk do update set state = 'failed', lost = false, refusal = excluded.refusal, token = excluded.token,
+          charged_tool_calls = coalesce(k.charged_tool_calls, k.tool_calls), charged_micro_usd = coalesce(k.charged_micro_usd, k.micro_usd);
+    end if;
+    if reworded then
+      t := ledger_reap(t, n, c, 'unknown', row('outcome_unknown', 'platform', 'arguments_changed',
+        'an earlier attempt was lost, and what it was asked with cannot be asked again; it may have happened',
+        null, null, null, null)::refused);
     end if;
     -- Of a short wait nobody is told: the call asks again by itself.
     update runs set refusals = refusals + 1, touched_at = n,
-        state = case when x.kind = 'throttled' and x.retry_after_ms > 10000 and state <> 'closed' then 'throttled' else state end
+        state = case when x.kind = 'throttled' and x.retry_after_ms > 10000 and state <> 'closed' then 'throttled'
+          when x.kind = 'frozen' and state in ('running', 'throttled') then 'frozen' else state end
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     if rewound and t.rewound_seq = 0 then
       t.control_version := t.control_version + 1;
@@ -194,15 +274,26 @@ begin
     if rewound then
       t.rewound_seq := greatest(t.rewound_seq, p_seen_seq);
     end if;
-    if exhausted then
+    if exhausted or denied and undoes then
       -- Moves a call, and with it counters: never folded into a flood.
-      t := ledger_append(t, n, p_run, json_build_object('kind', 'exhausted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
-        'action', p_action, 'class', p_class, 'origin', x.origin, 'refusal', x.kind, 'rule', x.rule, 'value', x.value, 'used', x.used,
-        'policyVersion', t.policy_version, 'slot', supersedes), p_body);
+      t := ledger_append(t, n, p_run, json_build_object('kind', case when exhausted then 'exhausted' else 'undo_denied' end, 'at', iso(n),
+        'run', p_run, 'path', p_path, 'token', p_token, 'action', p_action, 'class', p_class, 'undoOf', p_undo_of, 'origin', x.origin,
+        'refusal', x.kind, 'rule', x.rule, 'value', x.value, 'used', x.used, 'policyVersion', t.policy_version, 'slot', supersedes), p_body);
+      if undoes then
+        a.answer := 'replayed';
+        a.outcome := outcome_of(ledger_open_review(t, n, p_run, p_path, 'undo_failed'));
+      else
+        perform ledger_dead_letter(t, n, p_run, p_path);
+      end if;
+    elsif reworded and undoes then
+      -- It waits for its review, as one that was lost in the same words does.
+      a.answer := 'replayed';
+      select outcome_of(k) into a.outcome from calls k
+        where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and k.path = p_path;
     else
       t := ledger_refuse(t, n, x, p_run, p_action, jsonb_build_object('path', p_path, 'token', p_token, 'class', p_class), p_body);
     end if;
-    a.seq := ledger_save(t, exhausted);
+    a.seq := ledger_save(t, exhausted or reworded or denied and undoes);
     return a;
   end if;
 
@@ -219,11 +310,13 @@ begin
   if a.answer = 'recover' then
     update calls set token = p_token, admitted_as = case when a.lookup_only then 'recover_lookup' else 'recover' end,
         epoch = t.fence_epoch, policy_version = t.policy_version, host_id = p_host, attempts = a.attempt,
-        lease_until = n + p_lease_ms * interval '1 millisecond'
+        lease_until = n + p_lease_ms * interval '1 millisecond', quiet_ms = a.quiet_ms,
+        sent_until = case when a.lookup_only then sent_until else n + p_lease_ms * interval '1 millisecond' end,
+        account = case when a.lookup_only then account else p_account end
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
     update runs set touched_at = n where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     t := ledger_append(t, n, p_run, json_build_object('kind', 'recovering', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
-      'from', c.token, 'action', c.action, 'class', c.class, 'lookupOnly', a.lookup_only, 'rules', p_rules,
+      'from', c.token, 'action', c.action, 'class', c.class, 'lookupOnly', a.lookup_only, 'elsewhere', elsewhere, 'rules', p_rules,
       'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt), p_body);
     a.seq := ledger_save(t, true);
     return a;
@@ -234,24 +327,29 @@ begin
       on conflict do nothing;
   end if;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
-      policy_version, host_id, attempts, first_claimed_at, lease_until, tool_day, tool_calls, steps, micro_usd)
+      policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, account, claimed_seq, reversible, undo_of,
+      tool_day, tool_calls, steps, micro_usd)
     values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
-      t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', t.tool_day, p_tool_calls, p_steps, p_micro_usd)
+      t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', n + p_lease_ms * interval '1 millisecond',
+      p_account, t.journal_seq + 1, p_reversible, p_undo_of, t.tool_day, p_tool_calls, p_steps, p_micro_usd)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
       policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts,
-      lease_until = excluded.lease_until, tool_day = excluded.tool_day, tool_calls = excluded.tool_calls, steps = excluded.steps,
+      lease_until = excluded.lease_until, sent_until = excluded.sent_until, quiet_ms = 0, account = excluded.account,
+      reversible = excluded.reversible,
+      undo_of = excluded.undo_of, tool_day = excluded.tool_day, tool_calls = excluded.tool_calls, steps = excluded.steps,
       micro_usd = excluded.micro_usd, charged_tool_calls = null, charged_micro_usd = null, lost = false, refusal = null,
       value = null, payload_ref = null, payload_digest = null;
   update runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
-      touched_at = n, state = case when state = 'throttled' then 'running' else state end
+      touched_at = n, state = case when state in ('throttled', 'frozen') then 'running' else state end
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   t.inflight := t.inflight + takes_slot::integer;
   t.tool_day_used := t.tool_day_used + p_tool_calls;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'admitted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'policyVersion', t.policy_version,
     'epoch', t.fence_epoch, 'attempt', a.attempt, 'slot', takes_slot, 'day', t.tool_day, 'toolCalls', p_tool_calls,
-    'steps', p_steps, 'microUsd', p_micro_usd, 'inflight', t.inflight, 'dayUsed', t.tool_day_used), p_body);
+    'steps', p_steps, 'microUsd', p_micro_usd, 'inflight', t.inflight, 'dayUsed', t.tool_day_used, 'followUp', follow_up_no,
+    'undoOf', p_undo_of, 'pastFence', past_fence), p_body);
   -- A free read that a crash forgets is read again; anything else is on disk before it may act.
   a.seq := ledger_save(t, p_class <> 'read' or p_micro_usd > 0);
   return a;

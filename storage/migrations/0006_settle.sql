@@ -1,4 +1,4 @@
-create type bulkhead.settlement as (answer text, seq bigint);
+create type bulkhead.settlement as (answer text, review_no bigint, seq bigint);
 
 -- Corrects what a call was charged, in the window it reserved in and in its run. Deltas may be negative.
 create function bulkhead.ledger_charge(t bulkhead.ledgers, p_now timestamptz, p_run text, p_day integer, p_tool_calls integer, p_steps integer,
@@ -58,6 +58,7 @@ declare
   d_steps integer := 0;
   d_micro_usd bigint := 0;
   day integer;
+  doubt text;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -77,11 +78,15 @@ begin
     d_micro_usd := paid_micro_usd - c.micro_usd;
     d_steps := case p_result when 'open' then -c.steps else 0 end;
     t.inflight := t.inflight - 1;
-  elsif c.token = p_token and c.state = 'unknown' and p_result = 'succeeded' then
+  elsif c.token = p_token and p_result = 'succeeded' and (c.state = 'unknown' or c.state in ('open', 'failed') and exists (
+      -- A person said of this very attempt that it did not happen, or gave it up, and was wrong.
+      select from reviews v where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run and v.path = p_path
+        and v.token = p_token and v.kind = 'outcome_unknown' and v.resolution in ('did_not_happen', 'abandon'))) then
     s.answer := 'reconciled';
     day := c.tool_day;
     paid_tool_calls := p_tool_calls;
     paid_micro_usd := p_micro_usd;
+    d_steps := case c.state when 'open' then c.steps else 0 end;
     d_tool_calls := paid_tool_calls - c.charged_tool_calls;
     d_micro_usd := paid_micro_usd - c.charged_micro_usd;
   else
@@ -89,6 +94,7 @@ begin
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path and token = p_token;
     if c.token = p_token and (g.token is null or g.trued_up) then
       s.answer := 'already';
+      s.review_no := c.review_no;
       s.seq := t.durable_seq;
       return s;
     end if;
@@ -102,6 +108,15 @@ begin
     end if;
   end if;
 
+  -- One review of a call at a time: a read that is asked again in other words may have one open already.
+  if s.answer = 'settled' and p_result in ('failed', 'unknown') and c.review_no is null then
+    doubt := case
+      when c.undo_of is not null and p_result = 'failed' then 'undo_failed'
+      when p_refusal ->> 'kind' = 'scope_ambiguous' then 'scope_ambiguous'
+      when p_result = 'unknown' and c.class in ('write', 'high_risk_write') then
+        case p_refusal ->> 'kind' when 'read_back_mismatch' then 'read_back_mismatch' else 'outcome_unknown' end
+    end;
+  end if;
   if s.answer <> 'late' then
     update calls set state = p_result, refusal = p_refusal, value = p_value,
         charged_tool_calls = paid_tool_calls, charged_micro_usd = paid_micro_usd,
@@ -116,15 +131,41 @@ begin
   t := ledger_charge(t, n, p_run, day, d_tool_calls, d_steps, d_micro_usd);
   t := ledger_append(t, n, p_run, json_build_object('kind', s.answer, 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'toolCalls', d_tool_calls,
-    'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', p_payload_digest, 'inflight', t.inflight, 'dayUsed', t.tool_day_used), p_body);
+    'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', p_payload_digest, 'inflight', t.inflight, 'dayUsed', t.tool_day_used,
+    'review', doubt), p_body);
+  if s.answer = 'reconciled' and c.review_no is not null then
+    t := ledger_close_review(t, n, c.review_no, 'happened', 'late settlement', '', '{}');
+  elsif doubt is not null then
+    s.review_no := (ledger_open_review(t, n, p_run, p_path, doubt)).review_no;
+  else
+    s.review_no := c.review_no;
+  end if;
   -- The workflow builds on this answer, so it is on disk first.
   s.seq := ledger_save(t, true);
   return s;
 end $$;
 
+-- Ends a claimed call that nobody will bring an outcome: charged in full, its slot freed. One that may have happened waits for a
+-- person.
+create function bulkhead.ledger_reap(t bulkhead.ledgers, p_now timestamptz, c bulkhead.calls, p_result text, x bulkhead.refused)
+returns bulkhead.ledgers language plpgsql as $$
+begin
+  update bulkhead.calls set state = p_result, lost = (p_result = 'failed'), charged_tool_calls = tool_calls, charged_micro_usd = micro_usd,
+      refusal = bulkhead.refusal_json(x, c.policy_version)
+    where tenant_id = t.tenant_id and environment = t.environment and run_id = c.run_id and path = c.path;
+  t.inflight := t.inflight - 1;
+  t := bulkhead.ledger_append(t, p_now, c.run_id, json_build_object('kind', 'reaped', 'at', bulkhead.iso(p_now), 'run', c.run_id,
+    'path', c.path, 'token', c.token, 'action', c.action, 'class', c.class, 'result', p_result, 'rule', x.rule, 'slot', true,
+    'inflight', t.inflight, 'review', case p_result when 'unknown' then 'outcome_unknown' end), '{}');
+  if p_result = 'unknown' then
+    perform bulkhead.ledger_open_review(t, p_now, c.run_id, c.path, 'outcome_unknown');
+  end if;
+  return t;
+end $$;
+
 -- Ends a call that outlived its lease, if it is still the attempt that was seen. Reads and model calls are lost; a
--- write is left to its own retry while its run is open, and is unknown after that. Recovery by asking the system
--- (`reconcile`) belongs here, before `unknown`.
+-- write is left to its own retry, which knows how to ask the system, while its run or a follow-up of it is at work. After
+-- that it is unknown, and waits for a person.
 create function bulkhead.reap_call(p_tenant text, p_environment text, p_run text, p_path text, p_token uuid) returns boolean
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
@@ -146,19 +187,14 @@ begin
     x := row('failed', 'platform', 'lost', 'the attempt ended without an outcome', null, null, null, null);
     insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
       on conflict do nothing;
-  elsif exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'closed') then
+  elsif exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'closed')
+      or exists (select from follow_ups where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'done') then
     return false;
   else
     result := 'unknown';
     x := row('outcome_unknown', 'platform', 'lost', 'the attempt ended without an outcome, and it may have happened', null, null, null, null);
   end if;
-  update calls set state = result, lost = (result = 'failed'), charged_tool_calls = tool_calls, charged_micro_usd = micro_usd,
-      refusal = refusal_json(x, c.policy_version)
-    where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
-  t.inflight := t.inflight - 1;
-  t := ledger_append(t, n, p_run, json_build_object('kind', 'reaped', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
-    'action', c.action, 'class', c.class, 'result', result, 'slot', true, 'inflight', t.inflight), '{}');
-  perform ledger_save(t, true);
+  perform ledger_save(ledger_reap(t, n, c, result, x), true);
   return true;
 end $$;
 

@@ -1,5 +1,6 @@
 create type bulkhead.run_acceptance as (kind text, run_id text, refusal json, seq bigint);
-create type bulkhead.run_entry as (kind text, lane text, max_steps integer, refusal json, stop_reason text, seq bigint);
+create type bulkhead.run_entry as (kind text, lane text, max_steps integer, first_step integer, refusal json, stop_reason text, seq bigint);
+create type bulkhead.run_end as (stop_reason text, follow_up_no bigint);
 
 -- What RunRow of contracts/ports.ts shows. The view runs with the rights of who asks, so row security holds.
 create view bulkhead.run_rows with (security_invoker = true) as
@@ -11,9 +12,48 @@ create view bulkhead.run_rows with (security_invoker = true) as
 grant select on bulkhead.run_rows to bulkhead_app;
 grant execute on function bulkhead.iso to bulkhead_app;
 
+-- How far back keys are kept: no run works this long, no credential's or system's own memory of keys reaches so far, and a
+-- quarter is what people still ask about. A run accepted before it does nothing new, and what it did may be forgotten.
+create function bulkhead.key_horizon() returns interval language sql immutable as $$ select interval '90 days' $$;
+
+-- Gives a run what another of the tenant knew before a step: input, results, facts. Raises where that is not to be had.
+create function bulkhead.ledger_fork(t bulkhead.ledgers, p_now timestamptz, p_run text, p_from text, p_step integer) returns void
+language plpgsql as $$
+declare
+  known integer;
+begin
+  if not exists (select from bulkhead.payloads where tenant_id = t.tenant_id and environment = t.environment and run_id = p_from and ref = 'input') then
+    raise exception 'there is no run % to fork', p_from using errcode = 'no_data_found';
+  end if;
+  if p_step < 0 or p_step > 0 and not exists (select from bulkhead.calls where tenant_id = t.tenant_id and environment = t.environment
+      and run_id = p_from and path = (p_step - 1) || '.0' and state = 'succeeded')
+    or exists (select from bulkhead.calls where tenant_id = t.tenant_id and environment = t.environment and run_id = p_from
+      and state = 'claimed' and undo_of is null and split_part(path, '.', 1)::integer < p_step)
+    -- One that stopped within a step never asked for the rest of it: a model would miss those results.
+    or exists (select from bulkhead.payloads s, generate_series(1, json_array_length(s.payload -> 'toolCalls')) ordinal
+      where s.tenant_id = t.tenant_id and s.environment = t.environment and s.run_id = p_from
+        and case when s.ref ~ '^[0-9]{1,9}[.]0$' then split_part(s.ref, '.', 1)::integer < p_step else false end and not exists (select from bulkhead.payloads k where k.tenant_id = t.tenant_id
+          and k.environment = t.environment and k.run_id = p_from and k.ref = split_part(s.ref, '.', 1) || '.' || ordinal)) then
+    raise exception 'run % has no step % to begin from: the steps before it are not all done', p_from, p_step using errcode = 'no_data_found';
+  end if;
+  insert into bulkhead.payloads (tenant_id, environment, run_id, ref, payload, stored_at)
+    select tenant_id, environment, p_run, ref, payload, p_now from bulkhead.payloads
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_from
+        and case when ref ~ '^[0-9]{1,9}[.][0-9]{1,9}$' then split_part(ref, '.', 1)::integer < p_step else ref = 'input' end;
+  -- Of a fact only its last value is kept: one that a later step set again is absent, and what needs it denies.
+  insert into bulkhead.run_facts (tenant_id, environment, run_id, name, value, path)
+    select tenant_id, environment, p_run, name, value, path from bulkhead.run_facts
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_from
+        and case when path ~ '^[0-9]{1,9}[.][0-9]{1,9}$' then split_part(path, '.', 1)::integer < p_step else false end;
+  get diagnostics known = row_count;
+  update bulkhead.runs set first_step = p_step, facts_version = least(known, 1)
+    where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
+end $$;
+
 -- Records a run. The caller's key (its run id where it gives none) with the same body is the same run, for ever.
+-- A fork begins where another run stood, with what that knew then.
 create function bulkhead.accept_run(p_tenant text, p_environment text, p_signed json, p_idempotency_key text, p_body_digest text,
-  p_input json, p_body text) returns bulkhead.run_acceptance
+  p_input json, p_fork_of text, p_fork_step integer, p_body text) returns bulkhead.run_acceptance
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   e json := p_signed -> 'envelope';
@@ -37,12 +77,14 @@ begin
   select * into known from run_acceptances where tenant_id = p_tenant and environment = p_environment
     and (idempotency_key = p_idempotency_key or run_id = e ->> 'runId') order by idempotency_key = p_idempotency_key desc nulls last limit 1;
   if found then
+    if known.restored and p_fork_of is null and ledger_adopt(p_tenant, p_environment, known.run_id, e, p_idempotency_key, p_body_digest, p_input) then
+      known.body_digest := p_body_digest;
+    end if;
     s := row(case when known.body_digest = p_body_digest then 'existing' else 'conflict' end, known.run_id, null, t.durable_seq);
     return s;
   end if;
   if t.rewound_seq > 0 then
-    x := row('failed', 'platform', 'ledger_rewound',
-      'the ledger lost entries that its runs have seen; an operator has to reconcile and release the tenant', null, null, null, null);
+    x := ledger_rewound();
   elsif t.mode <> 'normal' then
     x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
   end if;
@@ -58,11 +100,16 @@ begin
       e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', p_idempotency_key, p_body_digest, p_signed);
   insert into runs (tenant_id, environment, run_id, epoch, state, accepted_at, touched_at)
     values (p_tenant, p_environment, e ->> 'runId', t.fence_epoch, 'accepted', n, n);
-  insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
-    values (p_tenant, p_environment, e ->> 'runId', 'input', p_input, n);
+  if p_fork_of is null then
+    insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
+      values (p_tenant, p_environment, e ->> 'runId', 'input', p_input, n);
+  else
+    perform ledger_fork(t, n, e ->> 'runId', p_fork_of, p_fork_step);
+  end if;
   t := ledger_append(t, n, e ->> 'runId', json_build_object('kind', 'accepted', 'at', iso(n), 'run', e ->> 'runId',
     'agent', e ->> 'agentId', 'agentVersion', e ->> 'agentVersion', 'workspace', e ->> 'workspaceId',
-    'inputDigest', e ->> 'inputDigest', 'epoch', t.fence_epoch, 'policyVersion', t.policy_version), p_body);
+    'inputDigest', e ->> 'inputDigest', 'epoch', t.fence_epoch, 'policyVersion', t.policy_version, 'forkOf', p_fork_of,
+    'firstStep', p_fork_step), p_body);
   s := row('accepted', e ->> 'runId', null, ledger_save(t, true));
   return s;
 end $$;
@@ -83,7 +130,11 @@ begin
   n := greatest(bulkhead.now(), t.last_clock);
   select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   again := r.temporal_run_id = p_temporal_run;
-  if r.run_id is null then
+  -- First, for what is not here may be what was lost. What is closed here, or killed, is so for good.
+  if t.rewound_seq > 0 and t.mode = 'normal' and r.state is distinct from 'closed' then
+    x := ledger_rewound();
+    s.stop_reason := 'failed';
+  elsif r.run_id is null then
     x := row('denied', 'control', 'run_not_entered', 'this run was never accepted', null, null, null, null);
     s.stop_reason := 'failed';
   elsif r.state = 'closed' then
@@ -95,10 +146,6 @@ begin
   elsif r.epoch < t.fence_epoch then
     x := row('killed', 'control', 'run_fenced', 'an operator has stopped what this run was accepted under', null, null, null, null);
     s.stop_reason := 'killed';
-  elsif t.rewound_seq > 0 then
-    x := row('failed', 'platform', 'ledger_rewound',
-      'the ledger lost entries that its runs have seen; an operator has to reconcile and release the tenant', null, null, null, null);
-    s.stop_reason := 'failed';
   elsif not coalesce(again, false) and r.temporal_run_id is distinct from p_previous then
     x := row('denied', 'control', 'run_not_entered', 'another workflow works on this run: a reset run starts nothing', null, null, null, null);
     s.stop_reason := 'failed';
@@ -114,6 +161,7 @@ begin
     return s;
   end if;
   s.kind := 'entered';
+  s.first_step := r.first_step;
   s.seq := t.durable_seq;
   if again then
     return s;
@@ -126,14 +174,19 @@ begin
   return s;
 end $$;
 
--- Closes a run, whoever asks: only one workflow can be open under its id. The first stop reason stays.
-create function bulkhead.leave_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_stop_reason text, p_output_ref text)
-returns text language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+-- Closes a run, whoever asks: only one workflow can be open under its id. The first stop reason stays. With it an undo is
+-- ordered where the caller's flags ask for one, given what the run ended by, and there is something to undo; one that the run
+-- itself had begun goes on. Answers the order that is not done, again when asked again.
+create function bulkhead.leave_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_stop_reason text, p_output_ref text,
+  p_undo_failed boolean, p_undo_killed boolean) returns bulkhead.run_end
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   t ledgers;
   r runs;
+  s run_end;
   n timestamptz;
-  reason text := p_stop_reason;
+  ended_by text := p_stop_reason;
+  begun boolean;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -143,19 +196,36 @@ begin
     raise exception 'there is no run % to leave', p_run using errcode = 'no_data_found';
   end if;
   if r.state = 'closed' then
-    return r.stop_reason;
+    select f.follow_up_no into s.follow_up_no from follow_ups f where f.tenant_id = p_tenant and f.environment = p_environment
+      and f.run_id = p_run and f.kind = 'undo' and f.state <> 'done';
+    s.stop_reason := r.stop_reason;
+    return s;
   end if;
   -- Calls that the fence cut off answer in many ways; why the run ended is the operator's act.
-  if r.epoch < t.fence_epoch and reason not in ('completed', 'cancelled') then
-    reason := 'killed';
+  if r.epoch < t.fence_epoch and ended_by not in ('completed', 'cancelled') then
+    ended_by := 'killed';
   end if;
-  update runs set state = 'closed', stop_reason = reason, output_ref = p_output_ref, closed_at = n, touched_at = n
+  update runs set state = 'closed', stop_reason = ended_by, output_ref = p_output_ref, closed_at = n, touched_at = n
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'left', 'at', iso(n), 'run', p_run, 'temporalRun', p_temporal_run,
-    'stopReason', reason, 'outputRef', p_output_ref, 'steps', r.steps, 'toolCalls', r.tool_calls,
+    'stopReason', ended_by, 'outputRef', p_output_ref, 'steps', r.steps, 'toolCalls', r.tool_calls,
     'microUsd', r.spent_micro_usd, 'refusals', r.refusals), '{}');
+  s.stop_reason := ended_by;
+  begun := exists (select from follow_ups f where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run and f.kind = 'undo');
+  if begun then
+    -- A kill stops it like everything else, unless policy says otherwise: an operator may order it anew.
+    update follow_ups f set state = case when ended_by <> 'killed' or p_undo_killed then 'wanted' else 'done' end, temporal_run_id = null,
+        ended_at = case when ended_by <> 'killed' or p_undo_killed then null else n end, touched_at = n, epoch = t.fence_epoch
+      where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run and f.kind = 'undo' and f.state <> 'done';
+  elsif (case ended_by when 'killed' then p_undo_killed when 'completed' then false when 'cancelled' then false else p_undo_failed end)
+      and has_undo(p_tenant, p_environment, p_run) then
+    t := ledger_order(t, n, p_run, 'undo', null, null, case ended_by when 'killed' then 'killed' else 'failed' end,
+      case ended_by when 'killed' then 'policy' else 'agent' end, '', '{}');
+  end if;
+  select f.follow_up_no into s.follow_up_no from follow_ups f where f.tenant_id = p_tenant and f.environment = p_environment
+    and f.run_id = p_run and f.kind = 'undo' and f.state <> 'done';
   perform ledger_save(t, true);
-  return reason;
+  return s;
 end $$;
 
 create function bulkhead.put_payload(p_tenant text, p_environment text, p_run text, p_ref text, p_payload json) returns void

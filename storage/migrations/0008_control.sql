@@ -104,7 +104,8 @@ begin
   perform ledger_save(t, true);
 end $$;
 
--- Lets the tenant work again, from where the ledger stands. What the fence stopped stays stopped: its epoch is over.
+-- Lets a killed tenant work again, from where the ledger stands. What the fence stopped stays stopped: its epoch is over. A ledger
+-- that is rewound stays so: only what has put back what it lost may open it (finish_recovery).
 create function bulkhead.release_tenant(p_tenant text, p_environment text, p_reason text, p_actor text, p_body text) returns void
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
@@ -113,17 +114,14 @@ declare
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
-  if t.mode = 'normal' and t.rewound_seq = 0 then
+  if t.mode = 'normal' then
     return;
   end if;
   n := greatest(bulkhead.now(), t.last_clock);
   t.mode := 'normal';
-  t.acknowledged_seq := greatest(t.acknowledged_seq, t.rewound_seq);
-  t.rewound_seq := 0;
   t.control_version := t.control_version + 1;
   update fencings set reason = p_reason, actor = p_actor where tenant_id = p_tenant and environment = p_environment;
-  t := ledger_append(t, n, null, json_build_object('kind', 'released', 'at', iso(n), 'actor', p_actor, 'epoch', t.fence_epoch,
-    'acknowledgedSeq', t.acknowledged_seq), p_body);
+  t := ledger_append(t, n, null, json_build_object('kind', 'released', 'at', iso(n), 'actor', p_actor, 'epoch', t.fence_epoch), p_body);
   perform ledger_save(t, true);
 end $$;
 

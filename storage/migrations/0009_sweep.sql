@@ -34,16 +34,6 @@ language sql volatile security definer set search_path = bulkhead, pg_temp as $$
     order by random() limit p_limit
 $$;
 
-create function bulkhead.calls_due(p_environment text, p_limit integer)
-returns table (tenant_id text, run_id text, path text, token uuid)
-language sql volatile security definer set search_path = bulkhead, pg_temp as $$
-  select c.tenant_id, c.run_id, c.path, c.token
-    from bulkhead.calls c left join bulkhead.runs r using (tenant_id, environment, run_id)
-    where c.environment = p_environment and c.state = 'claimed' and c.lease_until <= bulkhead.now()
-      and (c.class in ('read', 'model') or r.state = 'closed' or r.run_id is null)
-    order by random() limit p_limit
-$$;
-
 create function bulkhead.floods_due(p_environment text, p_limit integer) returns table (tenant_id text)
 language sql volatile security definer set search_path = bulkhead, pg_temp as $$
   select distinct f.tenant_id from bulkhead.refusal_floods f
@@ -77,10 +67,116 @@ end $$;
 -- The sweep's functions call the clock, which is the owner's.
 grant execute on function bulkhead.now() to bulkhead_sweep;
 grant execute on function bulkhead.control_versions, bulkhead.heartbeat_host, bulkhead.accepted_not_started, bulkhead.open_runs_idle,
-  bulkhead.calls_due, bulkhead.floods_due, bulkhead.close_floods to bulkhead_app;
+  bulkhead.floods_due, bulkhead.close_floods to bulkhead_app;
 alter function bulkhead.control_versions owner to bulkhead_sweep;
 alter function bulkhead.heartbeat_host owner to bulkhead_sweep;
 alter function bulkhead.accepted_not_started owner to bulkhead_sweep;
 alter function bulkhead.open_runs_idle owner to bulkhead_sweep;
-alter function bulkhead.calls_due owner to bulkhead_sweep;
 alter function bulkhead.floods_due owner to bulkhead_sweep;
+
+-- ---------------------------------------------------------------- hosts that died
+
+-- Calls whose lease is not over, of hosts that have not renewed their row for so long. Nothing within as much time of the
+-- server's own start: then it was this database that nobody could reach.
+create function bulkhead.calls_of_dead_hosts(p_environment text, p_silent_ms bigint, p_limit integer)
+returns table (tenant_id text, run_id text, path text, token uuid, host_id text)
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_environment(p_environment);
+  -- A host stops sending one second after the last word that the fence is open, and aborts for good what was in flight by then.
+  if p_silent_ms is null or p_silent_ms < 5000 then
+    raise exception 'a host is not dead after % ms of silence: at least 5000', p_silent_ms using errcode = 'invalid_parameter_value';
+  end if;
+  if pg_postmaster_start_time() > clock_timestamp() - p_silent_ms * interval '1 millisecond' then
+    return;
+  end if;
+  return query select c.tenant_id::text, c.run_id, c.path, c.token, c.host_id
+    from bulkhead.hosts h join bulkhead.calls c on c.environment = h.environment and c.host_id = h.host_id
+    where h.environment = p_environment and h.seen_at <= bulkhead.now() - p_silent_ms * interval '1 millisecond'
+      and c.state = 'claimed' and c.lease_until > bulkhead.now()
+    order by random() limit p_limit;
+end $$;
+
+create policy ledger_reads on bulkhead.hosts for select to bulkhead_owner
+  using (environment = nullif(current_setting('bulkhead.environment', true), ''));
+
+-- Ends the lease of one attempt whose host is dead, so that it is recovered now. Its `sent_until` stays: what a look-up does
+-- not find is believed to be absent no sooner for it.
+create function bulkhead.end_lease(p_tenant text, p_environment text, p_run text, p_path text, p_token uuid, p_host text, p_silent_ms bigint)
+returns boolean language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  t ledgers;
+  c calls;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+  -- The host may have spoken since the list was made.
+  if c.state is distinct from 'claimed' or c.token <> p_token or c.host_id <> p_host or c.lease_until <= n
+      or p_silent_ms is null or p_silent_ms < 5000 or not exists (select from hosts where environment = p_environment
+        and host_id = p_host and seen_at <= bulkhead.now() - p_silent_ms * interval '1 millisecond') then
+    return false;
+  end if;
+  update calls set lease_until = n where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'lease_ended', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
+    'host', p_host), '{}');
+  perform ledger_save(t, true);
+  return true;
+end $$;
+
+-- ---------------------------------------------------------------- keys beyond their horizon
+
+-- Runs whose keys may go: closed, accepted before the horizon, nothing claimed, nothing that waits for a person, no follow-up that
+-- still needs them.
+create function bulkhead.runs_expired(p_environment text, p_limit integer) returns table (tenant_id text, run_id text)
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  return query select r.tenant_id::text, r.run_id from bulkhead.runs r
+    where r.environment = p_environment and r.state = 'closed' and r.accepted_at <= bulkhead.now() - bulkhead.key_horizon()
+      and exists (select from bulkhead.calls c where c.tenant_id = r.tenant_id and c.environment = r.environment and c.run_id = r.run_id
+        and c.state <> 'claimed' and c.review_no is null)
+      and not exists (select from bulkhead.follow_ups f where f.tenant_id = r.tenant_id and f.environment = r.environment
+        and f.run_id = r.run_id and f.state <> 'done')
+    order by random() limit p_limit;
+end $$;
+
+-- Forgets calls of one such run: keys, attempts, leases; not the journal. Undos go last, so that none is made twice. Answers how many calls.
+create function bulkhead.purge_run(p_tenant text, p_environment text, p_run text, p_limit integer) returns bigint
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  t ledgers;
+  n timestamptz;
+  gone text[];
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  if not exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state = 'closed'
+      and accepted_at <= n - key_horizon())
+      or exists (select from follow_ups where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'done') then
+    return 0;
+  end if;
+  with doomed as (
+    select c.path from calls c where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run
+      and c.state <> 'claimed' and c.review_no is null order by c.undo_of nulls first, c.path limit p_limit
+  ), deleted as (
+    delete from calls c using doomed d where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run
+      and c.path = d.path returning c.path
+  ) select coalesce(array_agg(d.path), '{}') into gone from deleted d;
+  if cardinality(gone) = 0 then
+    return 0;
+  end if;
+  delete from lost_attempts where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+  delete from leases where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'purged', 'at', iso(n), 'run', p_run, 'calls', cardinality(gone)), '{}');
+  perform ledger_save(t, true);
+  return cardinality(gone);
+end $$;
+
+grant select on bulkhead.hosts, bulkhead.calls, bulkhead.runs to bulkhead_sweep;
+grant execute on function bulkhead.key_horizon, bulkhead.bind_environment to bulkhead_sweep;
+grant execute on function bulkhead.calls_of_dead_hosts, bulkhead.end_lease, bulkhead.runs_expired, bulkhead.purge_run to bulkhead_app;
+alter function bulkhead.calls_of_dead_hosts owner to bulkhead_sweep;
+alter function bulkhead.runs_expired owner to bulkhead_sweep;

@@ -44,6 +44,8 @@ test('U2 the command is composed whole: its help names every noun, and a wrong o
     'token',
     'tenant',
     'run',
+    'review',
+    'dead-letter',
     'policy',
     'kill',
     'release',

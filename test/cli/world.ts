@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { CliContext } from '../../client/cli/context';
+import type { CliContext, CliRuntime } from '../../client/cli/context';
 import { buildProgram, runProgram } from '../../client/cli/program';
 import { generateEnvelopeKeys } from '../../secrets/envelope-keys';
 import { openRuntime } from '../../workers/cli-runtime';
 import { loadConfig } from '../../workers/config';
 import { testTemporal } from '../support/shared-temporal';
-import { createTestStack, type TestStack } from '../support/stack';
+import { createTestStack, type TestStack, type TestStackOptions } from '../support/stack';
 
 /** What a command printed and how it ended. */
 export interface Ran {
@@ -17,19 +17,28 @@ export interface Ran {
   readonly said: string;
 }
 
+export interface CliRunOptions {
+  readonly stdin?: string;
+  readonly env?: Record<string, string>;
+  /** `null`: the process knows no app. */
+  readonly app?: null;
+  /** Stands in for parts of the runtime. */
+  readonly runtime?: Partial<CliRuntime>;
+}
+
 /** The command line over a real database and Temporal, in this process. */
 export interface CliWorld {
   readonly stack: TestStack;
   /** The settings, for a command in a process of its own. */
   readonly environment: Readonly<Record<string, string>>;
-  run(args: string[], more?: { stdin?: string; env?: Record<string, string> }): Promise<Ran>;
+  run(args: string[], more?: CliRunOptions): Promise<Ran>;
   /** Writes a file and answers its path; `${ENV}` in it is the environment. */
   file(name: string, text: string): string;
   close(): Promise<void>;
 }
 
-export async function createCliWorld(): Promise<CliWorld> {
-  const stack = await createTestStack({ workers: false });
+export async function createCliWorld(options: TestStackOptions = { workers: false }): Promise<CliWorld> {
+  const stack = await createTestStack(options);
   const keys = await generateEnvelopeKeys();
   const directory = mkdtempSync(join(tmpdir(), 'bulkhead-cli-'));
   const environment = {
@@ -52,8 +61,11 @@ export async function createCliWorld(): Promise<CliWorld> {
       let said = '';
       const context: CliContext = {
         open: (named) => ({
-          ...openRuntime(loadConfig({ ...environment, ...more.env }), named),
-          app: () => Promise.resolve(stack.parts.app),
+          ...openRuntime(loadConfig({ ...environment, ...more.env }), named, {
+            app: () => Promise.resolve(more.app === null ? undefined : stack.parts.app),
+            bundle: () => Promise.resolve({ codePath: testTemporal().bundlePath }),
+          }),
+          ...more.runtime,
         }),
         write: (text) => void (out += text),
         say: (text) => void (said += `${text}\n`),

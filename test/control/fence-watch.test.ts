@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { FenceUnconfirmed, FenceWatch } from '../../activities/fence-watch';
@@ -70,3 +71,42 @@ test('O1 a host that is cut off from the database sends nothing once a second ha
     });
   });
 });
+
+test('T3 a host whose row may have been silent for so long that it was taken for dead never sends again what was in flight', async () => {
+  // As a lane host does it: the row is renewed on the way to each look at the fence. First the answer is slow, then the
+  // next renewal is, so that both looks begin within the time that counts as cut off.
+  const looks = [
+    { renewalMs: 0, answerMs: 0 },
+    { renewalMs: 0, answerMs: 3_400 },
+    { renewalMs: 2_500, answerMs: 0 },
+  ];
+  let looked = 0;
+  let renewedAt = performance.now();
+  let silentMs = 0;
+  const fence = new FenceWatch(
+    {
+      async controlVersions() {
+        const { renewalMs, answerMs } = looks[looked] ?? { renewalMs: 0, answerMs: 0 };
+        looked += 1;
+        await delay(renewalMs);
+        silentMs = Math.max(silentMs, performance.now() - renewedAt);
+        renewedAt = performance.now();
+        await delay(answerMs);
+        return [{ tenantId: acme, fenceEpoch: 0, controlVersion: 1, mode: 'normal' }];
+      },
+    },
+    { pollMs: 300 },
+  );
+  await fence.start();
+  try {
+    const call = fence.enter(acme, 0);
+    await until('both slow looks', () => Promise.resolve(looked > looks.length), 15_000);
+    expect(silentMs).toBeGreaterThan(5_000);
+    // The fence is confirmed again, for calls that are admitted now.
+    fence.assertOpen(acme, 0);
+    expect(call.abort.signal.aborted).toBe(true);
+    expect(fence.enter(acme, 0).abort.signal.aborted).toBe(false);
+  } finally {
+    await fence.stop();
+  }
+}, 30_000);

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ExampleContext, RunReport } from '../../tools/example';
+import type { ExampleContext, JournaledWrite, RunReport } from '../../tools/example';
 import { compileProfile, checkDocuments } from '../../policy/compile';
 import { formatMistakes } from '../../policy/documents';
 import { app } from '../../examples/support-desk/app';
@@ -73,7 +73,10 @@ export function deskContext(
     return run;
   };
 
-  const admissions: { tenant: string; key: string; admittedAt: string }[] = [];
+  const writes: { tenant: string; write: JournaledWrite }[] = [];
+  const needsAStack = (): never => {
+    throw new Error('this context has no stack: see stack-scenarios.soak.ts');
+  };
   return {
     said,
     tenants,
@@ -122,7 +125,16 @@ export function deskContext(
             while (state.mode !== 'killed' && state.inFlight >= CALLS_IN_FLIGHT) await sleep(2);
             if (state.mode === 'killed') return false;
             state.inFlight += 1;
-            admissions.push({ tenant: request.tenant, key: callKey, admittedAt: new Date().toISOString() });
+            const write: JournaledWrite = {
+              runId,
+              path: callKey.slice(runId.length + 1),
+              action: '',
+              key: callKey,
+              admittedAt: new Date().toISOString(),
+              attempts: 1,
+              state: 'succeeded',
+            };
+            writes.push({ tenant: request.tenant, write });
             return true;
           },
           leave: () => void (state.inFlight -= 1),
@@ -147,7 +159,18 @@ export function deskContext(
       await Promise.all([...runs.values()].filter((run) => run.tenant === name).map(({ ending }) => ending));
       Object.assign(state, { drainedAt: new Date().toISOString() });
     },
-    admissions: (name) => Promise.resolve(admissions.filter((call) => call.tenant === name)),
+    writes: (name) =>
+      Promise.resolve(writes.flatMap(({ tenant: of, write }) => (of === name ? [write] : []))),
+    openReviews: () => Promise.resolve([]),
+    followUps: () => Promise.resolve([]),
+    command: needsAStack,
+    machine: {
+      workers: () => [],
+      ownsDatabase: false,
+      killWorker: needsAStack,
+      stopDatabaseAtOnce: needsAStack,
+      endSystem: needsAStack,
+    },
     controlState: (name) => Promise.resolve({ ...controlOf(name) }),
     say: (line) => void said.push(line),
   };

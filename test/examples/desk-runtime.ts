@@ -135,6 +135,8 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
       target: { system: run.target.system, recordId: run.target.id },
       action: action.name,
       effect: action.effect,
+      reversible: action.effect === 'read' ? 'none' : action.reversible,
+      undo: false,
       system: action.system,
       destination: url === null ? null : new URL(url).hostname,
       model: null,

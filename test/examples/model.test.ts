@@ -3,6 +3,8 @@ import { generateText, jsonSchema, tool, type ModelMessage, type ToolSet } from 
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { app } from '../../examples/support-desk/app';
+import { think } from '../../examples/support-desk/model/brain';
+import type { PastCall } from '../../examples/support-desk/model/conversation';
 import { tenantData } from '../../examples/support-desk/data';
 import { tokenDigest } from '../../examples/support-desk/systems/tokens';
 import { Processes } from './processes';
@@ -139,5 +141,49 @@ describe('the scripted model behind the AI SDK', () => {
     const prompts = readFileSync(path.join(stateDir, 'prompts.jsonl'), 'utf8');
     expect(prompts).toContain('TKT-1029');
     expect(prompts).not.toContain(KEY);
+  });
+});
+
+describe('the scripted model as the goodwill agent', () => {
+  const ticket = {
+    id: 'TKT-1',
+    subject: 'Let down twice',
+    text: 'Our new phone number: +1 555 010 7788. We want the $10.00 of this week back.',
+    requester: 'R',
+    replyMode: 'direct',
+    customer: { id: 'cus_1' },
+    payments: [{ id: 'pay_1', description: 'Fee' }],
+  };
+  const results: Readonly<Record<string, unknown>> = {
+    'ticket.read': ticket,
+    'payment.read': { id: 'pay_1', amountCents: 1_000, refundedCents: 0 },
+  };
+
+  it.each([
+    ['refused', false, ['payment.refund', 'payment.refund', 'payment.refund']],
+    ['paid', true, ['payment.refund']],
+  ])('U4 it sets right what is wrong and asks for the credit until it is paid: %s', (_how, paid, credits) => {
+    const input = JSON.stringify({ ticketId: 'TKT-1', task: 'with a goodwill credit of $500.00 on top' });
+    const calls: PastCall[] = [];
+    const asked: string[] = [];
+    for (let step = 0; step < 9; step += 1) {
+      const thought = think({ input, calls, toolName: (name) => name });
+      if ('text' in thought) break;
+      for (const { name, args } of thought.calls) {
+        const done = args.amountCents !== 50_000 || paid;
+        asked.push(name);
+        calls.push({ name, args, done, result: done ? (results[name] ?? {}) : undefined });
+      }
+    }
+    expect(asked).toEqual([
+      'ticket.read',
+      'customer.read',
+      'payment.read',
+      'customer.update',
+      'payment.refund',
+      'ticket.reply',
+      'ticket.update',
+      ...credits,
+    ]);
   });
 });

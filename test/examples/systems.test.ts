@@ -211,7 +211,11 @@ describe('refusals and faults', () => {
       body: refundOf(200),
     });
     const cancel = (key: string) =>
-      system.ask('POST', `/refunds/${String(body.id)}/cancel`, { token: refundToken, key, body: {} });
+      system.ask('POST', `/refunds/${String(body.id)}/cancel`, {
+        token: refundToken,
+        key,
+        body: { reference: 'TKT-1' },
+      });
     expect((await cancel('c1')).body).toMatchObject({ status: 'cancelled' });
     expect((await cancel('c2')).body).toMatchObject({ status: 'cancelled' });
     expect(system.effects().map(({ operation }) => operation)).toEqual(['refund.create', 'refund.cancel']);

@@ -23,7 +23,7 @@ test('T2 a finished write answers its recorded outcome and is not run again', as
       payloadDigest: digest('payload'),
     }),
   );
-  expect(settled).toEqual({ answer: 'settled', seq: expect.any(Number) });
+  expect(settled).toEqual({ answer: 'settled', reviewNo: null, seq: expect.any(Number) });
   expect(await tenant.store.admit(tenant.admission(runId, '1.1'))).toMatchObject({
     answer: 'replayed',
     outcome: {
@@ -74,7 +74,8 @@ test.each(['claimed and over', 'succeeded', 'failed', 'open', 'unknown'] as cons
       refusal: { kind: 'idempotency_conflict', origin: 'platform', rule: 'idempotency_conflict' },
     });
     const after = await tenant.row();
-    expect([after.inflight, after.tool_day_used]).toEqual([before.inflight, before.tool_day_used]);
+    const lost = state === 'claimed and over' ? 1 : 0;
+    expect([after.inflight, after.tool_day_used]).toEqual([before.inflight - lost, before.tool_day_used]);
   },
 );
 
@@ -109,7 +110,7 @@ test('T3 a write whose attempt vanished is taken over to be recovered, not admit
   expect(await tenant.row()).toMatchObject({ inflight: 0, tool_day_used: 1 });
 });
 
-test.each(['killed', 'other policy', 'denied'] as const)(
+test.each(['killed', 'denied', 'key lapses within the lease'] as const)(
   'T3 a taken-over write may only be looked up where it would not be let in anew (%s)',
   async (why) => {
     const tenant = await world.tenant();
@@ -117,9 +118,10 @@ test.each(['killed', 'other policy', 'denied'] as const)(
     await tenant.store.admit(tenant.admission(runId, '1.1'));
     await world.setClock(later(LEASE_MS));
     if (why === 'killed') await tenant.store.kill({ reason: 'test', actor: 'op' });
-    if (why === 'other policy') await tenant.publish(2);
-    const verdict = why === 'denied' ? ({ effect: 'deny', refusal: refusal() } as const) : undefined;
-    const again = tenant.admission(runId, '1.1', verdict && { verdict });
+    const again = tenant.admission(runId, '1.1', {
+      ...(why === 'denied' && { verdict: { effect: 'deny', refusal: refusal() } as const }),
+      ...(why === 'key lapses within the lease' && { keyValidMs: 2 * LEASE_MS - 1 }),
+    });
     expect(await tenant.store.admit(again)).toMatchObject({ answer: 'recover', lookupOnly: true });
     expect(await tenant.store.admit(again)).toMatchObject({ answer: 'recover', lookupOnly: true });
   },

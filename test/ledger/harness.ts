@@ -9,10 +9,14 @@ import type { Refusal } from '../../contracts/refusal';
 import { mintScope } from '../../contracts/scope-mint';
 import { callContextOf } from '../../storage/call-context';
 import { controlOf } from '../../storage/control';
+import { deadLettersOf } from '../../storage/dead-letters';
+import { followUpsOf } from '../../storage/follow-ups';
 import { verifyJournal, type JournalVerdict } from '../../storage/journal-verify';
 import { ledgerOf } from '../../storage/ledger';
 import { payloadsOf } from '../../storage/payloads';
 import { ClientPool } from '../../storage/pool';
+import { recoveryOf } from '../../storage/recover';
+import { reviewsOf } from '../../storage/reviews';
 import { runsOf } from '../../storage/runs';
 import { platformSession, tenantSession } from '../../storage/session';
 import { sweepOf } from '../../storage/sweep';
@@ -113,9 +117,13 @@ export class LedgerTenant {
     this.store = {
       ...ledgerOf(session),
       ...runsOf(session),
+      ...reviewsOf(session),
+      ...deadLettersOf(session),
+      ...followUpsOf(session),
       ...payloadsOf(session),
       ...callContextOf(session),
       ...controlOf(session),
+      recovery: recoveryOf(session),
     };
   }
 
@@ -159,6 +167,10 @@ export class LedgerTenant {
       seenSeq: 0,
       reserve: { toolCalls: 1, steps: 1, microUsd: 0 },
       capability: null,
+      reversible: 'compensable',
+      undoOf: null,
+      pastFence: false,
+      account: digest('account'),
       ...change,
     };
   }

@@ -5,6 +5,11 @@ interface Facts {
   readonly kind: string;
   readonly run: string | null;
   readonly slot?: boolean;
+  /** Of what `recover` has put back. */
+  readonly what?: string;
+  readonly slots?: number;
+  readonly mode?: string;
+  readonly state?: string;
   readonly day?: number;
   readonly toolCalls?: number;
   readonly steps?: number;
@@ -20,6 +25,9 @@ interface Facts {
   readonly reason?: string;
   readonly count?: number;
   readonly temporalRun?: string;
+  readonly followUp?: number | string | null;
+  readonly undoOf?: string | null;
+  readonly pastFence?: boolean;
 }
 
 export interface Recount {
@@ -49,6 +57,8 @@ export function recount(entries: readonly JournalEntry[]): Recount {
     violations: [],
   };
   const open = new Set<string>();
+  /** Follow-ups that a workflow has entered, with their run. */
+  const entered = new Map<number, string>();
   let limits = { callsInFlight: 0, toolCallsPerDay: 0, perRunSteps: 0 };
 
   for (const entry of entries) {
@@ -92,14 +102,28 @@ export function recount(entries: readonly JournalEntry[]): Recount {
         break;
       case 'left':
         open.delete(facts.run ?? '');
+        // An undo that the run had begun goes on elsewhere, once it is entered there; a retry is nothing of the run's.
+        for (const [followUp, run] of entered) if (run === facts.run) entered.delete(followUp);
+        break;
+      case 'follow_up_entered':
+        entered.set(Number(facts.followUp), facts.run ?? '');
+        break;
+      case 'follow_up_left':
+        entered.delete(Number(facts.followUp));
         break;
       case 'admitted': {
-        if (state.mode !== 'normal') violation('admitted behind a fence');
+        if (state.mode !== 'normal' && !facts.pastFence) violation('admitted behind a fence');
+        if (facts.pastFence && !facts.undoOf) violation('a forward call past a fence');
         if (facts.epoch !== state.epoch) violation('admitted in another epoch');
         if (facts.policyVersion !== state.policyVersion) violation('admitted under another policy version');
-        if (!open.has(facts.run ?? '')) violation('admitted to a run that is not open');
+        if (
+          typeof facts.followUp === 'number'
+            ? entered.get(facts.followUp) !== facts.run
+            : !open.has(facts.run ?? '')
+        )
+          violation('admitted to a run that is not open, and by no follow-up of it');
         if (facts.slot) state.inflight += 1;
-        if (facts.slot && state.inflight > limits.callsInFlight)
+        if (facts.slot && !facts.undoOf && state.inflight > limits.callsInFlight)
           violation('more calls in flight than allowed');
         const run = charge();
         if ((facts.toolCalls ?? 0) > 0 && (state.days[facts.day ?? NaN] ?? NaN) > limits.toolCallsPerDay) {
@@ -113,9 +137,24 @@ export function recount(entries: readonly JournalEntry[]): Recount {
       case 'late':
       case 'reconciled':
       case 'exhausted':
+      case 'undo_denied':
+      case 'reviewed':
         if (facts.slot) state.inflight -= 1;
         if (state.inflight < 0) violation('a slot was given back that nobody held');
-        if (facts.kind !== 'reaped' && facts.kind !== 'exhausted') charge();
+        if (!['reaped', 'exhausted', 'undo_denied'].includes(facts.kind)) charge();
+        break;
+      case 'restored':
+        if (facts.what === 'fence') {
+          state.mode = facts.mode ?? '';
+          state.epoch = facts.epoch ?? NaN;
+        }
+        if (facts.what === 'run' && facts.temporalRun) open.add(facts.run ?? '');
+        if (facts.what === 'follow_up' && facts.state === 'entered')
+          entered.set(Number(facts.followUp), facts.run ?? '');
+        if (facts.what === 'follow_up' && facts.state === 'done') entered.delete(Number(facts.followUp));
+        state.inflight += facts.slots ?? 0;
+        if (state.inflight < 0) violation('a slot was given back that nobody held');
+        if (facts.what === 'call') charge();
         break;
       case 'refused':
       case 'refusals': {

@@ -32,6 +32,11 @@ const conditions: fc.Arbitrary<Condition> = fc.oneof(
     text: `principal.class == "${name}"`,
     of: (request: PolicyRequest) => request.agentClass === name,
   })),
+  fc.constant({ text: 'context.undo', of: (request: PolicyRequest) => request.undo }),
+  fc.constantFrom('reversible', 'final', 'none').map((word) => ({
+    text: `context.reversible == "${word}"`,
+    of: (request: PolicyRequest) => request.reversible === word,
+  })),
   fc.constant({
     text: 'context has destination',
     of: (request: PolicyRequest) => request.destination !== null,
@@ -98,6 +103,8 @@ const requests: fc.Arbitrary<PolicyRequest> = fc
       'web.fetch',
       'model.generate',
     ),
+    undo: fc.boolean(),
+    reversible: fc.constantFrom('none', 'reversible', 'compensable', 'final'),
     workspaceId: fc.constantFrom('main', 'second', 'main-2', 'mai'),
     environment: fc.constantFrom('prod', 'prod', 'prod', 'prod', 'prod', 'staging'),
     destination: fc.constantFrom(

@@ -7,7 +7,7 @@ import { app, compiled, mistakesOf, question, refund } from './sample';
 const page = readFileSync(join(__dirname, '../../docs/policies.md'), 'utf8');
 const blocks = (language: string): string[] =>
   [...page.matchAll(new RegExp(`\`\`\`${language}\\n([^]*?)\`\`\``, 'g'))].map(([, text = '']) => text);
-const [regulated = '', seniors = ''] = blocks('yaml');
+const [regulated = '', careful = '', seniors = ''] = blocks('yaml');
 
 test('P1 the first example of docs/policies.md decides as the page says', () => {
   const policy = compiled(regulated, 3);
@@ -32,6 +32,20 @@ test('P1 the second example of docs/policies.md decides as the page says', () =>
     'default-deny',
   ]);
   expect(policy.decide(refund(100_001, senior)).rules).toEqual(['nothing-large']);
+});
+
+test('T4 T5 the example of doubt, undo and read-back in docs/policies.md decides as the page says', () => {
+  const policy = compiled(careful);
+  expect(policy.onUnknownOutcome).toBe('review');
+  expect(policy.compensateOnKill).toBe(true);
+  expect(policy.readBackWaived('payment.refund')).toBe(true);
+  expect(policy.readBackWaived('ticket.update')).toBe(false);
+  const back = { reversible: 'compensable' } as const;
+  expect(policy.decide(refund(5_000)).rules).toEqual(['nothing-for-good']);
+  expect(policy.decide(refund(5_000, back)).rules).toEqual(['refund']);
+  expect(policy.decide(refund(5_001, back)).rules).toEqual(['large-needs-a-senior']);
+  expect(policy.decide(refund(5_001, { ...back, undo: true })).rules).toEqual(['refund']);
+  expect(policy.decide(refund(5_001, { ...back, agentId: 'support_senior' })).rules).toEqual(['refund']);
 });
 
 test('U3 mistakes look as docs/policies.md shows them', () => {

@@ -1,6 +1,6 @@
 import { type Mistake, formatMistakes, parseDocuments } from '../../policy/documents';
 import { checkDocuments } from '../../policy/compile';
-import { app, mistakesOf, profile } from './sample';
+import { app, compiled, mistakesOf, profile } from './sample';
 
 const tenant = `apiVersion: bulkhead/v1
 kind: Tenant
@@ -88,6 +88,39 @@ test('U3 every mistake of every document is told at once, at its line and column
   ]);
 });
 
+test('T3 T4 T5 what a profile says of doubt, kill and read-back is read, and safe where it says nothing', () => {
+  const silent = compiled(profile([]));
+  expect([silent.onUnknownOutcome, silent.compensateOnKill, silent.readBackWaived('payment.refund')]).toEqual(
+    ['stop', false, false],
+  );
+  const waiver = 'readBackWaived: [{ action: payment.refund, because: "shown only the day after" }]';
+  const said = compiled(profile([], `onUnknownOutcome: review\nonKill: { compensate: true }\n${waiver}`));
+  expect([said.onUnknownOutcome, said.compensateOnKill, said.readBackWaived('payment.refund')]).toEqual([
+    'review',
+    true,
+    true,
+  ]);
+});
+
+test('T4 a read-back is waived in words, for a high-risk write there is', () => {
+  const told = (text: string): string[] =>
+    mistakesOf(profile([], text)).map(({ path, message, remedy }) => `${path}: ${message} | ${remedy}`);
+  expect(
+    told(
+      `readBackWaived:
+  - { action: payment.refnd, because: "shown only the day after" }
+  - { action: email.send, because: "shown only the day after" }`,
+    ),
+  ).toEqual([
+    'readBackWaived[0].action: no high-risk write of this app is called "payment.refnd" | did you mean payment.refund?',
+    'readBackWaived[1].action: no high-risk write of this app is called "email.send" | there is payment.refund',
+  ]);
+  expect(told('readBackWaived: [{ action: payment.refund, because: "   ok    " }]')).toEqual([
+    'readBackWaived[0].because: this is no reason | say in words why no read-back is acceptable',
+  ]);
+  expect(told('onKill: { compensate: yes-please }\nonUnknownOutcome: wait')).toHaveLength(2);
+});
+
 test('U3 what is not enforced yet is refused by name, not stored and ignored', () => {
   const text = profile(
     [
@@ -95,7 +128,7 @@ test('U3 what is not enforced yet is refused by name, not stored and ignored', (
       '{ id: b, effect: suggest, actions: [email.send] }',
       '{ id: c, effect: forbid, dataClasses: [pii], exceptDestinations: ["*"] }',
     ],
-    'models: { allow: [{ model: "openai/*", dataClasses: [public] }] }\nonUnknownOutcome: review\nonKill: { compensate: true }\nretention: { payloadDays: 30 }',
+    'models: { allow: [{ model: "openai/*", dataClasses: [public] }] }\nretention: { payloadDays: 30 }',
   );
   const quotas = `---\n${quota}lane: shared\nweight: 4\nperAction: {}\nperAgent: {}\nperRun: { seconds: 3, spendMicroUsd: 4 }\n`;
   const mistakes = wrong(`${text}\n${quotas}`);
@@ -107,8 +140,6 @@ test('U3 what is not enforced yet is refused by name, not stored and ignored', (
     'rules[2].dataClasses',
     'rules[2].exceptDestinations',
     'models.allow[0].dataClasses',
-    'onUnknownOutcome',
-    'onKill',
     'retention',
     'lane',
     'weight',
@@ -163,7 +194,7 @@ test('U3 checkDocuments checks profiles against the app as well, at the lines of
   expect(said(result.ok ? [] : result.mistakes)).toEqual([
     '13:39 rules[0].actions[0]: no action of this app matches "ticket.raed" | did you mean ticket.read?',
     expect.stringMatching(/^13:59 rules\[0\]\.when: not a Cedar expression: unexpected token/),
-    '15:1 lane: there is no field "lane" here | remove it, or write one of apiVersion, kind, metadata, environments, rules, models, secrets',
+    '15:1 lane: there is no field "lane" here | remove it, or write one of apiVersion, kind, metadata, environments, rules, models, secrets, onUnknownOutcome, onKill, readBackWaived',
   ]);
   expect(checkDocuments(`${tenant}---\n${profile([])}`, app)).toMatchObject({
     ok: true,

@@ -151,6 +151,8 @@ export function question(parts: Partial<PolicyRequest> = {}): PolicyRequest {
     target: null,
     action: name,
     effect: name === 'model.generate' ? 'model' : (app.actions.get(name)?.effect ?? 'read'),
+    reversible: reversibleOf(name),
+    undo: false,
     system: app.actions.get(name)?.system ?? null,
     destination: null,
     model: name === 'model.generate' ? 'openai/gpt-small' : null,
@@ -158,6 +160,12 @@ export function question(parts: Partial<PolicyRequest> = {}): PolicyRequest {
     facts: {},
     ...parts,
   };
+}
+
+/** As the gateway asks: reads and model calls have nothing to undo. */
+function reversibleOf(name: string): PolicyRequest['reversible'] {
+  const known = app.actions.get(name);
+  return known && known.effect !== 'read' ? known.reversible : 'none';
 }
 
 export const refund = (amountCents: number, parts: Partial<PolicyRequest> = {}): PolicyRequest =>

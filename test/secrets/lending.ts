@@ -35,6 +35,10 @@ export const admissionOf = async (store: TenantStore, context: CallContext): Pro
   seenSeq: 0,
   reserve: { toolCalls: 1, steps: 1, microUsd: 0 },
   capability: context.sealed?.capability ?? null,
+  reversible: 'final',
+  undoOf: null,
+  pastFence: false,
+  account: digestOf('account'),
 });
 /** What a broker is shown where admission said no. */
 export const NOT_LET_IN: Claim = { epoch: 0, attempt: 0, leaseId: null, seq: 0 };

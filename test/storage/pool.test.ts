@@ -210,7 +210,7 @@ describe('faults', () => {
       await holder.query('begin');
       await holder.query(`select from bulkhead.ledgers where tenant_id = 'acme' for update`);
       const acme = tenantSession(pool, scopeOf('acme'));
-      const locking = acme.call(`select bulkhead.leave_run($1, $2, 'r', 't', 'failed', null)`, [
+      const locking = acme.call(`select bulkhead.leave_run($1, $2, 'r', 't', 'failed', null, false, false)`, [
         'acme',
         'prod',
       ]);

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { ActionContext, Reconciled } from '../../contracts/action';
 import { defineAction } from '../../tools/define-action';
 import { defineAgent } from '../../tools/define-agent';
 import { defineApp } from '../../tools/app';
@@ -6,6 +7,7 @@ import { defineApp } from '../../tools/app';
 /** A small product for tests: a record keeper outside, and an agent that works with it. */
 
 const Written = z.object({ id: z.string(), account: z.string(), effect: z.int() });
+type Written = z.infer<typeof Written>;
 
 const recordRead = defineAction({
   name: 'record.read',
@@ -77,7 +79,10 @@ const paymentSend = defineAction({
   cost: { microUsd: 200 },
   records: ({ recordId }) => [{ system: 'keeper', id: recordId, account: 'acct' }],
   run: async (ctx, args) => (await ctx.http.post('/payments', args)).body as z.infer<typeof Written>,
-  verify: async (ctx, args) => (await ctx.http.get(`/payments/${args.recordId}`)).status === 200,
+  verify: async (ctx, { recordId }) => {
+    const { body } = await ctx.http.get(`/payments/${encodeURIComponent(recordId)}`);
+    return (body as { id: string }).id === recordId;
+  },
 });
 
 const webFetch = defineAction({
@@ -124,6 +129,95 @@ const checkedWrite = defineAction({
   reconcile: () => Promise.resolve('absent' as const),
 });
 
+/** What a look-up by key answers: the keeper keeps each key with what it brought. */
+const LookedUp = z.union([
+  z.strictObject({ found: z.literal(true), result: Written }),
+  z.strictObject({ found: z.literal(false) }),
+]);
+
+/** Writes on a record of the keeper, all of one form. */
+const write = { result: Written, system: 'keeper', secret: 'keeper:write', timeout: '1s' } as const;
+const ofRecord = z.object({ recordId: z.string().min(1).max(40) });
+const records = ({ recordId }: { recordId: string }) => [{ system: 'keeper', id: recordId, account: 'acct' }];
+
+const lookUpByKey = async (ctx: ActionContext, _args: unknown, key: string): Promise<Reconciled<Written>> => {
+  const seen = LookedUp.parse((await ctx.http.get(`/by-key/${encodeURIComponent(key)}`)).body);
+  return seen.found ? { happened: true, result: seen.result } : 'absent';
+};
+
+const lookedWrite = defineAction({
+  ...write,
+  name: 'looked.write',
+  description: 'Writes where no key is honoured, and a write can be looked up soon after.',
+  effect: 'write',
+  args: ofRecord,
+  records,
+  visibleWithin: '4s',
+  run: async (ctx, args) => Written.parse((await ctx.http.post('/looked', args)).body),
+  reconcile: lookUpByKey,
+});
+
+const murkyWrite = defineAction({
+  ...write,
+  name: 'murky.write',
+  description: 'As looked.write, where nobody says how soon a write shows.',
+  effect: 'write',
+  args: ofRecord,
+  records,
+  run: async (ctx, args) => Written.parse((await ctx.http.post('/murky', args)).body),
+  reconcile: lookUpByKey,
+});
+
+const orderPlace = defineAction({
+  ...write,
+  name: 'order.place',
+  description: 'Places an order, which can be cancelled.',
+  effect: 'write',
+  args: ofRecord,
+  records,
+  remoteHonoursKeys: true,
+  reversible: 'compensable',
+  run: async (ctx, args) => Written.parse((await ctx.http.post('/orders', args)).body),
+  compensate: async (ctx, { recordId }, { effect }) =>
+    await ctx.http.post('/orders/cancel', { recordId, effect }),
+});
+
+const dealMake = defineAction({
+  ...write,
+  name: 'deal.make',
+  description: 'Makes a deal where no key is honoured; it can be called off.',
+  effect: 'write',
+  args: ofRecord,
+  records,
+  reversible: 'compensable',
+  run: async (ctx, args) => Written.parse((await ctx.http.post('/deals', args)).body),
+  compensate: async (ctx, { recordId }, { effect }) =>
+    await ctx.http.post('/deals/cancel', { recordId, effect }),
+});
+
+const tagSet = defineAction({
+  ...write,
+  name: 'tag.set',
+  description: 'Sets a tag, which leaves no trace and needs no undoing.',
+  effect: 'write',
+  args: ofRecord,
+  records,
+  remoteHonoursKeys: true,
+  reversible: 'reversible',
+  run: async (ctx, args) => Written.parse((await ctx.http.put('/tags', args)).body),
+});
+
+const wireSend = defineAction({
+  ...write,
+  name: 'wire.send',
+  description: 'Sends money where it cannot be read back.',
+  effect: 'high_risk_write',
+  args: ofRecord,
+  records,
+  remoteHonoursKeys: true,
+  run: async (ctx, args) => Written.parse((await ctx.http.post('/wires', args)).body),
+});
+
 const strayWrite = defineAction({
   name: 'stray.write',
   description: 'Fails at once, and leaves a write running that it never waits for.',
@@ -155,8 +249,7 @@ const brokenRead = defineAction({
   run: () => Promise.reject(new Error('never runs')),
 });
 
-export const worker = defineAgent({
-  id: 'test_worker',
+const agent = {
   class: 'test',
   model: 'models/scripted',
   instructions: 'Do as the input says.',
@@ -170,9 +263,18 @@ export const worker = defineAgent({
     'checked.write',
     'stray.write',
     'broken.read',
+    'looked.write',
+    'murky.write',
+    'order.place',
+    'deal.make',
+    'tag.set',
+    'wire.send',
   ] as never,
   budget: { steps: 12, maxOutputTokens: 500 },
-});
+};
+export const worker = defineAgent({ ...agent, id: 'test_worker' });
+/** The same, and what it did is undone if its run fails. */
+export const undoer = defineAgent({ ...agent, id: 'test_undoer', onFailure: 'undo' });
 
 export const app = defineApp({
   name: 'test',
@@ -186,6 +288,12 @@ export const app = defineApp({
     checkedWrite,
     strayWrite,
     brokenRead,
+    lookedWrite,
+    murkyWrite,
+    orderPlace,
+    dealMake,
+    tagSet,
+    wireSend,
   ],
-  agents: [worker],
+  agents: [worker, undoer],
 });

@@ -29,6 +29,18 @@ export interface Outside {
     keyless?: boolean;
     /** Apply only so much later; until then the same key is in flight (409). */
     applyAfterMs?: number;
+    /** Take the request, answer nothing, and apply so much later; the connection is dropped at once. */
+    dropAndApplyAfterMs?: number;
+    /** Drop so many requests that would change something, without applying them. */
+    dropBeforeApply?: number;
+    /** How look-ups by key are answered instead of with the truth: a status. */
+    lookUpStatus?: number;
+    /** Drop the connections of so many reads. */
+    dropReads?: number;
+    /** Answer reads with another record than the one asked for. */
+    otherRecord?: boolean;
+    /** How requests that take something back are answered: a status. */
+    cancelStatus?: number;
   };
   close(): Promise<void>;
 }
@@ -57,6 +69,21 @@ export async function startOutside(account: string): Promise<Outside> {
       return;
     }
     const recordId = /^\/(?:records|payments)\/([^/?]+)/.exec(path)?.[1];
+    const sought = /^\/by-key\/([^/?]+)/.exec(path)?.[1];
+    if (request.method === 'GET' && sought !== undefined) {
+      const found = byKey.get(decodeURIComponent(sought));
+      answer(faults.lookUpStatus ?? 200, found ? { found: true, result: found } : { found: false });
+      return;
+    }
+    if (request.method === 'GET' && faults.dropReads) {
+      faults.dropReads -= 1;
+      request.socket.destroy();
+      return;
+    }
+    if (request.method === 'GET' && faults.otherRecord) {
+      answer(200, { id: 'another', account: faults.account ?? account, text: 'another' });
+      return;
+    }
     if (request.method === 'GET') {
       answer(200, { id: recordId ?? 'none', account: faults.account ?? account, text: `about ${recordId}` });
       return;
@@ -66,6 +93,21 @@ export async function startOutside(account: string): Promise<Outside> {
     if (known) {
       answer(200, known);
       return;
+    }
+    if (path.endsWith('/cancel') && faults.cancelStatus) {
+      answer(faults.cancelStatus, { error: 'as told' });
+      return;
+    }
+    if (faults.dropBeforeApply) {
+      faults.dropBeforeApply -= 1;
+      request.socket.destroy();
+      return;
+    }
+    const lateMs = faults.dropAndApplyAfterMs;
+    if (lateMs) {
+      delete faults.dropAndApplyAfterMs;
+      request.socket.destroy();
+      await new Promise((resolve) => setTimeout(resolve, lateMs));
     }
     if (faults.applyAfterMs) {
       if (key !== null && inFlight.has(key)) {
@@ -86,6 +128,7 @@ export async function startOutside(account: string): Promise<Outside> {
     });
     const result = { id: written, account: faults.account ?? account, effect: effects.length };
     if (key !== null) byKey.set(key, result);
+    if (lateMs) return;
     if (faults.dropAfterApply) {
       faults.dropAfterApply -= 1;
       request.socket.destroy();

@@ -9,6 +9,7 @@ import { createTokenVerifier } from '../../client/identity';
 import { refusalsOf, type RefusedCall } from '../../client/journal';
 import type { Run } from '../../client/run';
 import { Environment, TenantId, type RunId } from '../../contracts/ids';
+import { passCheckpoint, type Checkpoint } from '../../contracts/checkpoint';
 import type { JournalEntry } from '../../contracts/ledger';
 import type { OperatorStore, TenantStore } from '../../contracts/ports';
 import { mintScope } from '../../contracts/scope-mint';
@@ -27,7 +28,8 @@ import { startLaneHost, type LaneHostOptions } from '../../workers/lane-host';
 import type { Running, WorkerParts } from '../../workers/parts';
 import { app as testApp } from './app';
 import { createTestDatabase, type TestDatabase } from './database';
-import { testTemporal } from './shared-temporal';
+import type { WorkerSpec } from './worker-spec';
+import { testTemporal, type TestTemporal } from './shared-temporal';
 
 const ISSUER = 'urn:test';
 const AUDIENCE = 'bulkhead';
@@ -38,6 +40,12 @@ export interface TestStackOptions {
   readonly timing?: Partial<WorkerParts['timing']>;
   /** `false`: no worker runs until the test starts one. */
   readonly workers?: boolean;
+  /** Another database than a clone on the run's shared server. It is left as it is when the stack closes. */
+  readonly database?: TestDatabase;
+  /** Another Temporal than the run's shared one. */
+  readonly temporal?: Pick<TestTemporal, 'address' | 'bundlePath'>;
+  /** Called by the hosts of this process at the named places. */
+  readonly checkpoint?: Checkpoint;
 }
 
 /** Temporal namespace, database, keys, workers and client of one test file: all real, none shared. */
@@ -51,10 +59,15 @@ export interface TestStack {
   /** What the client was made of, for another one on other parts. */
   readonly clientPorts: BulkheadPorts;
   readonly parts: WorkerParts;
+  /** What a worker in a process of its own is made of; see {@link startWorkerProcess}. */
+  readonly workerSpec: WorkerSpec;
   /** Applies QuotaClass, PolicyProfile and Tenant documents. */
   apply(yaml: string): Promise<void>;
   credential(tenant: string, capability: string, secret: string): Promise<void>;
-  token(tenant: string, more?: { workspaces?: string[]; subject?: string }): Promise<string>;
+  token(
+    tenant: string,
+    more?: { workspaces?: string[]; subject?: string; roles?: string[] },
+  ): Promise<string>;
   store(tenant: string): TenantStore;
   run(tenant: string, input: unknown, more?: { recordId?: string; idempotencyKey?: string }): Promise<Run>;
   journal(tenant: string): Promise<JournalEntry[]>;
@@ -70,9 +83,12 @@ let quiet = false;
 export async function createTestStack(options: TestStackOptions = {}): Promise<TestStack> {
   if (!quiet) Runtime.install({ logger: new DefaultLogger('ERROR'), shutdownSignals: [] });
   quiet = true;
-  const { address, bundlePath } = testTemporal();
+  const { address, bundlePath } = options.temporal ?? testTemporal();
   const environment = Environment.parse(`t${randomBytes(5).toString('hex')}`);
-  const [database, keys] = await Promise.all([createTestDatabase(), generateEnvelopeKeys()]);
+  const [database, keys] = await Promise.all([
+    options.database ?? createTestDatabase(),
+    generateEnvelopeKeys(),
+  ]);
   const connection = await Connection.connect({ address });
   await ensureNamespace(connection, environment);
   // A connection of its own for each host, as in a process of its own: one may serve a task queue only once.
@@ -83,7 +99,8 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
     return native;
   };
   const temporal = new Client({ connection, namespace: environment });
-  const masterKey = masterKeyOf(randomBytes(32));
+  const masterSecret = randomBytes(32);
+  const masterKey = masterKeyOf(masterSecret);
   const storage = openStorage({ databaseUrl: database.appUrl, environment });
   const operator = openOperator({
     databaseUrl: database.operatorUrl,
@@ -94,6 +111,22 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
   const app = options.app ?? testApp;
   const hosts: Running[] = [];
   const bundle = { codePath: bundlePath };
+  const bounds: WorkerParts['bounds'] = {
+    continueAsNewAfter: 20,
+    maxWaitMs: 60_000,
+    maxMisbehaviour: 3,
+    ...options.bounds,
+  };
+  const timing: WorkerParts['timing'] = {
+    fencePollMs: 100,
+    hostHeartbeatMs: 500,
+    deadHostAfterMs: 30_000,
+    placementPollMs: 200,
+    sweepEveryMs: 2_000,
+    drainGraceMs: 2_000,
+    shutdownGraceMs: 2_000,
+    ...options.timing,
+  };
   const newParts = async (): Promise<WorkerParts> => ({
     connection: await connectNative(),
     client: temporal,
@@ -104,16 +137,9 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
     broker: createBroker([masterKey]),
     app,
     hostId: `test-${randomUUID().slice(0, 8)}`,
-    bounds: { continueAsNewAfter: 20, maxWaitMs: 60_000, maxMisbehaviour: 3, ...options.bounds },
-    timing: {
-      fencePollMs: 100,
-      hostHeartbeatMs: 500,
-      placementPollMs: 200,
-      sweepEveryMs: 2_000,
-      drainGraceMs: 2_000,
-      shutdownGraceMs: 2_000,
-      ...options.timing,
-    },
+    bounds,
+    timing,
+    checkpoint: options.checkpoint ?? passCheckpoint,
     logger: pino({ level: process.env['BULKHEAD_TEST_LOG'] ?? 'silent' }),
   });
   const parts = await newParts();
@@ -147,6 +173,16 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
     client,
     clientPorts,
     parts,
+    workerSpec: {
+      temporalAddress: address,
+      bundlePath,
+      databaseUrl: database.appUrl,
+      environment,
+      jwks: keys.jwks,
+      masterSecret: masterSecret.toString('base64'),
+      bounds,
+      timing,
+    },
     async apply(yaml) {
       const parsed = parseDocuments(yaml.replaceAll('${ENV}', environment));
       if (!parsed.ok) throw new Error(JSON.stringify(parsed.mistakes));
@@ -177,7 +213,7 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
         tenant: TenantId.parse(tenant),
         environment,
         workspaces: more.workspaces ?? ['main'],
-        roles: [],
+        roles: more.roles ?? ['operator'],
         subject: more.subject ?? 'tester',
       }),
     store,
@@ -200,7 +236,7 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
       await storage.close();
       await Promise.all(natives.map((native) => native.close()));
       await connection.close();
-      await database.drop();
+      if (!options.database) await database.drop();
     },
   };
   if (options.workers !== false) await Promise.all([stack.startControl(), stack.startHost()]);

@@ -8,6 +8,8 @@ export function tenantYaml(parts: {
   models: string;
   account?: string;
   rules?: string;
+  /** More of the profile than its rules, as top-level lines. */
+  policy?: string;
   limits?: string;
   perRun?: string;
   ceiling?: number;
@@ -23,7 +25,7 @@ workerCeiling: ${parts.ceiling ?? 8}
 limits: ${parts.limits ?? '{}'}
 perRun: ${parts.perRun ?? '{}'}
 ---
-${policyYaml(name, parts.rules)}
+${policyYaml(name, parts.rules, parts.policy)}
 ---
 apiVersion: bulkhead/v1
 kind: Tenant
@@ -36,19 +38,20 @@ scope: [{ system: keeper, account: ${parts.account ?? 'acct'} }]
 }
 
 /** The profile of {@link tenantYaml}: the given rules, or one that allows every action. */
-export function policyYaml(name: string, rules?: string): string {
+export function policyYaml(name: string, rules?: string, more = ''): string {
   return `
 apiVersion: bulkhead/v1
 kind: PolicyProfile
 metadata: { name: profile_${name.replaceAll('-', '_')} }
 environments: [\${ENV}]
 rules:
-${rules ?? '  - { id: all, effect: allow, actions: ["record.read", "note.write", "blind.write", "payment.send", "web.fetch", "text.judge", "checked.write", "stray.write", "broken.read"] }'}
+${rules ?? '  - { id: all, effect: allow, actions: ["*"] }'}
 models: { allow: [{ model: "models/*" }] }
 secrets:
   - { capability: "keeper:read", agents: ["test_*"] }
   - { capability: "keeper:write", agents: ["test_*"] }
-  - { capability: "models:generate", agents: ["test_*"] }`;
+  - { capability: "models:generate", agents: ["test_*"] }
+${more}`;
 }
 
 /**

@@ -1,5 +1,8 @@
 import { Client, Connection } from '@temporalio/client';
+import { Client as PgClient } from 'pg';
 import { BulkheadClient } from '../../client/bulkhead';
+import { startAccepted } from '../../client/start';
+import type { SignedEnvelope } from '../../contracts/envelope';
 import { verifyJournal } from '../../storage/journal-verify';
 import { plays, startModel, type TestModel } from '../support/model';
 import { startOutside, type Outside } from '../support/outside';
@@ -29,6 +32,26 @@ afterAll(async () => {
   await stack.close();
   await Promise.all([outside.close(), model.close()]);
 });
+
+async function asAdmin<T>(work: (admin: PgClient) => Promise<T>): Promise<T> {
+  const admin = new PgClient({ connectionString: stack.database.adminUrl });
+  await admin.connect();
+  try {
+    return await work(admin);
+  } finally {
+    await admin.end();
+  }
+}
+
+const signedOf = async (workflowId: string): Promise<SignedEnvelope> => {
+  const { rows } = await asAdmin((admin) =>
+    admin.query<{ signed: SignedEnvelope }>(
+      'select signed from bulkhead.run_acceptances where workflow_id = $1',
+      [workflowId],
+    ),
+  );
+  return rows[0]!.signed;
+};
 
 const journalOf = async (runId: string) =>
   (await stack.store('acme').journal({ afterSeq: 0, limit: 1_000, runId: runId as never })).map(
@@ -99,19 +122,22 @@ test('Q5 a run cancelled through Temporal itself has the same end', async () => 
   expect(await run.result({ timeoutMs: 30_000 })).toMatchObject({ stopReason: 'cancelled' });
 });
 
-test('T2 a reset of a finished run repeats no effect: a run that is not entered again does nothing', async () => {
+test('T2 a reset of a finished run to any earlier point repeats no effect: a run that is not entered again does nothing', async () => {
   const before = outside.effects.length;
   const run = await stack.run('acme', 'go');
   await run.result({ timeoutMs: 30_000 });
   expect(outside.effects.length - before).toBe(1);
-  const history = await stack.temporal.workflow.getHandle(run.workflowId).fetchHistory();
+  const handle = stack.temporal.workflow.getHandle(run.workflowId);
+  await until('the close', async () => (await handle.describe()).status.name === 'COMPLETED');
+  const history = await handle.fetchHistory();
   const tasks = (history.events ?? []).flatMap(({ eventId, workflowTaskCompletedEventAttributes }) =>
     workflowTaskCompletedEventAttributes ? [Number(eventId)] : [],
   );
   const requests = outside.requests.length;
-  const { runId } = await stack.temporal.workflow.getHandle(run.workflowId).describe();
+  const admitted = (await journalOf(run.runId)).filter(({ kind }) => kind === 'admitted').length;
+  const { runId } = await handle.describe();
   expect(tasks.length).toBeGreaterThan(4);
-  for (const taskId of [tasks[0], tasks[Math.floor(tasks.length / 2)], tasks[tasks.length - 2]]) {
+  for (const taskId of tasks) {
     await stack.temporal.workflowService.resetWorkflowExecution({
       namespace: stack.environment,
       workflowExecution: { workflowId: run.workflowId, runId },
@@ -120,13 +146,62 @@ test('T2 a reset of a finished run repeats no effect: a run that is not entered 
       workflowTaskFinishEventId: taskId as never,
     });
     await until(
-      'the reset run’s end',
-      async () =>
-        (await stack.temporal.workflow.getHandle(run.workflowId).describe()).status.name !== 'RUNNING',
+      `the end of the run reset to ${taskId}`,
+      async () => (await handle.describe()).status.name !== 'RUNNING',
+      40_000,
     );
   }
   expect(outside.requests.length).toBe(requests);
-  expect(await run.result()).toMatchObject({ stopReason: 'completed' });
+  expect((await journalOf(run.runId)).filter(({ kind }) => kind === 'admitted')).toHaveLength(admitted);
+  expect(await run.result()).toMatchObject({ stopReason: 'completed', usage: { toolCalls: 1 } });
+}, 180_000);
+
+test('T2 a second start with the same run id starts nothing, open or closed', async () => {
+  const before = outside.effects.length;
+  const run = await stack.run('acme', 'go', { idempotencyKey: 'twice' });
+  const signed = await signedOf(run.workflowId);
+  expect(await startAccepted(stack.temporal, signed)).toBe('already');
+  await run.result({ timeoutMs: 30_000 });
+  expect(await startAccepted(stack.temporal, signed)).toBe('already');
+  expect(outside.effects.length - before).toBe(1);
+});
+
+test('T2 O8 the same key is the same workflow also for a database that has lost the run', async () => {
+  const before = outside.effects.length;
+  const run = await stack.run('acme', 'go', { idempotencyKey: 'lost' });
+  await run.result({ timeoutMs: 30_000 });
+  await asAdmin(async (admin) => {
+    for (const table of ['calls', 'payloads', 'leases', 'runs', 'run_acceptances'])
+      await admin.query(`delete from bulkhead.${table} where run_id = $1`, [run.runId]);
+  });
+  const again = await stack.run('acme', 'go', { idempotencyKey: 'lost' });
+  expect([again.runId, again.acceptance?.existing]).toEqual([run.runId, false]);
+  expect(await again.result({ timeoutMs: 30_000 })).toMatchObject({ stopReason: 'completed' });
+  expect(outside.effects.length - before).toBe(1);
+});
+
+test('Q5 a run whose leaving was lost is closed by the sweep with the reason that its workflow failed by', async () => {
+  model.script = plays({ call: [['broken.read', { recordId: 'r1' }]] });
+  const failed = await stack.run('acme', 'go');
+  await failed.result({ timeoutMs: 30_000 });
+  model.script = plays(...[1, 2, 3].map(() => ({ call: [['vault.open', {}] as const] })));
+  const odd = await stack.run('acme', 'go');
+  await odd.result({ timeoutMs: 30_000 });
+  for (const { workflowId } of [failed, odd])
+    await until(
+      'the close',
+      async () => (await stack.temporal.workflow.getHandle(workflowId).describe()).status.name === 'FAILED',
+    );
+  await asAdmin((admin) =>
+    admin.query(
+      `update bulkhead.runs set state = 'running', stop_reason = null, closed_at = null, touched_at = now() - interval '1 minute'
+        where run_id = any ($1)`,
+      [[failed.runId, odd.runId]],
+    ),
+  );
+  const closed = (runId: string) =>
+    until('the row', async () => (await stack.store('acme').run(runId as never))?.stopReason, 40_000);
+  expect([await closed(failed.runId), await closed(odd.runId)]).toEqual(['failed', 'model_misbehaved']);
 });
 
 test('T2 the same idempotency key and body is the same run; another body is refused', async () => {

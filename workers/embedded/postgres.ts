@@ -15,6 +15,8 @@ import { readJson, writePrivate } from './private-files';
 const START_MS = 60_000;
 /** After a fast stop that long, an immediate one follows: the log recovers it at the next start. */
 const STOP_MS = 20_000;
+/** How soon the end of a server that was taken over is noticed. */
+const TAKEN_OVER_POLL_MS = 500;
 
 export interface PostgresOptions {
   /** Where this server lives: the cluster in `data`, its password, its log. Made if absent, kept over restarts. */
@@ -31,6 +33,8 @@ export interface RunningPostgres {
   readonly adminUrl: string;
   readonly port: number;
   readonly pid: number;
+  /** Resolves when the server is gone, however it ended. */
+  readonly ended: Promise<void>;
   /** Ends the server. Safe to call twice. */
   stop(): Promise<void>;
 }
@@ -57,7 +61,10 @@ export async function startPostgres(options: PostgresOptions): Promise<RunningPo
   if (orphan && (await isServerOf(cluster, orphan.pid))) {
     claim(home);
     log(`PostgreSQL of an earlier start is still up on port ${orphan.port}: taken over`);
-    return running(orphan.port, orphan.pid, password, () => stopByPid(cluster, orphan.pid));
+    return running(orphan.port, orphan.pid, password, {
+      ended: noLongerServes(cluster, orphan.pid),
+      stop: () => stopByPid(cluster, orphan.pid),
+    });
   }
   claim(home);
   if (orphan) await clearStalePidFile(cluster, orphan.pid, log);
@@ -68,7 +75,10 @@ export async function startPostgres(options: PostgresOptions): Promise<RunningPo
     try {
       const child = await launch(home, binaries, account, port, options.settings ?? {});
       log(`PostgreSQL is ready on port ${port}`);
-      return running(port, child.pid ?? -1, password, () => stopChild(child));
+      return running(port, child.pid ?? -1, password, {
+        ended: gone(child),
+        stop: () => stopChild(child),
+      });
     } catch (error) {
       if (attempt >= tries || !(error instanceof PortTaken)) throw error;
     }
@@ -77,12 +87,18 @@ export async function startPostgres(options: PostgresOptions): Promise<RunningPo
 
 class PortTaken extends Error {}
 
-function running(port: number, pid: number, password: string, stop: () => Promise<void>): RunningPostgres {
+function running(
+  port: number,
+  pid: number,
+  password: string,
+  { ended, stop }: Pick<RunningPostgres, 'ended' | 'stop'>,
+): RunningPostgres {
   let stopped: Promise<void> | undefined;
   return {
     adminUrl: `postgres://postgres:${password}@127.0.0.1:${port}/postgres`,
     port,
     pid,
+    ended,
     stop: () => (stopped ??= stop()),
   };
 }
@@ -233,6 +249,15 @@ async function stopChild(child: ChildProcess): Promise<void> {
   const timer = setTimeout(() => child.kill('SIGQUIT'), STOP_MS);
   await exit;
   clearTimeout(timer);
+}
+
+async function gone(child: ChildProcess): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+}
+
+/** One that we did not start tells nobody when it ends. */
+async function noLongerServes(cluster: string, pid: number): Promise<void> {
+  while (await isServerOf(cluster, pid)) await sleep(TAKEN_OVER_POLL_MS, undefined, { ref: false });
 }
 
 async function stopByPid(cluster: string, pid: number): Promise<void> {

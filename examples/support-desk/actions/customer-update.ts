@@ -1,6 +1,13 @@
 import { z } from 'zod';
 import { defineAction } from '../../../tools/define-action';
+import { requestUnder, VISIBLE_WITHIN } from './lookup';
 import { Customer, CustomerId, TicketId } from './records';
+
+const Field = z.enum(['address', 'phone', 'email']);
+
+/** The customer as it is now, and what the field said before: with it the change can be taken back. */
+const Updated = Customer.extend({ previous: z.strictObject({ field: Field, value: z.string() }) });
+type Updated = z.infer<typeof Updated>;
 
 export const customerUpdate = defineAction({
   name: 'customer.update',
@@ -9,10 +16,10 @@ export const customerUpdate = defineAction({
   args: z.object({
     customerId: CustomerId,
     ticketId: TicketId,
-    field: z.enum(['address', 'phone', 'email']),
+    field: Field,
     value: z.string().min(3).max(300),
   }),
-  result: Customer,
+  result: Updated,
   system: 'crm',
   secret: 'crm:write',
   records: (args, customer) =>
@@ -25,9 +32,15 @@ export const customerUpdate = defineAction({
   timeout: '10s',
   remoteHonoursKeys: true,
   reversible: 'reversible',
+  visibleWithin: VISIBLE_WITHIN,
   run: async (ctx, { customerId, ticketId, field, value }) =>
-    (await ctx.http.patch(`/customers/${customerId}`, { field, value, reference: ticketId }))
-      .body as Customer,
+    (await ctx.http.patch(`/customers/${customerId}`, { field, value, reference: ticketId })).body as Updated,
+  reconcile: (ctx, _args, key) => requestUnder<Updated>(ctx, key),
   verify: async (ctx, args) =>
     ((await ctx.http.get(`/customers/${args.customerId}`)).body as Customer)[args.field] === args.value,
+  // Only what we wrote is taken back: a change that somebody made since is refused by the CRM, and a person looks at it.
+  compensate: async (ctx, { customerId, ticketId, field, value }, { previous }) => {
+    const change = { field, value: previous.value, expected: value, reference: ticketId };
+    return (await ctx.http.patch(`/customers/${customerId}`, change)).body;
+  },
 });

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { defineAction } from '../../../tools/define-action';
 import { draftOf } from './draft';
+import { requestUnder, VISIBLE_WITHIN } from './lookup';
 import { TicketId } from './records';
 
 const Sent = z.strictObject({
@@ -40,6 +41,8 @@ export const emailSend = defineAction({
   remoteHonoursKeys: true,
   keyValidFor: '24h',
   reversible: 'final',
+  visibleWithin: VISIBLE_WITHIN,
   run: async (ctx, { to, subject, body, ticketId }) =>
     (await ctx.http.post('/messages', { to, subject, body, reference: ticketId })).body as Sent,
+  reconcile: (ctx, _args, key) => requestUnder<Sent>(ctx, key),
 });

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { HttpRefused } from '../../../contracts/http-errors';
 import { defineAction } from '../../../tools/define-action';
+import { requestUnder, VISIBLE_WITHIN } from './lookup';
 import { PaymentId, TicketId } from './records';
 
 const Refund = z.strictObject({
@@ -41,27 +41,19 @@ export const paymentRefund = defineAction({
   cost: { microUsd: 200 },
   timeout: '10s',
   remoteHonoursKeys: true,
+  // Cancelled, the money is where it was; the refund stays in the books as cancelled.
   reversible: 'compensable',
+  visibleWithin: VISIBLE_WITHIN,
   run: async (ctx, { paymentId, ticketId, amountCents, reason }) =>
     (await ctx.http.post(`/payments/${paymentId}/refunds`, { amountCents, reason, reference: ticketId }))
       .body as Refund,
-  reconcile: async (ctx, _args, key) => {
-    try {
-      return {
-        happened: true,
-        result: (await ctx.http.get(`/requests/${encodeURIComponent(key)}`)).body as Refund,
-      };
-    } catch (error) {
-      if (error instanceof HttpRefused && error.status === 404) return 'absent';
-      throw error;
-    }
-  },
+  reconcile: (ctx, _args, key) => requestUnder<Refund>(ctx, key),
   verify: async (ctx, args, refund) => {
     const kept = (await ctx.http.get(`/refunds/${refund.id}`)).body as Refund;
     return (
       kept.paymentId === args.paymentId && kept.amountCents === args.amountCents && kept.status === 'pending'
     );
   },
-  compensate: async (ctx, _args, refund) =>
-    (await ctx.http.post(`/refunds/${refund.id}/cancel`, {})).body as Refund,
+  compensate: async (ctx, args, refund) =>
+    (await ctx.http.post(`/refunds/${refund.id}/cancel`, { reference: args.ticketId })).body as Refund,
 });

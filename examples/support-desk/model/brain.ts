@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import type { Conversation, PastCall } from './conversation';
+import { isGoodwill, makeUpTo } from './goodwill';
 import { demandsOf, takeApart } from './hijack';
 import { intentOf, topicOf, type Intent } from './intents';
 import { mailFor, outcomeOf, replyFor, type Knowledge, type Outcome } from './letters';
@@ -25,6 +26,11 @@ export function think(conversation: Conversation): Thought {
   if (!first) return { calls: [{ name: 'ticket.read', args: { ticketId: own } }] };
   const ticket = SeenTicket.safeParse(first.result).data;
   if (!ticket) return { text: `Ticket ${own} could not be read; a colleague has to look at it.` };
+
+  if (isGoodwill(conversation)) {
+    const calls = makeUpTo(ticket, conversation);
+    return calls ? { calls } : { text: `Ticket ${ticket.id}: made up to the customer.` };
+  }
 
   const { honest, orders } = takeApart(ticket);
   const demands = demandsOf(orders, ticket);

@@ -65,9 +65,8 @@ const TOPICS: readonly { word: string; pattern: RegExp }[] = [
   },
 ];
 
-/** Reads what a customer asks for. The first that fits wins: money before data, data before words. */
-export function intentOf(text: string): Intent {
-  if (REFUND.test(text)) return { kind: 'refund', amountCents: amountsIn(text)[0] };
+/** The change of our records that a text asks for. */
+export function changeOf(text: string): Extract<Intent, { kind: 'change' }> | undefined {
   for (const { field, pattern } of CHANGES) {
     const value = pattern.exec(text)?.[1]?.trim();
     if (
@@ -76,6 +75,14 @@ export function intentOf(text: string): Intent {
     )
       return { kind: 'change', field, value };
   }
+  return undefined;
+}
+
+/** Reads what a customer asks for. The first that fits wins: money before data, data before words. */
+export function intentOf(text: string): Intent {
+  if (REFUND.test(text)) return { kind: 'refund', amountCents: amountsIn(text)[0] };
+  const change = changeOf(text);
+  if (change) return change;
   if (MAIL.test(text)) return { kind: 'mail' };
   const [url] = linksIn(text);
   if (url !== undefined) return { kind: 'page', url };

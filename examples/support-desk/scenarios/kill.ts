@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ExampleContext, ScenarioRow } from '../../../tools/example';
+import type { ExampleContext, JournaledWrite, ScenarioRow } from '../../../tools/example';
 import type { Tenant, TicketCase } from '../data';
 import type { EffectRow } from '../systems/store';
 import { effectsOutside, secretsOf } from '../world';
-import { killReferences, newTickets, nextRound } from './kill-tickets';
+import { effectsOfRound, newTickets, nextRound, roundReferences, type Kind } from './round-tickets';
 import { handle, rowOf, witnessRow, type Handled } from './runs';
 import { differences, violations } from './witness';
 
@@ -23,12 +23,12 @@ type Control = Awaited<ReturnType<ExampleContext['controlState']>>;
  */
 export async function killScenario(context: ExampleContext): Promise<ScenarioRow[]> {
   const { stateDir } = context;
-  const round = nextRound(stateDir);
+  const round = nextRound(stateDir, 'kill');
   await releaseAcme(context);
   const [acme, globex, initech] = await Promise.all([
-    newTickets(stateDir, round, 'acme', 'W', ACME_RUNS),
-    newTickets(stateDir, round, 'globex', 'W', OTHERS_RUNS),
-    newTickets(stateDir, round, 'initech', 'W', OTHERS_RUNS),
+    newTickets(stateDir, round, 'acme', 'W', someKinds(ACME_RUNS)),
+    newTickets(stateDir, round, 'globex', 'W', someKinds(OTHERS_RUNS)),
+    newTickets(stateDir, round, 'initech', 'W', someKinds(OTHERS_RUNS)),
   ]);
   const start = (tenant: Tenant, tickets: readonly TicketCase[]): Promise<Handled[]> =>
     Promise.all(tickets.map((ticket) => handle(context, tenant, ticket, `kill:${ticket.record.id}`)));
@@ -60,22 +60,22 @@ export async function killScenario(context: ExampleContext): Promise<ScenarioRow
   const rows = [
     ...killed.map((one) => killedRow(one, effects)),
     ...others.flat().map((one) => rowOf(one, effects, exactFor(context, one.tenant))),
-    fenceRow(control, ofAcme(), killed, await context.admissions('acme')),
+    fenceRow(control, ofAcme(), killed, await context.writes('acme')),
   ];
 
   context.say('release acme');
   await releaseAcme(context);
-  const after = await newTickets(stateDir, round, 'acme', 'R', 3);
+  const after = await newTickets(stateDir, round, 'acme', 'R', someKinds(3));
   const released = await start('acme', after);
   const now = effectsOutside(stateDir);
-  const references = new Set(killReferences(now));
+  const references = new Set(roundReferences(now));
   return [
     ...rows,
     ...released.map((one) => rowOf(one, now, exactFor(context, 'acme'))),
     witnessRow(
       'all logs',
       '-',
-      violations(ofRound(now, round), references, secretsOf(stateDir)),
+      violations(effectsOfRound(now, round), references, secretsOf(stateDir)),
       'each change by its own tenant, each key once',
     ),
   ];
@@ -84,8 +84,9 @@ export async function killScenario(context: ExampleContext): Promise<ScenarioRow
 const exactFor = (context: ExampleContext, tenant: Tenant) => ({
   exact: context.model(tenant) === undefined,
 });
-const ofRound = (effects: readonly EffectRow[], round: number): EffectRow[] =>
-  effects.filter(({ reference }) => reference?.startsWith(`TKT-K${round}-`));
+/** Every second ticket asks for a small refund, the others ask a question. */
+const someKinds = (count: number): Kind[] =>
+  Array.from({ length: count }, (_, index) => (index % 2 === 1 ? 'refund' : 'question'));
 
 function effectsOf(stateDir: string, tickets: readonly TicketCase[]): EffectRow[] {
   const ids = new Set(tickets.map(({ record }) => record.id));
@@ -127,7 +128,7 @@ function fenceRow(
   control: Control,
   effects: readonly EffectRow[],
   runs: readonly Handled[],
-  admissions: Awaited<ReturnType<ExampleContext['admissions']>>,
+  admissions: readonly JournaledWrite[],
 ): ScenarioRow {
   const { fencedAt, containedAt } = control;
   if (fencedAt === null || containedAt === null)

@@ -1,7 +1,7 @@
 import type { ExampleContext, ScenarioRow } from '../../../tools/example';
 import { TENANTS, tenantData } from '../data';
 import { effectsOutside, promptsSeen, secretsOf, SYSTEMS } from '../world';
-import { killReferences } from './kill-tickets';
+import { roundReferences } from './round-tickets';
 import { handle, inBatches, rowOf, witnessRow } from './runs';
 import { foreignMarks, violations } from './witness';
 
@@ -45,7 +45,7 @@ export async function mainScenario(context: ExampleContext): Promise<ScenarioRow
 function witnesses(context: ExampleContext, ticketIds: readonly string[]): ScenarioRow[] {
   const effects = effectsOutside(context.stateDir);
   const secrets = secretsOf(context.stateDir);
-  const references = new Set([...ticketIds, ...killReferences(effects)]);
+  const references = new Set([...ticketIds, ...roundReferences(effects)]);
   const bySystem = SYSTEMS.map((system) => {
     const own = effects.filter((row) => row.system === system);
     return witnessRow(

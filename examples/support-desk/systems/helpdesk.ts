@@ -1,6 +1,8 @@
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { runSystem } from './process';
-import { parsed, type Asked, type Reply } from './server';
+import { requestLookUp } from './requests';
+import { parsed, Problem, type Asked, type Reply } from './server';
 import type { Stored } from './store';
 
 const Ticket = z.looseObject({
@@ -18,11 +20,16 @@ const Ticket = z.looseObject({
   replies: z.array(z.object({ kind: z.string(), body: z.string() })).default([]),
 });
 
-const Change = z.strictObject({
+const Setting = z.strictObject({
   status: z.enum(['open', 'pending', 'solved', 'escalated']),
   category: z.enum(['billing', 'account', 'question', 'technical', 'complaint']),
   priority: z.enum(['low', 'normal', 'high']),
+});
+
+const Change = Setting.extend({
   reference: z.string(),
+  /** Change it only where it is still set so: whoever takes a change back must not take a later one with it. */
+  expected: Setting.optional(),
 });
 
 const NewReply = z.strictObject({
@@ -38,8 +45,15 @@ function view(asked: Asked, stored: Stored) {
   return { ...ticket, replyMode };
 }
 
-function changed(asked: Asked, operation: string, record: Stored, status: number): Reply {
-  const answer = { status, body: view(asked, record) };
+const settingOf = ({ status, category, priority }: Stored) => ({ status, category, priority });
+
+function changed(
+  asked: Asked,
+  operation: string,
+  record: Stored,
+  answered: { status: number; more?: object },
+): Reply {
+  const answer = { status: answered.status, body: { ...view(asked, record), ...answered.more } };
   return {
     effect: {
       operation,
@@ -89,8 +103,16 @@ runSystem({
       needs: ['write'],
       handle: (asked) => {
         const ticket = asked.owned('tickets', asked.params.id ?? '');
-        const { status, category, priority } = parsed(Change, asked.body);
-        return changed(asked, 'ticket.update', { ...ticket, status, category, priority }, 200);
+        const { status, category, priority, expected } = parsed(Change, asked.body);
+        const previous = settingOf(ticket);
+        if (expected && !isDeepStrictEqual(previous, expected))
+          throw new Problem(412, `${ticket.id} was set anew since`);
+        return changed(
+          asked,
+          'ticket.update',
+          { ...ticket, status, category, priority },
+          { status: 200, more: { previous } },
+        );
       },
     },
     {
@@ -101,8 +123,9 @@ runSystem({
         const ticket = asked.owned('tickets', asked.params.id ?? '');
         const { kind, body } = parsed(NewReply, asked.body);
         const replies = [...Ticket.parse(ticket).replies, { kind, body }];
-        return changed(asked, 'reply.create', { ...ticket, replies }, 201);
+        return changed(asked, 'reply.create', { ...ticket, replies }, { status: 201 });
       },
     },
+    requestLookUp(['write']),
   ],
 });

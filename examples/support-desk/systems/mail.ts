@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { runSystem } from './process';
+import { requestLookUp } from './requests';
 import { parsed } from './server';
 
 /** As common senders have it: a repeated key is recognised for a day, then it is a new message. */
@@ -49,5 +50,6 @@ runSystem({
         return { status: 200, body: { id, account, to, status: 'queued' } };
       },
     },
+    requestLookUp(['send']),
   ],
 });

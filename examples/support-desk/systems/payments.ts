@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { runSystem } from './process';
+import { requestLookUp } from './requests';
 import { parsed, Problem, type Asked, type Reply } from './server';
 
 const Payment = z.looseObject({
@@ -22,6 +23,8 @@ const NewRefund = z.strictObject({
   reason: z.string().min(1).max(500),
   reference: z.string(),
 });
+
+const Cancellation = z.strictObject({ reference: z.string() });
 
 function refund(asked: Asked): Reply {
   const payment = Payment.parse(asked.owned('payments', asked.params.id ?? ''));
@@ -54,6 +57,7 @@ function refund(asked: Asked): Reply {
 }
 
 function cancel(asked: Asked): Reply {
+  parsed(Cancellation, asked.body);
   const known = Refund.parse(asked.owned('refunds', asked.params.id ?? ''));
   if (known.status === 'cancelled') return { status: 200, body: known };
   const payment = Payment.parse(asked.owned('payments', known.paymentId));
@@ -92,17 +96,7 @@ runSystem({
       needs: ['read', 'refund'],
       handle: (asked) => ({ status: 200, body: asked.owned('refunds', asked.params.id ?? '') }),
     },
-    {
-      // What became of a request whose answer was lost.
-      method: 'GET',
-      path: '/requests/:key',
-      needs: ['refund'],
-      handle: (asked) => {
-        const row = asked.store.byKey(asked.token.account, asked.params.key ?? '');
-        if (!row) throw new Problem(404, 'no request under this key');
-        return { status: 200, body: row.answer.body };
-      },
-    },
+    requestLookUp(['refund']),
     { method: 'POST', path: '/refunds/:id/cancel', needs: ['refund'], handle: cancel },
   ],
 });

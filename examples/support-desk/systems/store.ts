@@ -15,7 +15,7 @@ import { z } from 'zod';
 const Stored = z.looseObject({ id: z.string().min(1), account: z.string().min(1) });
 export type Stored = z.infer<typeof Stored>;
 
-const Put = z.strictObject({ collection: z.string(), record: Stored });
+export const Put = z.strictObject({ collection: z.string(), record: Stored });
 export type Put = z.infer<typeof Put>;
 
 /**

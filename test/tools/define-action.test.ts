@@ -1,0 +1,34 @@
+import { z } from 'zod';
+import type { ActionSpec } from '../../contracts/action';
+import { defineAction } from '../../tools/define-action';
+
+const spec = (more: Partial<ActionSpec>): ActionSpec => ({
+  name: 'thing.do',
+  description: 'Does it.',
+  effect: 'write',
+  args: z.object({}),
+  result: z.object({}),
+  system: 'keeper',
+  timeout: '1s',
+  run: () => Promise.resolve({}),
+  ...more,
+});
+const compensate = () => Promise.resolve();
+const reconcile = () => Promise.resolve('absent' as const);
+
+test.each<[string, Partial<ActionSpec>, RegExp]>([
+  ['a final action with a way back', { compensate }, /final action is never undone/],
+  ['the same, said in words', { compensate, reversible: 'final' }, /final action is never undone/],
+  ['a compensable action without one', { reversible: 'compensable' }, /declares `compensate`/],
+  ['a read with one', { effect: 'read', compensate }, /nothing to compensate/],
+  ['a time to show, and no look-up', { visibleWithin: '5s' }, /declare `reconcile`/],
+  ['a day and more until it shows', { visibleWithin: '2d', reconcile }, /at most 24h/],
+])('T3 T5 %s is a mistake, told at load', (_what, more, message) => {
+  expect(() => defineAction(spec(more))).toThrow(message);
+});
+
+test('T3 T5 what an action says of look-up and undo is kept, and says nothing where it is silent', () => {
+  expect(defineAction(spec({}))).toMatchObject({ reversible: 'final', visibleWithinMs: null });
+  expect(defineAction(spec({ reconcile, visibleWithin: '5s' })).visibleWithinMs).toBe(5_000);
+  expect(defineAction(spec({ reversible: 'reversible', compensate })).reversible).toBe('reversible');
+});

@@ -1,0 +1,29 @@
+import { ApplicationFailure } from '@temporalio/workflow';
+import type { FollowUpInput } from '../contracts/workflow-io';
+import { callsOn } from './activities';
+import { enterFollowUp, leaveFollowUp, tenantOf } from './follow-up';
+import { throughWaits } from './waits';
+import { FollowUpView, inWords } from './work-view';
+
+/**
+ * Makes one call of a closed run once more, under its own key and through all of admission (promise N5): a person has
+ * taken it out of the dead letters. Ends Completed where it is done, else Failed with the outcome's kind as the type.
+ */
+export async function retryCall(input: FollowUpInput): Promise<{ kind: 'done' }> {
+  const tenantId = tenantOf(input);
+  const view = new FollowUpView('one call of a run, once more', 'running');
+  const { followUpNo } = input;
+  const { path, queue, maxWaitMs } = await enterFollowUp(view, followUpNo);
+  if (path === null)
+    throw ApplicationFailure.nonRetryable(`follow-up ${followUpNo} names no call`, 'ContractBroken');
+  const answer = await throughWaits(view, { maxWaitMs }, () =>
+    callsOn(queue, `${path} once more`, tenantId).retryCall({ followUpNo, path, seq: view.seq }),
+  );
+  await leaveFollowUp({ followUpNo, outcome: null });
+  if (answer.kind === 'done') {
+    view.close('the call is done');
+    return { kind: 'done' };
+  }
+  view.close(inWords(answer.refusal));
+  throw ApplicationFailure.nonRetryable(inWords(answer.refusal), answer.kind);
+}
