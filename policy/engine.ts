@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8';
 import {
   type AuthorizationAnswer,
   type PolicyJson,
@@ -5,6 +6,13 @@ import {
   preparsePolicySet,
   statefulIsAuthorized,
 } from '@cedar-policy/cedar-wasm/nodejs';
+
+/**
+ * V8 inlines hot calls into wasm, and in Node 20 dies on a deoptimisation there: "unreachable code" in
+ * `Deoptimizer::DoComputeBuiltinContinuation`, SIGTRAP, seen after some thousand decisions. Without inlining a decision costs the
+ * same within what can be measured.
+ */
+setFlagsFromString('--no-turbo-inline-js-wasm-calls');
 
 /** Rules that are evaluated together: everything that can concern one action. `key` is the digest of `policies`. */
 export interface RuleSet {

@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { digestOfTuple } from '../contracts/digest';
 import type { SealedCredential } from '../contracts/ports';
 import type { TenantScope } from '../contracts/scope';
@@ -92,6 +92,24 @@ export function openCredential(
   } finally {
     dataKey.fill(0);
   }
+}
+
+/** Whether what is sealed is this very secret; `false` too where it does not open. */
+export function createComparison(masterKeys: readonly MasterKey[]) {
+  return (owner: Owner, sealed: SealedCredential, secret: string): boolean => {
+    const given = Buffer.from(secret, 'utf8');
+    let plain: Buffer | undefined;
+    try {
+      plain = openCredential(masterKeys, owner, sealed);
+      return plain.length === given.length && timingSafeEqual(plain, given);
+    } catch (error) {
+      if (error instanceof SealBroken) return false;
+      throw error;
+    } finally {
+      plain?.fill(0);
+      given.fill(0);
+    }
+  };
 }
 
 function unwrap(

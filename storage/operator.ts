@@ -1,7 +1,7 @@
 import { canonicalJson } from '../contracts/digest';
 import { QuotaClassDocument, TenantDocument, type TenantRecord } from '../contracts/documents';
 import { Capability, type Environment } from '../contracts/ids';
-import type { OperatorStore } from '../contracts/ports';
+import type { OperatorStore, SealedCredential } from '../contracts/ports';
 import type { TenantScope } from '../contracts/scope';
 import { isStorageBusy, StorageBusy } from '../contracts/storage-busy';
 import { ScopeRefused } from './fault';
@@ -20,6 +20,13 @@ export type SealCredential = (request: {
   readonly existing: { readonly wrappedKey: Buffer; readonly keyId: string } | null;
 }) => { readonly ciphertext: Buffer; readonly wrappedKey: Buffer; readonly keyId: string };
 
+/** Whether a sealed credential is this very secret. */
+export type HoldsSecret = (
+  scope: Pick<TenantScope, 'tenantId' | 'environment'>,
+  sealed: SealedCredential,
+  secret: string,
+) => boolean;
+
 export interface OperatorOptions {
   /** Of the role bulkhead_operator. */
   readonly databaseUrl: string;
@@ -27,6 +34,8 @@ export interface OperatorOptions {
   readonly environment: Environment;
   /** Without it credentials cannot be put. */
   readonly seal?: SealCredential;
+  /** Without it a secret that is in use already becomes a new version all the same. */
+  readonly holds?: HoldsSecret;
 }
 
 /**
@@ -162,11 +171,17 @@ export function openOperator(options: OperatorOptions): OperatorStore & { close(
           version: number;
           wrapped_key: Buffer | null;
           key_id: string | null;
+          newest: Buffer | null;
         }>(callsSql('next_credential', 3), [tenantId, environment, named]);
         const [next] = rows;
         if (!next) throw new Error('next_credential answered nothing');
-        const { version, wrapped_key: wrappedKey, key_id: keyId } = next;
+        const { version, wrapped_key: wrappedKey, key_id: keyId, newest } = next;
         const existing = wrappedKey && keyId ? { wrappedKey, keyId } : null;
+        if (existing && newest) {
+          // Whoever puts it again has changed nothing: a new version would be another account to calls that are being recovered.
+          const inUse = { capability: named, version: version - 1, ciphertext: newest, ...existing };
+          if (options.holds?.(scope, inUse, secret)) return { version: inUse.version };
+        }
         const sealed = seal({ scope, capability: named, version, secret, existing });
         await client.query(callsSql('put_credential', 8), [
           tenantId,

@@ -2390,7 +2390,7 @@ alter function bulkhead.mark_rewound(text,text,bigint,text,bigint,text) owner to
 grant execute on function bulkhead.mark_rewound(text,text,bigint,text,bigint,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.next_credential(p_tenant text, p_environment text, p_capability text)
- RETURNS TABLE(version integer, wrapped_key bytea, key_id text)
+ RETURNS TABLE(version integer, wrapped_key bytea, key_id text, newest bytea)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
@@ -2404,7 +2404,11 @@ begin
   return query
     select coalesce((select max(c.version) from credentials c
                       where c.tenant_id = p_tenant and c.environment = p_environment and c.capability = p_capability), 0) + 1,
-           k.wrapped_key, k.key_id
+           k.wrapped_key, k.key_id,
+           -- Of the version before it, where that is in use.
+           (select n.ciphertext from (select c.ciphertext, c.revoked_at from credentials c
+              where c.tenant_id = p_tenant and c.environment = p_environment and c.capability = p_capability
+              order by c.version desc limit 1) n where n.revoked_at is null)
       from (select) one left join tenant_keys k on k.tenant_id = p_tenant and k.environment = p_environment;
 end $function$
 ;

@@ -8,8 +8,8 @@ import { mintScope } from '../contracts/scope-mint';
 import { verifyJournal } from '../storage/journal-verify';
 import { migrate, type RolePasswords } from '../storage/migrate';
 import { createEnvelopeVerifier } from '../secrets/envelope-verifier';
-import { createSealer, masterKeyOf } from '../secrets/seal';
-import { openOperator, type SealCredential } from '../storage/operator';
+import { createComparison, createSealer, masterKeyOf, type MasterKey } from '../secrets/seal';
+import { openOperator, type HoldsSecret, type SealCredential } from '../storage/operator';
 import { openStorage } from '../storage/open';
 import { loadApp } from './app-module';
 import type { Config } from './config';
@@ -74,11 +74,13 @@ export function openRuntime(
     temporal,
     operator: once(async () => {
       const databaseUrl = required(config.database.operator?.reveal(), 'BULKHEAD_DATABASE_OPERATOR_URL');
-      const seal: SealCredential = (request) =>
-        createSealer([masterKeyOf(required(config.masterKey?.reveal(), 'BULKHEAD_MASTER_KEY_FILE'))])(
-          request,
-        );
-      return closed(openOperator({ databaseUrl, environment, seal }), (opened) => opened.close());
+      // Asked for when it is needed: an operator who puts no credential needs no master key.
+      const masterKeys = (): MasterKey[] => [
+        masterKeyOf(required(config.masterKey?.reveal(), 'BULKHEAD_MASTER_KEY_FILE')),
+      ];
+      const seal: SealCredential = (request) => createSealer(masterKeys())(request);
+      const holds: HoldsSecret = (...asked) => createComparison(masterKeys())(...asked);
+      return closed(openOperator({ databaseUrl, environment, seal, holds }), (opened) => opened.close());
     }),
     bulkhead: once(async () => {
       const identity = identityOf(config);

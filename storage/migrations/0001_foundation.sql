@@ -387,7 +387,7 @@ end $$;
 
 -- Begins to keep a credential: locks the tenant and answers the next version, which goes into what is sealed.
 create function next_credential(p_tenant text, p_environment text, p_capability text)
-returns table (version integer, wrapped_key bytea, key_id text)
+returns table (version integer, wrapped_key bytea, key_id text, newest bytea)
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 begin
   perform bind_scope(p_tenant, p_environment);
@@ -398,7 +398,11 @@ begin
   return query
     select coalesce((select max(c.version) from credentials c
                       where c.tenant_id = p_tenant and c.environment = p_environment and c.capability = p_capability), 0) + 1,
-           k.wrapped_key, k.key_id
+           k.wrapped_key, k.key_id,
+           -- Of the version before it, where that is in use.
+           (select n.ciphertext from (select c.ciphertext, c.revoked_at from credentials c
+              where c.tenant_id = p_tenant and c.environment = p_environment and c.capability = p_capability
+              order by c.version desc limit 1) n where n.revoked_at is null)
       from (select) one left join tenant_keys k on k.tenant_id = p_tenant and k.environment = p_environment;
 end $$;
 

@@ -191,7 +191,7 @@ async function work(
   const { stack, database, systems, plan, tenants, runs, hosts, home, witness, options } = ground;
   const reviewed: Reviewed = { happened: 0, didNotHappen: 0 };
   const mishaps = new Mishaps(plan, hosts, () => database.crashFor(DB_DOWN_MS));
-  const limitMs = options.limitMs ?? 90_000 + options.writes * 300 + options.kills * 6_000;
+  const limitMs = options.limitMs ?? 180_000 + options.writes * 500 + options.kills * 8_000;
   const expected = countWrites(plan, systems).expectedEffects;
   const end = Date.now() + limitMs;
   const doneDir = join(home, 'done');

@@ -198,6 +198,19 @@ test('S3 a credential that was replaced or revoked since it was read is not lent
   expect(await wayne.admit(third)).toMatchObject({ answer: 'admitted', leaseId: request.token });
 });
 
+test('S3 a secret that is in use already stays the version it is; another one, or one that was revoked, is a new version', async () => {
+  const scope = scopeOf('acme');
+  const put = async (secret: string): Promise<number> =>
+    (await world.operator.putCredential(scope, 'payments:twice', secret, 'ada')).version;
+  expect([await put('one'), await put('one'), await put('two'), await put('two'), await put('one')]).toEqual([
+    1, 1, 2, 2, 3,
+  ]);
+  await world.admin.query(
+    `update bulkhead.credentials set revoked_at = now() where tenant_id = 'acme' and capability = 'payments:twice'`,
+  );
+  expect(await put('one')).toBe(4);
+});
+
 test('S1 a context of another tenant, or of another capability, opens nothing', async () => {
   const context = await readContext(acme);
   const { sealed } = context;

@@ -4,7 +4,7 @@ import { QuotaClassDocument, TenantDocument } from '../../contracts/documents';
 import { Environment, TenantId } from '../../contracts/ids';
 import { mintScope } from '../../contracts/scope-mint';
 import type { TenantScope } from '../../contracts/scope';
-import { createSealer, masterKeyOf } from '../../secrets/seal';
+import { createComparison, createSealer, masterKeyOf } from '../../secrets/seal';
 import { openOperator, openStorage, type OpenStorage } from '../../storage/open';
 import { createTestDatabase, type TestDatabase } from '../support/database';
 
@@ -54,6 +54,7 @@ export class StorageWorld {
       databaseUrl: database.operatorUrl,
       environment: PROD,
       seal: createSealer([MASTER_KEY]),
+      holds: createComparison([MASTER_KEY]),
     });
     this.#closing.push(() => this.operator.close());
   }

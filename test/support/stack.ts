@@ -18,7 +18,7 @@ import { createBroker } from '../../secrets/broker';
 import { generateEnvelopeKeys } from '../../secrets/envelope-keys';
 import { createEnvelopeSigner } from '../../secrets/envelope-signer';
 import { createEnvelopeVerifier } from '../../secrets/envelope-verifier';
-import { createSealer, masterKeyOf } from '../../secrets/seal';
+import { createComparison, createSealer, masterKeyOf } from '../../secrets/seal';
 import { openOperator } from '../../storage/operator';
 import { openStorage, type OpenStorage } from '../../storage/open';
 import type { App } from '../../tools/app';
@@ -106,6 +106,7 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
     databaseUrl: database.operatorUrl,
     environment,
     seal: createSealer([masterKey]),
+    holds: createComparison([masterKey]),
   });
   const issuer = createDevIssuer({ signingKey: keys.signingKey, issuer: ISSUER, audience: AUDIENCE });
   const app = options.app ?? testApp;
