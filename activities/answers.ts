@@ -1,3 +1,4 @@
+import { digestOf } from '../contracts/digest';
 import type { CallAnswer } from '../contracts/calls';
 import type { RecordedOutcome } from '../contracts/ledger';
 import type { Refusal } from '../contracts/refusal';
@@ -31,8 +32,10 @@ export async function recorded(
   outcome: RecordedOutcome,
   seq: number,
 ): Promise<CallAnswer<unknown>> {
-  if (outcome.state === 'succeeded' && outcome.digest) {
-    const { value, digest } = outcome;
+  // What an undo brings nobody reads, so a person may say that it happened and give no result.
+  const digest = outcome.digest ?? (attempt.call.undoOf === null ? null : digestOf(null));
+  if (outcome.state === 'succeeded' && digest) {
+    const { value } = outcome;
     return { kind: 'done', value, ref: outcome.ref ?? attempt.path, digest, seq };
   }
   const refusal =

@@ -161,6 +161,32 @@ test('T5 an undo goes backwards through the first claims, and is its own call un
   expect(counted.inflight).toBe(0);
 });
 
+test('T5 E4 a write whose result was not believed may have happened: an undo comes to it, and its review says', async () => {
+  const tenant = await world.tenant();
+  const runId = await tenant.run();
+  const asked = tenant.admission(runId, '1.1');
+  expect(await tenant.store.admit(asked)).toMatchObject({ answer: 'admitted' });
+  await tenant.store.settle({
+    ...tenant.settlement(asked),
+    result: 'failed',
+    refusal: refusal({ kind: 'scope_ambiguous', rule: 'scope.foreign_result' }),
+  });
+  const { followUpNo } = await leave(tenant, runId, { undo: { onFailure: true, onKill: false } });
+  const entry = { runId, followUpNo: followUpNo ?? -1, temporalRunId: 'undo/1' };
+  expect(await tenant.store.enterFollowUp(entry)).toMatchObject({
+    items: [{ path: '1.1', state: 'unknown', undo: null }],
+  });
+  const [review] = await tenant.store.reviews({ open: true, limit: 5, runId });
+  await tenant.store.resolveReview({
+    reviewNo: review?.reviewNo ?? 0,
+    resolution: 'happened',
+    payload: { kind: 'tool', outcome: 'done', action: 'x', result: {} },
+    payloadDigest: digest('brought'),
+    ...BY,
+  });
+  expect(await tenant.store.admit(undo(tenant, runId, '1.1'))).toMatchObject({ answer: 'admitted' });
+});
+
 test('T5 an undo passes every gate that is not the run’s: policy, staleness, its own fence, and only what happened is undone', async () => {
   const tenant = await world.tenant();
   const { runId } = await undoing(tenant);
