@@ -101,7 +101,7 @@ describe.each<ActivityFault>(['repeat', 'before', 'after'])('%s', (fault) => {
     } finally {
       forgetFaults('platform');
     }
-  }, 150_000);
+  }, 400_000);
 });
 
 const FOR_GOOD = ROWS.flatMap(([activity, { forGood }]) =>

@@ -22,5 +22,5 @@ describe('writes through a network that drops, resets, stalls, doubles and delay
     expect(blindFaults).toBeGreaterThan(0);
     expect(report.unknown.reviews).toBeGreaterThanOrEqual(blindFaults);
     expect(report.unknown.happened + report.unknown.didNotHappen).toBe(report.unknown.reviews);
-  }, 300_000);
+  }, 420_000);
 });

@@ -94,7 +94,7 @@ export async function wireFaults(
           request.at > Date.now() - DELAY_MS - 500 &&
           intentOf(request) === intent,
       );
-    const end = Date.now() + (options.limitMs ?? 120_000 + options.writes * 200);
+    const end = Date.now() + (options.limitMs ?? 240_000 + options.writes * 400);
     const { expectedEffects } = countWrites(plan, systems);
     let open: string[] | undefined;
     while (Date.now() < end) {

@@ -17,6 +17,9 @@ export const SERVER_SETTINGS: Readonly<Record<string, boolean | number | string>
   'frontend.namespaceCount': 20_000,
   // Timers are as coarse as this: at the default of 1 s a sleep of 200 ms takes a second.
   'history.timerProcessorMaxTimeShift': '50ms',
+  // A workflow task that a killed worker took with it is waited for, longer with each time: at the default of 10 min a run whose
+  // worker died a few times in a row stood still for minutes.
+  'history.workflowTaskRetryMaxInterval': '2s',
   // A batch signal to a tenant's runs at the default of 50 a second would take too long in a kill.
   'worker.batcherRPS': 1_000,
 };
