@@ -59,6 +59,9 @@ export async function perform(
 /** Attempts of one call that a look-up may fail in before a person is asked: an outage of minutes is waited out. */
 const LOOK_UPS = 8;
 
+/** No look-up of a call begins after so many attempts: one that takes its host down never comes to an answer. */
+const LOOK_UPS_BEGUN = 2 * LOOK_UPS;
+
 /**
  * A write whose last attempt was lost: never a blind second send (promise T3). Looked up where the action declares how;
  * sent again under its key where the system honours keys; proven absent where a look-up after `visibleWithin` finds nothing;
@@ -71,6 +74,7 @@ export async function recover(
 ): Promise<CallAnswer<unknown>> {
   const { call } = attempt;
   const mayResend = call.keyValidMs !== null && !claim.lookupOnly;
+  if (!mayResend && claim.attempt > LOOK_UPS_BEGUN) return await settleLost(attempt);
   const found = await lookUp(attempt, openSession);
   if (found.kind === 'happened')
     return await accept(attempt, openSession, found.acted, found.record, claim.attempt);

@@ -164,7 +164,9 @@ create table bulkhead.calls (
   epoch bigint not null,
   policy_version bigint not null,
   host_id text not null,
+  -- Times it was let in to send. Take-overs that could only look are counted apart, since the call was last let in anew.
   attempts integer not null default 1,
+  looks integer not null default 0,
   -- A system outside honours a key for so long after it was first used.
   first_claimed_at timestamptz not null,
   lease_until timestamptz not null,

@@ -111,7 +111,7 @@ begin
       if c.state = 'claimed' and c.token = p_token then
         a.answer := case when c.admitted_as = 'admitted' then 'admitted' else 'recover' end;
         a.lookup_only := c.admitted_as = 'recover_lookup';
-        a.epoch := c.epoch; a.attempt := c.attempts; a.quiet_ms := c.quiet_ms;
+        a.epoch := c.epoch; a.attempt := c.attempts + c.looks; a.quiet_ms := c.quiet_ms;
         select e.lease_id into a.lease_id from leases e where e.tenant_id = p_tenant and e.environment = p_environment
           and e.lease_id = p_token and e.capability = p_capability and e.revoked_at is null;
         return a;
@@ -145,7 +145,7 @@ begin
         -- Of what was sent to another account, or as somebody else, a look-up here proves nothing.
         elsewhere := coalesce(c.account <> p_account, false);
         -- It may have been sent: whoever takes over recovers first, and only looks where it could not be let in anew.
-        a.answer := 'recover'; a.epoch := t.fence_epoch; a.attempt := c.attempts + 1;
+        a.answer := 'recover'; a.epoch := t.fence_epoch; a.attempt := c.attempts + c.looks + 1;
         a.lookup_only := t.mode <> 'normal' and not past_fence or elsewhere
           or p_denial is not null or asked_under < t.fence_epoch and not past_fence or c.attempts >= max_attempts
           or not own_run and follow_up_no is null
@@ -309,7 +309,9 @@ begin
 
   if a.answer = 'recover' then
     update calls set token = p_token, admitted_as = case when a.lookup_only then 'recover_lookup' else 'recover' end,
-        epoch = t.fence_epoch, policy_version = t.policy_version, host_id = p_host, attempts = a.attempt,
+        epoch = t.fence_epoch, policy_version = t.policy_version, host_id = p_host,
+        -- Who may only look takes no send away from the call.
+        attempts = attempts + (not a.lookup_only)::integer, looks = looks + a.lookup_only::integer,
         lease_until = n + p_lease_ms * interval '1 millisecond', quiet_ms = a.quiet_ms,
         sent_until = case when a.lookup_only then sent_until else n + p_lease_ms * interval '1 millisecond' end,
         account = case when a.lookup_only then account else p_account end
@@ -334,7 +336,7 @@ begin
       p_account, t.journal_seq + 1, p_reversible, p_undo_of, t.tool_day, p_tool_calls, p_steps, p_micro_usd)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
-      policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts,
+      policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts, looks = 0,
       lease_until = excluded.lease_until, sent_until = excluded.sent_until, quiet_ms = 0, account = excluded.account,
       reversible = excluded.reversible,
       undo_of = excluded.undo_of, tool_day = excluded.tool_day, tool_calls = excluded.tool_calls, steps = excluded.steps,

@@ -1,4 +1,5 @@
-import { HORIZON, isWrite, LedgerModel, type Call, type FollowUp, type Resolution } from './model';
+import { LedgerModel } from './model';
+import { HORIZON, isWrite, type Call, type FollowUp, type Resolution } from './model-words';
 
 /** What an undo goes through: path, state of the write, state of its undo. */
 export type Item = readonly [path: string, state: string, undo: string | null];
@@ -157,7 +158,7 @@ export class DoubtModel extends LedgerModel {
   items(run: string): Item[] {
     return this.#writes(run).map(([path, call]) => [
       path,
-      call.state,
+      call.state === 'failed' ? 'unknown' : call.state,
       this.#undoOf(run, path)?.state ?? null,
     ]);
   }
@@ -224,7 +225,14 @@ export class DoubtModel extends LedgerModel {
   #writes(run: string): [string, Call][] {
     return [...this.calls]
       .filter(([key, call]) => key.startsWith(`${run}|`) && isWrite(call.class) && call.undoOf === null)
-      .filter(([, { state }]) => state === 'claimed' || state === 'succeeded' || state === 'unknown')
+      .filter(
+        ([, { state, review }]) =>
+          state === 'claimed' ||
+          state === 'succeeded' ||
+          state === 'unknown' ||
+          // Its result was not believed, which says nothing of whether it happened.
+          (state === 'failed' && review !== null),
+      )
       .map(([key, call]): [string, Call] => [key.split('|')[1] ?? '', call])
       .sort(([, a], [, b]) => b.order - a.order);
   }

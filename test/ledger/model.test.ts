@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { LedgerWorld } from './harness';
-import { HORIZON, type Doubt, type Resolution, type Result } from './model';
-import { LEASE, PATHS, SILENCE, Trial, type Command } from './trial';
+import { HORIZON, type Doubt, type Resolution, type Result } from './model-words';
+import { Trial } from './trial';
+import { LEASE, PATHS, SILENCE, type Command } from './trial-words';
 
 /** Set higher for a long run. */
 const SEQUENCES = Number(process.env['BULKHEAD_MODEL_RUNS'] ?? 60);
@@ -132,3 +133,42 @@ test('Q2 T2 O1 O2 whatever happens in whatever order, the ledger is what the mod
   );
   expect(await bystander.row()).toEqual(before);
 }, 600_000);
+
+test('T3 N5 eight sends, each looked up in vain and proven absent: the ledger counts them as the model does', async () => {
+  const trial = await Trial.open(world);
+  const ask = (elsewhere: boolean): Command => ({
+    do: 'ask',
+    slot: 0,
+    path: 2,
+    reworded: false,
+    elsewhere,
+    denied: false,
+    stale: false,
+    stranger: false,
+    ahead: false,
+    toolCalls: 0,
+    steps: 0,
+    microUsd: 0,
+    host: 0,
+    followUp: null,
+    undo: false,
+    pastFence: false,
+  });
+  const lapse: Command = { do: 'tick', ms: LEASE };
+  const absent: Command = {
+    do: 'settle',
+    attempt: 0,
+    result: 'open',
+    doubt: 'none',
+    toolCalls: 0,
+    microUsd: 0,
+  };
+  for (let sends = 1; sends <= 8; sends += 1) {
+    for (const next of [ask(false), lapse, ask(true), lapse, ask(true), absent]) await trial.do(next);
+  }
+  expect(trial.model.letters).toHaveLength(0);
+  await trial.do(ask(false));
+  expect(trial.model.letters).toMatchObject([{ path: '0.2', rule: 'attempts_exhausted' }]);
+  await trial.check();
+  await trial.end();
+});

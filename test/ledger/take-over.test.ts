@@ -62,6 +62,65 @@ test('T3 a write that was sent to one account is not sent again to another, nor 
   });
 });
 
+test.each(['no key is honoured', 'another account'] as const)(
+  'T3 N5 look-ups use up none of the sends of a call (%s)',
+  async (why) => {
+    const tenant = await world.tenant();
+    const runId = await tenant.run();
+    const looking = why === 'no key is honoured' ? { keyValidMs: null } : { account: digest('other') };
+    const sending = why === 'no key is honoured' ? looking : {};
+    let lapsed = 0;
+    const letIn = async (change: object) => {
+      await world.setClock(later((lapsed += LEASE_MS)));
+      const asked = tenant.admission(runId, '1.1', change);
+      const answer = await tenant.store.admit(asked);
+      expect(await tenant.store.admit(asked)).toEqual(answer);
+      return { asked, answer };
+    };
+    // Each of the eight sends is lost, looked for in vain, and proven absent at last.
+    for (let sends = 1; sends <= 8; sends += 1) {
+      expect(await letIn(sending)).toMatchObject({ answer: { answer: 'admitted', attempt: sends } });
+      for (const looks of [1, 2]) {
+        const { asked, answer } = await letIn(looking);
+        expect(answer).toMatchObject({ answer: 'recover', lookupOnly: true, attempt: sends + looks });
+        if (looks === 2) await tenant.store.settle(tenant.settlement(asked, { result: 'open' }));
+      }
+      expect(await tenant.store.call(runId, '1.1')).toMatchObject({ state: 'open', attempts: sends });
+    }
+    const refused = await tenant.store.admit(tenant.admission(runId, '1.1', sending));
+    expect(refused).toMatchObject({
+      answer: 'refused',
+      refusal: { rule: 'attempts_exhausted', value: 8, used: 8 },
+    });
+    expect(recount(await tenant.journal())).toMatchObject({ inflight: 0, violations: [] });
+  },
+);
+
+test('T3 N5 a write that was sent eight times without an outcome is sent no more, however it was let in', async () => {
+  const tenant = await world.tenant();
+  const runId = await tenant.run();
+  for (let sends = 1; sends <= 8; sends += 1) {
+    await world.setClock(later(sends * LEASE_MS));
+    expect(await tenant.store.admit(tenant.admission(runId, '1.1'))).toMatchObject(
+      sends === 1
+        ? { answer: 'admitted', attempt: 1 }
+        : { answer: 'recover', lookupOnly: false, attempt: sends },
+    );
+  }
+  for (const attempt of [9, 10]) {
+    await world.setClock(later(attempt * LEASE_MS));
+    const asked = tenant.admission(runId, '1.1');
+    const looks = { answer: 'recover', lookupOnly: true, attempt };
+    expect(await tenant.store.admit(asked)).toMatchObject(looks);
+    expect(await tenant.store.call(runId, '1.1')).toMatchObject({ state: 'claimed', attempts: 8 });
+    if (attempt === 10) await tenant.store.settle(tenant.settlement(asked, { result: 'open' }));
+  }
+  expect(await tenant.store.admit(tenant.admission(runId, '1.1'))).toMatchObject({
+    answer: 'refused',
+    refusal: { rule: 'attempts_exhausted', used: 8 },
+  });
+});
+
 test('T3 a lost write that is asked for in other words waits for a person, and holds no slot', async () => {
   const tenant = await world.tenant();
   const runId = await tenant.run();

@@ -1,3 +1,4 @@
+import { Pool } from 'pg';
 import { until } from '../support/until';
 import { call, on, openDesk, type Desk } from './desk';
 
@@ -78,6 +79,35 @@ test('T3 a look-up that finds nobody to ask is made again, and proves nothing un
   expect(effects).toHaveLength(1);
   expect(asked.filter((line) => line.includes('by-key'))).toHaveLength(2);
 });
+
+test.each([
+  // Told the eighth time: it is asked once more, in vain.
+  [6, 2],
+  // Told the seventeenth time: whatever became of sixteen, none begins any more.
+  [15, 1],
+])(
+  'T3 what can never be looked up is in review in the end (%i look-ups made, %i asked)',
+  async (looks, lookUps) => {
+    desk.outside.faults = { dropAfterApply: 1, lookUpStatus: 503 };
+    const before = desk.outside.requests.length;
+    const asked = (what: string) =>
+      desk.outside.requests.slice(before).filter(({ path }) => path.startsWith(what)).length;
+    const run = await desk.begin('acme', [on('looked.write')]);
+    await until('a look-up', () => Promise.resolve(asked('/by-key') > 0), 40_000);
+    const admin = new Pool({ connectionString: desk.stack.database.adminUrl, max: 1 });
+    await admin.query('update bulkhead.calls set looks = $2 where run_id = $1 and looks = 1', [
+      run.runId,
+      looks,
+    ]);
+    await admin.end();
+    const result = await run.result({ timeoutMs: 50_000 });
+    expect(result.stopReason).toBe('outcome_unknown');
+    expect([asked('/looked'), asked('/by-key')]).toEqual([1, lookUps]);
+    expect(await desk.reviews('acme', run.runId)).toMatchObject([
+      { kind: 'outcome_unknown', path: '0.1', refusal: { rule: 'attempt_lost' } },
+    ]);
+  },
+);
 
 test('T3 a lost answer where nothing can be learned is in review at once, with the key that the system was given', async () => {
   desk.outside.faults = { dropAfterApply: 1 };
