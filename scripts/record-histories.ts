@@ -10,8 +10,8 @@ import globalTeardown from '../test/support/global-teardown';
 
 /**
  * Records golden histories: plays each case on the real stack with the workflows as they are now, and keeps what Temporal
- * kept, byte for byte, as `test/replay/histories/<workflow>.<case>.v<n>.json`. A file that is there is never written again:
- * without arguments, cases without any file get their first; a case that is named gets its next version.
+ * kept, all but its stack traces, as `test/replay/histories/<workflow>.<case>.v<n>.json`. A file that is there is never
+ * written again: without arguments, cases without any file get their first; a case that is named gets its next version.
  *
  *     node scripts/run.js scripts/record-histories.ts [--series <n>] [--out <folder>] [<workflow>.<case> …]
  */

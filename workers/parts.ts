@@ -1,5 +1,5 @@
 import type { Client } from '@temporalio/client';
-import type { NativeConnection } from '@temporalio/worker';
+import type { ActivityInterceptorsFactory, NativeConnection } from '@temporalio/worker';
 import type { Logger } from 'pino';
 import type { Checkpoint } from '../contracts/checkpoint';
 import type { Environment } from '../contracts/ids';
@@ -25,6 +25,8 @@ export interface WorkerParts {
   readonly logger: Logger;
   /** Called at the named places of each call and run; a harness kills there, production passes. */
   readonly checkpoint?: Checkpoint | undefined;
+  /** Around every activity, inside the envelope's check: what they let through has its zone. None where left out. */
+  readonly activityInterceptors?: readonly ActivityInterceptorsFactory[] | undefined;
 }
 
 /** Something that runs until it is stopped. */

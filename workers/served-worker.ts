@@ -35,7 +35,8 @@ export async function serve(
     shutdownForceTime: parts.timing.shutdownGraceMs + 2_000,
     dataConverter: { payloadConverterPath: require.resolve('../workflows/payload-converter') },
     ...options,
-    interceptors: { activity: [() => ({ inbound })] },
+    // The envelope's first, so that nothing of anybody else's runs before it.
+    interceptors: { activity: [() => ({ inbound }), ...(parts.activityInterceptors ?? [])] },
   });
   const ended = worker.run().then(
     () => undefined,

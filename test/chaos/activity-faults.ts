@@ -1,10 +1,11 @@
-import { Context } from '@temporalio/activity';
+import type { Context } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
+import type { ActivityInterceptorsFactory } from '@temporalio/worker';
+import { WORKFLOW } from '../../contracts/names';
 
 /**
- * Faults of activities, each for one tenant: what a worker's trouble looks like to the workflows. A test puts
- * {@link withFaults} around the activity registry with `jest.mock`, so that the product's own hosts serve faulty
- * activities and no product code knows.
+ * Faults of activities, each for one tenant: what a worker's trouble looks like to the workflows. A test hands
+ * {@link activityFaults} to the product's own hosts as an interceptor of their activities.
  */
 export const ACTIVITY_FAULTS = {
   repeat: 'runs twice each time, one after the other; the second answer counts',
@@ -40,47 +41,45 @@ export function forgetFaults(tenant: string): void {
 const injected = (activity: string, nonRetryable: boolean): ApplicationFailure =>
   ApplicationFailure.create({ type: 'Injected', message: `${activity} was made to fail`, nonRetryable });
 
-type Activity = (...args: unknown[]) => Promise<unknown>;
+/** Lets each activity meet the faults that are planned for it and its tenant. */
+export const activityFaults: ActivityInterceptorsFactory = ({ info }: Context) => ({
+  inbound: {
+    async execute(input, next) {
+      const tenant = /^tenant\/([^/]+)\//.exec(info.workflowExecution?.workflowId ?? '')?.[1] ?? 'platform';
+      for (const fault of planned.get(tenant) ?? [])
+        if (fault.activity === info.activityType) await meet(fault, info, () => next(input));
+      return await next(input);
+    },
+  },
+});
 
-/** The activities, each meeting the faults that are planned for it and its tenant. */
-export function withFaults<T extends object>(activities: T): T {
-  return Object.fromEntries(
-    Object.entries(activities).map(([name, activity]) => [name, faulty(name, activity as Activity)]),
-  ) as T;
-}
-
-function faulty(name: string, activity: Activity): Activity {
-  return async (...args) => {
-    const { workflowExecution, workflowType } = Context.current().info;
-    const tenant = /^tenant\/([^/]+)\//.exec(workflowExecution?.workflowId ?? '')?.[1] ?? 'platform';
-    let done: { answer: unknown } | undefined;
-    for (const fault of planned.get(tenant) ?? []) {
-      if (fault.activity !== name) continue;
-      const own = workflowType === 'agentRun';
-      switch (fault.fault) {
-        case 'repeat':
-          fault.met += 1;
-          done = { answer: await activity(...args) };
-          break;
-        case 'before':
-          if (fault.met++ === 0) throw injected(name, false);
-          break;
-        case 'after':
-          if (fault.met++ > 0) break;
-          await activity(...args);
-          throw injected(name, false);
-        case 'never':
-          if (!own) break;
-          fault.met += 1;
-          throw injected(name, true);
-        case 'unheard':
-          if (!own) break;
-          fault.met += 1;
-          await activity(...args);
-          throw injected(name, true);
-      }
-    }
-    // Of a repetition the first answer is thrown away.
-    return done ? await activity(...args) : await activity(...args);
-  };
+/** What happens of the fault before the activity runs as always; throws where it does not come to that. */
+async function meet(
+  fault: Planned,
+  { workflowType }: Context['info'],
+  runs: () => Promise<unknown>,
+): Promise<void> {
+  const own = workflowType === WORKFLOW.run;
+  switch (fault.fault) {
+    case 'repeat':
+      fault.met += 1;
+      await runs();
+      return;
+    case 'before':
+      if (fault.met++ === 0) throw injected(fault.activity, false);
+      return;
+    case 'after':
+      if (fault.met++ > 0) return;
+      await runs();
+      throw injected(fault.activity, false);
+    case 'never':
+      if (!own) return;
+      fault.met += 1;
+      throw injected(fault.activity, true);
+    case 'unheard':
+      if (!own) return;
+      fault.met += 1;
+      await runs();
+      throw injected(fault.activity, true);
+  }
 }

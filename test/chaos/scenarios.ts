@@ -65,16 +65,13 @@ export const SCENARIOS = {
     systems.busyFor.add(tenant);
     const run = await start(bench, 1, false);
     // Eight attempts take half a minute of waiting: what is left of them is taken away.
-    await until(
-      'a first attempt',
-      async () =>
-        (
-          await witness.rows(
-            `update bulkhead.calls set attempts = 8 where tenant_id = $1 and state = 'open' returning path`,
-            [tenant],
-          )
-        )?.length,
-    );
+    await until('a first attempt', async () => {
+      const opened = await witness.rows(
+        `update bulkhead.calls set attempts = 8 where tenant_id = $1 and state = 'open' returning path`,
+        [tenant],
+      );
+      return opened !== undefined && opened.length > 0;
+    });
     await closed(bench, run);
     systems.busyFor.delete(tenant);
     const [letter] = await stack.store(tenant).deadLetters({ open: true, limit: 10 });

@@ -4,7 +4,15 @@ import { recount } from '../ledger/recount';
 import { verifyJournal } from '../../storage/journal-verify';
 import { until } from '../support/until';
 import { backUp, type Backup } from './backup';
-import { allAtGate, allWritten, createRecoverWorld, record, TENANT, type RecoverWorld } from './world';
+import {
+  allAtGate,
+  allUnderWay,
+  allWritten,
+  createRecoverWorld,
+  record,
+  TENANT,
+  type RecoverWorld,
+} from './world';
 
 jest.setTimeout(240_000);
 
@@ -24,34 +32,32 @@ const writes = { blind: 'blind.write', keyed: 'note.write', looked: 'looked.writ
 const write = (name: string, action: string = 'blind.write') =>
   [action, action === 'note.write' ? { ...record(name), text: 'x' } : record(name)] as const;
 
-/** Runs whose write is under way when everything stops, asked for by a model step that the backup has. */
-function scriptInFlight(): void {
-  for (const [name, action] of Object.entries(writes)) world.scripts.set(name, [[read, write(name, action)]]);
-}
-
-/** A copy is made while these runs read, and everything stops while they write. */
-async function crashWhileWriting(more: {
-  beforeCopy?: () => Promise<void>;
-  afterCopy?: () => Promise<void>;
-}): Promise<Map<string, Run>> {
+/**
+ * A copy is made while these runs read, and everything stops while they write: what their writes were asked for by, a model
+ * step, the backup has.
+ */
+async function crashWhileWriting(
+  names: readonly (keyof typeof writes)[],
+  more: { beforeCopy?: () => Promise<void>; afterCopy?: () => Promise<void> } = {},
+): Promise<Map<string, Run>> {
   const runs = new Map<string, Run>();
   await world.startHosts();
   await more.beforeCopy?.();
-  world.held.hold('r1');
-  scriptInFlight();
-  for (const name of Object.keys(writes)) runs.set(name, await world.start(name));
   const reads = () => world.held.outside.requests.filter(({ path }) => path === '/records/r1').length;
-  await until('reads under way', () => Promise.resolve(reads() >= 3), 60_000);
+  const readsBefore = reads();
+  world.held.hold('r1');
+  for (const name of names) world.scripts.set(name, [[read, write(name, writes[name])]]);
+  for (const name of names) runs.set(name, await world.start(name));
+  await until('reads under way', () => Promise.resolve(reads() >= readsBefore + names.length), 60_000);
   backup = await backUp(world.stack.database);
-  for (const name of Object.keys(writes)) world.held.hold(`k-${name}`);
+  for (const name of names) world.held.hold(`k-${name}`);
   world.held.letGo('r1');
   await more.afterCopy?.();
-  await allWritten(world, Object.keys(writes));
-  // Their heartbeats with the sequence are on their way; the shortest of these calls takes a second.
-  await delay(500);
+  await allWritten(world, names);
+  await allUnderWay(world, [...runs.values()]);
   await world.killHosts();
   await backup.restore();
-  for (const name of Object.keys(writes)) world.held.letGo(`k-${name}`);
+  for (const name of names) world.held.letGo(`k-${name}`);
   return runs;
 }
 
@@ -64,14 +70,14 @@ test('O8 a database restored from a backup, with runs open: nothing is written t
   world.scripts.set('lost', [[read], [write('lost')]]);
   world.gate('lost', 1);
   world.scripts.set('fresh', [[write('fresh')]]);
-  const runs = await crashWhileWriting({
+  const runs = await crashWhileWriting(['blind', 'keyed', 'looked'], {
     async beforeCopy() {
       for (const name of ['between', 'ended', 'lost']) others.set(name, await world.start(name));
       await allAtGate(world, ['between', 'ended', 'lost']);
     },
     async afterCopy() {
-      others.set('fresh', await world.start('fresh'));
       world.gate('fresh', 1);
+      others.set('fresh', await world.start('fresh'));
       for (const name of ['between', 'ended']) world.open(name);
       world.gate('between', 2);
       await others.get('ended')?.result({ timeoutMs: 60_000 });
@@ -79,6 +85,7 @@ test('O8 a database restored from a backup, with runs open: nothing is written t
       world.held.hold('k-lost');
       world.open('lost');
       await allWritten(world, ['lost']);
+      await allUnderWay(world, [others.get('lost') as Run]);
     },
   });
   world.held.letGo('k-lost');
@@ -182,10 +189,10 @@ test('O8 a database restored from a backup, with runs open: nothing is written t
 });
 
 test('O8 without recovery the same restore does write twice: the mark wiped by hand, as a control', async () => {
-  await crashWhileWriting({});
+  await crashWhileWriting(['blind']);
   await world.ledger(`update bulkhead.ledgers set acknowledged_seq = 1000000, rewound_seq = 0`);
   await world.startHosts();
-  await until('a second blind write', () => Promise.resolve(world.held.effectsOn('k-blind') > 1), 60_000);
+  await until('a second blind write', () => Promise.resolve(world.held.effectsOn('k-blind') > 1), 120_000);
 });
 
 /** Waits until they all show that they wait for the ledger. */

@@ -1,6 +1,7 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { defaultPayloadConverter } from '@temporalio/common';
 import type { CliContext } from '../../client/cli/context';
 import { buildProgram, runProgram } from '../../client/cli/program';
 import type { Run } from '../../client/run';
@@ -79,6 +80,7 @@ export async function createRecoverWorld(): Promise<RecoverWorld> {
     client: stack.temporal,
     environment: stack.environment,
     verifier: stack.parts.verifier,
+    // Of the usual timeouts: a call that it puts back has a lease of as long, and its next attempt waits for the end of it.
     app: stack.parts.app,
   };
   const open = (input: string): void => {
@@ -103,7 +105,7 @@ export async function createRecoverWorld(): Promise<RecoverWorld> {
       hosts = startWorkerProcess({
         spec: stack.workerSpec,
         hostId: `host-${Date.now()}`,
-        appModule: resolve(__dirname, '../support/app.ts'),
+        appModule: resolve(__dirname, 'patient-app.ts'),
         roles: ['host', 'control'],
       });
       await hosts.ready();
@@ -177,3 +179,36 @@ export const allWritten = (world: RecoverWorld, names: readonly string[], times 
     () => Promise.resolve(names.every((name) => world.held.effectsOn(`k-${name}`) >= times)),
     60_000,
   );
+
+/**
+ * Waits until Temporal was told, with a heartbeat, the journal's sequence of each run's pending call: what a host finds on
+ * a restored ledger. Throws if the ledger does not have one of the calls under way, for what follows would show nothing.
+ */
+export async function allUnderWay(world: RecoverWorld, runs: readonly Run[]): Promise<void> {
+  for (const run of runs)
+    await until(
+      `the heartbeat of a call of ${run.runId}`,
+      async () => {
+        await mustBeUnderWay(world, run);
+        return await hasBeaten(world, run);
+      },
+      60_000,
+    );
+  for (const run of runs) await mustBeUnderWay(world, run);
+}
+
+async function mustBeUnderWay(world: RecoverWorld, { runId }: Run): Promise<void> {
+  const calls = await world.ledger<{ runId: string; path: string; action: string; state: string }>(
+    `select run_id as "runId", path, action, state from bulkhead.calls order by claimed_seq nulls first`,
+  );
+  const newest = calls.filter((call) => call.runId === runId).at(-1);
+  if (newest?.state !== 'claimed')
+    throw new Error(`not under way any more when everything was to stop: ${JSON.stringify(newest)}`);
+}
+
+async function hasBeaten({ stack }: RecoverWorld, { workflowId }: Run): Promise<boolean> {
+  const { raw } = await stack.temporal.workflow.getHandle(workflowId).describe();
+  const details = raw.pendingActivities?.[0]?.heartbeatDetails?.payloads?.[0];
+  const told: unknown = details && defaultPayloadConverter.fromPayload(details);
+  return typeof told === 'object' && told !== null && 'seq' in told;
+}

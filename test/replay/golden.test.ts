@@ -12,7 +12,7 @@ import {
 import { RUN_STATES, STOP_REASONS } from '../../contracts/states';
 import { PATCHES } from '../../workflows/patches';
 import { testTemporal } from '../support/shared-temporal';
-import { goldenHistories, type Golden } from './history-json';
+import { goldenHistories, HISTORIES, historyToText, type Golden } from './history-json';
 import { shownBy } from './shown';
 
 const root = path.join(__dirname, '..', '..');
@@ -49,6 +49,38 @@ test('O3 every golden history, of this version and of those before it, replays a
   expect(golden.length).toBeGreaterThan(20);
   const failed = await replay({ codePath: testTemporal().bundlePath }, golden);
   expect([...failed].map(([file, error]) => `${file}: ${error.message}`)).toEqual([]);
+});
+
+/** Paths from the root of a machine's file system that software and people live under, and drives of Windows. */
+const MACHINE_PATH =
+  /(?:^|[^\w./-])(?:file:\/\/[^\s"']*|\/(?:work|tmp|home|root|usr|opt|var|srv|mnt|etc|app|builds?|private|workspaces?|Users|Volumes)\/[^\s"':)]*|[A-Za-z]:\\\w[^\s"']*)/g;
+
+/** The paths in the text, and in what it has in base64. */
+function machinePaths(text: string): string[] {
+  const payloads = [...text.matchAll(/"data": ?"([A-Za-z0-9+/=]+)"/g)].map(([, data = '']) =>
+    Buffer.from(data, 'base64').toString('utf8'),
+  );
+  return [text, ...payloads].flatMap((part) => part.match(MACHINE_PATH) ?? []);
+}
+
+test('O3 no golden history holds a path of the machine that recorded it, and the recorder keeps none', async () => {
+  for (const { file } of golden)
+    expect([file, machinePaths(await readFile(path.join(HISTORIES, file), 'utf8'))]).toEqual([file, []]);
+  const failed = {
+    eventId: 1,
+    activityTaskFailedEventAttributes: {
+      failure: { message: 'kept', stackTrace: 'at /home/me/x.ts', cause: { stackTrace: 'at /tmp/y.ts:1' } },
+    },
+  };
+  const recorded = historyToText({ events: [failed] } as never);
+  expect(recorded).toContain('kept');
+  expect(machinePaths(recorded)).toEqual([]);
+  // It does find them, where they are.
+  const seen = JSON.stringify({
+    a: 'at /tmp/y.ts:1',
+    data: Buffer.from('(/home/me/x.ts:2)').toString('base64'),
+  });
+  expect(machinePaths(seen)).toHaveLength(2);
 });
 
 /** What is in no history, and why not: it cannot happen yet. */

@@ -5,8 +5,9 @@ import { temporal } from '@temporalio/proto';
 export type History = temporal.api.history.v1.IHistory;
 
 /**
- * Histories as text, one event a line: enums by name, bytes in base64, 64-bit numbers as text. The SDK's own
- * `historyToJSON` needs its packages to share one copy of protobufjs, which an installation need not have.
+ * Histories as text, one event a line: enums by name, bytes in base64, 64-bit numbers as text, and no stack traces, which no
+ * replay reads and which name folders of the machine. The SDK's own `historyToJSON` needs its packages to share one copy of
+ * protobufjs, which an installation need not have.
  */
 export function historyToText(history: History): string {
   const message = temporal.api.history.v1.History.fromObject(history);
@@ -15,8 +16,13 @@ export function historyToText(history: History): string {
     bytes: String,
     enums: String,
   }) as { events: object[] };
-  return `{"events":[\n${events.map((event) => JSON.stringify(event)).join(',\n')}\n]}\n`;
+  const texts = events.map((event) => JSON.stringify(event, withoutStackTraces));
+  return `{"events":[\n${texts.join(',\n')}\n]}\n`;
 }
+
+/** What a workflow or an activity said is in bytes, so by this name only the failures' own field goes. */
+const withoutStackTraces = (key: string, value: unknown): unknown =>
+  key === 'stackTrace' ? undefined : value;
 
 export function historyFromText(text: string): History {
   return temporal.api.history.v1.History.fromObject(JSON.parse(text) as object);

@@ -1,9 +1,11 @@
 import { inspect } from 'node:util';
 import { textOfHistory } from '../support/history';
+import { atLastAttempt } from '../support/last-attempt';
 import { plays, startModel, type Move, type TestModel } from '../support/model';
 import { startOutside, type Outside } from '../support/outside';
 import { createTestStack, type TestStack } from '../support/stack';
 import { policyYaml, readyTenant } from '../support/tenants';
+import { until } from '../support/until';
 import type { RunResult } from '../../client/run';
 
 let stack: TestStack;
@@ -194,7 +196,9 @@ test('Q4 a system that is down is the provider’s trouble: retried, then told t
 
 test('Q5 a model that stays down ends the run as provider_degraded', async () => {
   model.failWith = 500;
-  const { result } = await play('acme', []);
+  const playing = play('acme', []);
+  await until('a first attempt', () => atLastAttempt(stack.database, 'acme'));
+  const { result } = await playing;
   expect(result.stopReason).toBe('provider_degraded');
 });
 

@@ -46,6 +46,8 @@ export interface TestStackOptions {
   readonly temporal?: Pick<TestTemporal, 'address' | 'bundlePath'>;
   /** Called by the hosts of this process at the named places. */
   readonly checkpoint?: Checkpoint;
+  /** Around every activity of the hosts of this process. */
+  readonly activityInterceptors?: WorkerParts['activityInterceptors'];
 }
 
 /** Temporal namespace, database, keys, workers and client of one test file: all real, none shared. */
@@ -141,6 +143,7 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
     bounds,
     timing,
     checkpoint: options.checkpoint ?? passCheckpoint,
+    activityInterceptors: options.activityInterceptors,
     logger: pino({ level: process.env['BULKHEAD_TEST_LOG'] ?? 'silent' }),
   });
   const parts = await newParts();
