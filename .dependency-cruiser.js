@@ -172,6 +172,19 @@ module.exports = {
       to: { path: '(^|/)node_modules/(@types/)?pg(-pool|-cursor)?/' },
     },
     {
+      name: 'only-the-governed-client-leaves',
+      comment:
+        'Where tools and models may go is checked in one client; a socket from elsewhere would be checked by nobody.',
+      severity: 'error',
+      from: {
+        path: '^(contracts|policy|workflows|activities|tools|secrets|examples/[^/]+/(actions|agents))/',
+        pathNot: '^tools/(http|http-answer|at-write|guarded-agent|addresses)\\.ts$',
+      },
+      to: {
+        path: '^(node:)?(https?|http2|net|tls|dgram|dns|dns/promises)$|(^|/)node_modules/(undici|axios|got|ws|node-fetch|socks|https?-proxy-agent)/',
+      },
+    },
+    {
       name: 'scope-is-minted-by-verifiers',
       comment:
         'A scope is the proof that somebody verified it: an envelope, a token, Temporal’s own word for a control workflow or the sweep, an operator’s composition.',

@@ -7,6 +7,10 @@ const noEnvironment = {
   message: 'Only workers/config.ts reads the environment: add a setting there.',
 };
 
+/** The ways out that are there without an import; of the others `.dependency-cruiser.js` takes care. */
+const waysOut = ['fetch', 'WebSocket', 'EventSource', 'XMLHttpRequest'];
+const useTheClient = 'Everything leaves by the governed client (tools/http.ts): use what the grant gives.';
+
 module.exports = tseslint.config(
   { ignores: ['node_modules/', 'dist/', 'coverage/', '.bulkhead/', 'test/fixtures/wrong-imports/'] },
   {
@@ -41,6 +45,18 @@ module.exports = tseslint.config(
       'no-console': 'error',
       'no-restricted-syntax': ['error', noEnvironment],
       'no-empty': 'error',
+    },
+  },
+  {
+    files: ['{contracts,policy,workflows,activities,tools,secrets}/**', 'examples/*/{actions,agents}/**'],
+    rules: {
+      'no-restricted-globals': ['error', ...waysOut.map((name) => ({ name, message: useTheClient }))],
+      'no-restricted-properties': [
+        'error',
+        ...['globalThis', 'global'].flatMap((object) =>
+          waysOut.map((property) => ({ object, property, message: useTheClient })),
+        ),
+      ],
     },
   },
   {

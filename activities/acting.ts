@@ -3,6 +3,7 @@ import type { SettleResult } from '../contracts/ledger';
 import type { Refusal } from '../contracts/refusal';
 import { FenceUnconfirmed } from './fence-watch';
 import { isWrite, type GovernedCall } from './governed-call';
+import { ForeignContext } from './markers';
 
 /** The call's time is over. Thrown before a request, so nothing was sent by it. */
 export class DeadlinePassed extends Error {
@@ -74,6 +75,10 @@ export function readFailure(
   }
   if (error instanceof ResultOutOfSchema)
     return { result: 'failed', refusal: refusal('failed', 'result_schema', plain(error)) };
+  if (error instanceof ForeignContext) {
+    const ambiguous = refusal('scope_ambiguous', 'scope.foreign_context', error.message, 'policy');
+    return { result: 'failed', refusal: ambiguous };
+  }
   if (error instanceof FenceUnconfirmed || error instanceof DeadlinePassed || isLeaseOver(error)) {
     return { result: 'open', refusal: refusal('failed', 'not_sent', plain(error), 'platform') };
   }

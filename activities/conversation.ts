@@ -1,5 +1,8 @@
 import type { ModelMessage } from 'ai';
-import { positionPath, type StoredPayload, type StoredToolResult } from '../contracts/calls';
+import { positionPath, type StoredToolResult } from '../contracts/calls';
+import type { Envelope } from '../contracts/envelope';
+import type { StoredItem } from '../contracts/ports';
+import { assertOwn } from './markers';
 
 type JsonValue = Extract<
   NonNullable<Extract<ModelMessage, { role: 'tool' }>['content'][number]>,
@@ -24,13 +27,16 @@ export class NotStored extends Error {
 
 /**
  * The messages that a model sees before `step`: the input, then every earlier step with the results of the tools it
- * asked for. Rows come through the tenant's handle, so each is the tenant's; a step without its results is refused,
- * for a model that does not see a refusal would try again.
+ * asked for. Rows come through the tenant's handle, and yet each has to carry the run's own marker: one that does not
+ * throws `ForeignContext`. A step without its results is refused (`NotStored`), for a model that does not see a refusal
+ * would try again.
  */
 export function assembleMessages(
-  rows: readonly { ref: string; payload: StoredPayload }[],
+  own: Pick<Envelope, 'tenantId' | 'environment' | 'rootRunId'>,
+  rows: readonly StoredItem[],
   step: number,
 ): ModelMessage[] {
+  for (const { ref, marker } of rows) assertOwn(own, marker, 'run', `item ${ref} of the conversation`);
   const byRef = new Map(rows.map(({ ref, payload }) => [ref, payload]));
   const input = byRef.get('input');
   if (input?.kind !== 'input') throw new NotStored('input', 'the input of this run is not in storage');

@@ -1,26 +1,23 @@
 import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { Context } from '@temporalio/activity';
-import { digestOf } from '../contracts/digest';
+import { canonicalJson, digestOf } from '../contracts/digest';
 import type { CallAnswer, StoredPayload } from '../contracts/calls';
 import { passCheckpoint, type Checkpoint } from '../contracts/checkpoint';
-import type { Admission } from '../contracts/ledger';
+import type { Admission, AdmitRequest } from '../contracts/ledger';
 import type { OpenHttp } from '../contracts/http-port';
-import type { CallContext, Leasing, SecretBroker, Storage } from '../contracts/ports';
-import type { Refusal } from '../contracts/refusal';
-import { DeadlinePassed } from './acting';
+import type { CallContext, SecretBroker, Storage } from '../contracts/ports';
+import { actAdmitted } from './admitted';
 import { keepRefusal, recorded, refused } from './answers';
-import { LEASE_MARGIN_MS, remaining, type Attempt } from './attempt';
+import { LEASE_MARGIN_MS, type Attempt } from './attempt';
 import { callingRun } from './call-context';
 import { failure } from './failure';
 import type { FenceWatch } from './fence-watch';
-import { isWrite, type ActIo, type GovernedCall } from './governed-call';
+import type { GovernedCall } from './governed-call';
 import { beatWith, seqOfEarlierAttempt } from './heartbeat';
-import { accountOf, callPath, idempotencyKey, judge, type Verdict } from './judge';
+import { accountOf, callPath, judge, type Verdict } from './judge';
 import { KnownContexts } from './known-contexts';
-import { perform, recover, settleLost, type OpenSession } from './perform';
 import type { Policies } from './policies';
-import { settleOpen, settleRefused } from './settle';
 import { ToldSequences } from './told-sequences';
 
 /** A refusal that frees this soon is waited for in place; a later one is a value that the workflow waits for. */
@@ -46,7 +43,7 @@ export interface Gateway {
 }
 
 export function createGateway(parts: GatewayParts): Gateway {
-  const { storage, policies, broker, openHttp, fence, hostId, checkpoint = passCheckpoint } = parts;
+  const { storage, policies, hostId, checkpoint = passCheckpoint } = parts;
   const contexts = new KnownContexts();
   const told = new ToldSequences();
 
@@ -58,7 +55,7 @@ export function createGateway(parts: GatewayParts): Gateway {
     attempt.heard(admission.seq);
     switch (admission.answer) {
       case 'refused':
-        return await refuse(attempt, admission.refusal, admission.seq);
+        return await refuse(attempt, admission);
       case 'replayed':
         return await recorded(attempt, admission.outcome, admission.seq);
       case 'in_flight':
@@ -73,7 +70,13 @@ export function createGateway(parts: GatewayParts): Gateway {
         }
         beatWith({ seq: admission.seq });
         await attempt.checkpoint('admitted');
-        return await act(attempt, admission, verdict, context);
+        return await actAdmitted(
+          parts,
+          attempt,
+          admission,
+          verdict.effect === 'deny' ? { destination: lookUpDestination(call, context) } : verdict,
+          context,
+        );
     }
   }
 
@@ -137,7 +140,8 @@ export function createGateway(parts: GatewayParts): Gateway {
         temporalRunId: attempt.temporalRunId,
         hostId,
         decidedBy: context.versions,
-        verdict: verdict.effect === 'allow' ? { effect: 'allow', rules: verdict.rules } : verdict,
+        verdict: verdictOf(verdict, attempt),
+        decided: verdict.decided,
         leaseMs: call.timeoutMs + LEASE_MARGIN_MS,
         keyValidMs: call.keyValidMs,
         seenSeq: attempt.seenSeq,
@@ -154,112 +158,13 @@ export function createGateway(parts: GatewayParts): Gateway {
     }
   }
 
-  /** Steps 4 to 7 of an admitted call, or the recovery of one whose last attempt was lost. */
-  async function act(
-    attempt: Attempt,
-    admission: Extract<Admission, { answer: 'admitted' | 'recover' }>,
-    verdict: Verdict,
-    context: CallContext,
-  ): Promise<CallAnswer<unknown>> {
-    const { call, envelope, path, store } = attempt;
-    const { tenantId, environment } = envelope;
-    const { abort, leave } = fence.enter(tenantId, admission.epoch);
-    const { signal } = abort;
-    const cancelled = Context.current().cancellationSignal;
-    const cancel = (): void => abort.abort(cancelled.reason);
-    if (cancelled.aborted) cancel();
-    cancelled.addEventListener('abort', cancel);
-    const timer = setTimeout(
-      () => abort.abort(new DeadlinePassed('the time of the call is over')),
-      remaining(attempt),
-    );
-    try {
-      const leased = call.secret === null ? null : lend(attempt, call.secret, admission, context);
-      if (leased?.kind === 'refused') return await refuseLease(attempt, admission, leased.refusal);
-      await attempt.checkpoint('leased');
-      if (call.undoOf !== null) await attempt.checkpoint('before_undo');
-      const destination = verdict.effect === 'allow' ? verdict.destination : lookUpDestination(call, context);
-      const key = idempotencyKey(envelope, path);
-      const openSession: OpenSession = ({ readOnly }) => {
-        const over = new AbortController();
-        const end = (): void => over.abort(signal.reason);
-        if (signal.aborted) end();
-        signal.addEventListener('abort', end);
-        const http = openHttp({
-          poolKey: `${tenantId} ${environment} ${call.system ?? 'none'}`,
-          baseUrl: destination?.url ?? null,
-          privateGranted: destination?.connection ?? false,
-          authorization: leased ? () => leased.lease.authorization() : null,
-          idempotencyKey: isWrite(call.callClass) ? key : null,
-          readOnly,
-          signal: over.signal,
-          ...(parts.checkpoint ? { checkpoint: attempt.checkpoint } : {}),
-          remainingMs: () => Math.max(1, remaining(attempt)),
-          beforeSend: () => {
-            over.signal.throwIfAborted();
-            if (remaining(attempt) <= 0) {
-              throw new DeadlinePassed('the time of the call is over; nothing was sent');
-            }
-            fence.assertOpen(tenantId, admission.epoch);
-          },
-        });
-        const io: ActIo = {
-          http,
-          fetch: http.fetch,
-          baseUrl: destination?.url ?? null,
-          knowledge: { search: (query, limit) => store.searchKnowledge(query, limit) },
-          idempotencyKey: key,
-          signal,
-          record: context.record,
-        };
-        return {
-          io,
-          mayHaveApplied: http.mayHaveApplied,
-          close: () => {
-            signal.removeEventListener('abort', end);
-            over.abort(new DeadlinePassed('the call is over; nothing was sent'));
-          },
-        };
-      };
-      if (admission.answer === 'recover') return await recover(attempt, admission, openSession);
-      return await perform(attempt, openSession, { earlier: false, attemptNo: admission.attempt });
-    } finally {
-      clearTimeout(timer);
-      cancelled.removeEventListener('abort', cancel);
-      leave();
-    }
-  }
-
-  /** Step 4: the admission has recorded the lease; here it is opened, to end no later than the record says. */
-  function lend(
-    attempt: Attempt,
-    capability: string,
-    admission: { leaseId: string | null; epoch: number },
-    { sealed }: CallContext,
-  ): Leasing {
-    const { scope } = attempt.store;
-    return broker.lease({
-      scope,
-      capability,
-      sealed,
-      admission,
-      ttlMs: remaining(attempt) + LEASE_MARGIN_MS,
-    });
-  }
-
-  /** Without a credential nothing was sent by this attempt; what an earlier one may have sent stays unknown. */
-  async function refuseLease(
-    attempt: Attempt,
-    { answer }: { answer: 'admitted' | 'recover' },
-    refusal: Refusal,
-  ): Promise<CallAnswer<unknown>> {
-    if (answer === 'recover') return await settleLost(attempt);
-    if (refusal.kind === 'killed') return await settleOpen(attempt, refusal);
-    return await settleRefused(attempt, 'failed', refusal, 0);
-  }
-
   /** A refusal that frees soon is waited for here; any other is the answer, and the conversation's to see. */
-  async function refuse(attempt: Attempt, refusal: Refusal, seq: number): Promise<CallAnswer<unknown>> {
+  async function refuse(
+    attempt: Attempt,
+    { refusal, approval, seq }: Extract<Admission, { answer: 'refused' }>,
+  ): Promise<CallAnswer<unknown>> {
+    // Nothing for the conversation yet: what it will be told is what a person says of the call.
+    if (approval) return { kind: refusal.kind, refusal, approval, seq };
     const { retryAfterMs } = refusal;
     if (
       retryAfterMs !== undefined &&
@@ -289,6 +194,23 @@ export function createGateway(parts: GatewayParts): Gateway {
   }
 
   return { govern };
+}
+
+/** The verdict as the ledger is told it, with exactly what a person would be asked to approve. */
+function verdictOf(verdict: Verdict, { call, envelope }: Attempt): AdmitRequest['verdict'] {
+  switch (verdict.effect) {
+    case 'allow':
+      return { effect: 'allow', rules: verdict.rules };
+    case 'deny':
+      return { effect: 'deny', refusal: verdict.refusal };
+    case 'approve':
+    case 'suggest': {
+      const { effect, rules, terms, schemaDigest, refusal } = verdict;
+      const { kind, subject } = envelope.principal;
+      const asked = { args: canonicalJson(call.args), schemaDigest, requester: `${kind}:${subject}` };
+      return { effect, rules, terms, asked, refusal };
+    }
+  }
 }
 
 /** A look-up goes to the tenant's connection alone, whatever policy now says of sending. */

@@ -1,6 +1,7 @@
 import type { Attribute, GovernedHttp, Passage, RecordRef, Reversibility } from '../contracts/action';
 import type { Position, StoredPayload } from '../contracts/calls';
 import type { TenantRecord } from '../contracts/documents';
+import type { Digest } from '../contracts/ids';
 import type { CallClass } from '../contracts/ledger';
 import type { Refusal } from '../contracts/refusal';
 
@@ -18,6 +19,8 @@ export interface Acted {
   readonly value: unknown;
   readonly facts: Readonly<Record<string, Attribute>>;
   readonly records: readonly RecordRef[];
+  /** Classes of what it brought into the run. */
+  readonly dataClasses: readonly string[];
   readonly microUsd: number;
 }
 
@@ -54,6 +57,10 @@ export interface GovernedCall {
   readonly timeoutMs: number;
   /** The canonical arguments: those that were checked are those that are sent. */
   readonly args: Readonly<Record<string, unknown>>;
+  /** Classes of the arguments that are present; of a model call none: it carries those of its run. */
+  readonly dataClasses: readonly string[];
+  /** Of the action's argument schema; `null` for what has none, and so can neither be approved nor suggested. */
+  readonly schemaDigest: Digest | null;
   readonly reserve: { readonly toolCalls: 0 | 1; readonly steps: 0 | 1; readonly microUsd: number };
   /** A refusal by form: unknown action, arguments out of schema. Judged before policy is asked. */
   readonly refusedByForm: Refusal | null;

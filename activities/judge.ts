@@ -1,26 +1,55 @@
 import { digestOf, outsideKey } from '../contracts/digest';
 import type { Digest } from '../contracts/ids';
 import type { Envelope } from '../contracts/envelope';
+import { hostOf, portOf } from '../contracts/http-url';
 import { parseWorkflowId } from '../contracts/names';
 import { ownsAccount } from '../contracts/ownership';
 import { positionPath, undoPath } from '../contracts/calls';
 import type { RecordRef } from '../contracts/action';
+import type { AdmitRequest } from '../contracts/ledger';
+import type { ApprovalTerms, Endpoint, PolicyDecision, PolicyRequest } from '../contracts/policy-decision';
 import type { CallContext } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
 import type { PolicyInForce } from './policies';
 import { isRefusal, isWrite, type Destination, type GovernedCall } from './governed-call';
 
-/** What was decided about a call under one policy version: go, with where to, or no, with why. */
-export type Verdict =
-  | { readonly effect: 'allow'; readonly rules: readonly string[]; readonly destination: Destination | null }
-  | { readonly effect: 'deny'; readonly refusal: Refusal };
+/**
+ * What was decided about a call under one policy version: go, with where to; go if a person says so, or said so of the
+ * suggestion; or no, with why.
+ */
+export type Verdict = (
+  | {
+      readonly effect: 'allow';
+      readonly rules: readonly string[];
+      readonly destination: Destination | null;
+      /** Whether this very call may be redirected there. */
+      readonly mayGo: (url: URL) => boolean;
+    }
+  | {
+      readonly effect: 'approve' | 'suggest';
+      readonly rules: readonly string[];
+      readonly destination: Destination | null;
+      readonly terms: ApprovalTerms;
+      readonly schemaDigest: Digest;
+      /** What it answers where it is not let in. */
+      readonly refusal: Refusal;
+    }
+  | { readonly effect: 'deny'; readonly refusal: Refusal }
+) & {
+  /** What policy was asked; `null` where form or scope refused before it. */
+  readonly decided: AdmitRequest['decided'];
+};
+
+const denies = (refusal: Refusal, decided: Verdict['decided'] = null): Verdict => ({
+  effect: 'deny',
+  refusal,
+  decided,
+});
 
 const deny = (
-  refusal: Omit<Refusal, 'kind' | 'rules'> & { kind?: Refusal['kind']; rules?: string[] },
-): Verdict => ({
-  effect: 'deny',
-  refusal: { kind: 'denied', rules: [refusal.rule], ...refusal },
-});
+  refusal: Omit<Refusal, 'kind' | 'rules'> & { rules?: string[] },
+  decided: Verdict['decided'] = null,
+): Verdict => denies({ kind: 'denied', rules: [refusal.rule], ...refusal }, decided);
 
 /**
  * Steps 1 and 2 of a governed call: form, scope, policy, in this order. Reads only; nothing is claimed yet.
@@ -32,7 +61,7 @@ export async function judge(
   context: CallContext,
   policyInForce: (version: number) => Promise<PolicyInForce>,
 ): Promise<Verdict> {
-  if (call.refusedByForm) return { effect: 'deny', refusal: call.refusedByForm };
+  if (call.refusedByForm) return denies(call.refusedByForm);
 
   const contradiction = contradictedField(call.args, envelope);
   if (contradiction) {
@@ -52,12 +81,69 @@ export async function judge(
   }
 
   const destination = call.destination(context.record);
-  if (destination && isRefusal(destination)) return { effect: 'deny', refusal: destination };
+  if (destination && isRefusal(destination)) return denies(destination);
 
   const inForce = await policyInForce(context.versions.policyVersion);
   if ('missing' in inForce)
     return deny({ origin: 'platform', rule: 'policy_unusable', message: inForce.missing });
-  const decision = inForce.policy.decide({
+  const { policy } = inForce;
+  const asked = askedOf(call, envelope, context, destination);
+  const { args: _args, ...input } = asked;
+  const decided = { input, inputDigest: digestOf(asked) };
+  const decision = forUndo(call, policy.decide(asked));
+  const secret =
+    decision.effect !== 'deny' && call.secret
+      ? policy.mayUseSecret(envelope.agentId, call.secret)
+      : undefined;
+  // What may never be used is denied at once, also where a person would be asked first.
+  const refused = [decision, secret].find((each) => each?.effect === 'deny');
+  if (refused) return deny(refusalBy(refused), decided);
+  // An undo is read back by nobody: it answers, or a person reviews it.
+  if (
+    call.callClass === 'high_risk_write' &&
+    !call.verify &&
+    call.undoOf === null &&
+    !policy.readBackWaived(call.action)
+  ) {
+    return deny(
+      {
+        origin: 'policy',
+        rule: 'read_back_missing',
+        message: `${call.action} declares no read-back, and the policy does not accept that (readBackWaived)`,
+        policyVersion: policy.version,
+      },
+      decided,
+    );
+  }
+  const rules = [...decision.rules, ...(secret?.rules ?? [])];
+  if (decision.effect === 'allow') {
+    const mayGo = (url: URL): boolean =>
+      policy.decide({
+        ...asked,
+        destination: hostOf(url),
+        endpoint: endpointOf({ url, connection: false }),
+      }).effect === 'allow';
+    return { effect: 'allow', rules, destination, mayGo, decided };
+  }
+  const { approval: terms, effect } = decision;
+  const { schemaDigest } = call;
+  if (effect === 'deny' || terms === null || schemaDigest === null) {
+    const message = `the policy asks a person about ${call.action}, and does not say whom`;
+    return deny({ origin: 'platform', rule: 'policy_unusable', message }, decided);
+  }
+  const kind = effect === 'approve' ? 'approval_required' : 'suggested';
+  const refusal: Refusal = { kind, ...refusalBy(decision) };
+  return { effect, rules, destination, terms, schemaDigest, refusal, decided };
+}
+
+/** The whole question, with all that the call would carry: its arguments' classes and those of what its run has read. */
+function askedOf(
+  call: GovernedCall,
+  envelope: Envelope,
+  { facts, dataClasses }: CallContext,
+  destination: Destination | null,
+): PolicyRequest {
+  return {
     agentId: envelope.agentId,
     agentClass: call.agentClass,
     workspaceId: envelope.workspaceId,
@@ -70,41 +156,29 @@ export async function judge(
     undo: call.undoOf !== null,
     system: call.system,
     destination: destination ? hostOf(destination.url) : null,
+    endpoint: destination ? endpointOf(destination) : null,
     model: call.model,
     args: call.args,
-    facts: context.facts,
-  });
-  const secret =
-    decision.effect === 'allow' && call.secret
-      ? inForce.policy.mayUseSecret(envelope.agentId, call.secret)
-      : decision;
-  const refused = [decision, secret].find(({ effect }) => effect === 'deny');
-  if (refused) {
-    return deny({
-      origin: 'policy',
-      rule: refused.rules[0] ?? 'default-deny',
-      rules: [...refused.rules],
-      message: refused.message,
-      policyVersion: refused.policyVersion,
-    });
-  }
-  // An undo is read back by nobody: it answers, or a person reviews it.
-  if (
-    call.callClass === 'high_risk_write' &&
-    !call.verify &&
-    call.undoOf === null &&
-    !inForce.policy.readBackWaived(call.action)
-  ) {
-    return deny({
-      origin: 'policy',
-      rule: 'read_back_missing',
-      message: `${call.action} declares no read-back, and the policy does not accept that (readBackWaived)`,
-      policyVersion: inForce.policy.version,
-    });
-  }
-  const rules = secret === decision ? decision.rules : [...decision.rules, ...secret.rules];
-  return { effect: 'allow', rules, destination };
+    facts,
+    dataClasses: [...new Set([...call.dataClasses, ...dataClasses])].sort(),
+  };
 }
+
+/** Who ordered an undo has decided that it is made; and one that is only suggested undoes nothing. */
+function forUndo(call: GovernedCall, decision: PolicyDecision): PolicyDecision {
+  if (call.undoOf === null) return decision;
+  if (decision.effect === 'approve') return { ...decision, effect: 'allow', approval: null };
+  if (decision.effect === 'suggest') return { ...decision, effect: 'deny', approval: null };
+  return decision;
+}
+
+const refusalBy = ({ rules, message, policyVersion }: PolicyDecision) => ({
+  origin: 'policy' as const,
+  rule: rules[0] ?? 'default-deny',
+  rules: [...rules],
+  message,
+  policyVersion,
+});
 
 /** Typed scope fields never decide scope; one that contradicts the envelope fails the call (promise E1). */
 function contradictedField(args: Readonly<Record<string, unknown>>, envelope: Envelope): string | undefined {
@@ -140,7 +214,11 @@ function unknownRecord(
   });
 }
 
-const hostOf = (url: URL): string => url.hostname.toLowerCase().replace(/\.$/, '');
+const endpointOf = ({ url, connection }: Destination): Endpoint => ({
+  scheme: url.protocol === 'http:' ? 'http' : 'https',
+  port: portOf(url),
+  connection,
+});
 
 /**
  * The path of a call within its root run: children and position, or that of the call it undoes. With the envelope's ids, the

@@ -6,12 +6,14 @@ import type { Agent } from '../contracts/agent';
 import type { CallAnswer, ModelStep, Position, StoredModelStep } from '../contracts/calls';
 import { HttpForbidden, HttpNotSent, HttpRefused, HttpUnavailable } from '../contracts/http-errors';
 import { MODEL_ACTION } from '../contracts/names';
-import type { Storage, TenantStore } from '../contracts/ports';
+import type { Envelope } from '../contracts/envelope';
+import type { Storage, StoredItem, TenantStore } from '../contracts/ports';
 import { assembleMessages, NotStored } from './conversation';
 import { callingRun } from './call-context';
 import { failure } from './failure';
 import type { ActIo } from './governed-call';
 import type { Gateway } from './gateway';
+import { ForeignContext } from './markers';
 import { missing } from './rewound';
 import type { StoredSteps } from './stored-steps';
 import { actionOfToolName, toolNameOfAction } from './tool-names';
@@ -42,7 +44,7 @@ export function createCallModel(parts: {
         'ContractBroken',
         `version ${envelope.agentVersion} of agent ${envelope.agentId} is not registered`,
       );
-    const messages = await messagesOf(store, envelope.rootRunId, conversation, input);
+    const messages = await messagesOf(store, envelope, conversation, input);
     const [provider, model] = splitModel(agent.model);
     let stored: StoredModelStep | undefined;
     const answer = await parts.gateway.govern({
@@ -59,6 +61,8 @@ export function createCallModel(parts: {
       agentClass: agent.class,
       timeoutMs: MODEL_TIMEOUT_MS,
       args: {},
+      dataClasses: [],
+      schemaDigest: null,
       reserve: { toolCalls: 0, steps: 1, microUsd: 0 },
       refusedByForm: null,
       destination: (record) => {
@@ -77,8 +81,11 @@ export function createCallModel(parts: {
       keyValidMs: null,
       visibleWithinMs: null,
       act: async (io) => {
+        // Thrown in here, so that the ledger has it and a person gets it to review.
+        if (messages instanceof ForeignContext) throw messages;
         stored = await ask({ io, agent, model, messages, actions: parts.actions });
-        return { payload: stored, value: stepOf(stored, agent), facts: {}, records: [], microUsd: 0 };
+        const value = stepOf(stored, agent);
+        return { payload: stored, value, facts: {}, records: [], dataClasses: [], microUsd: 0 };
       },
       verify: null,
       reconcile: null,
@@ -90,16 +97,21 @@ export function createCallModel(parts: {
   };
 }
 
-/** The conversation; one with a hole in it means that the ledger was restored, or a defect of ours. */
+/**
+ * The conversation, or why it may not be sent. One with a hole in it means that the ledger was restored, or a defect of
+ * ours.
+ */
 async function messagesOf(
   store: TenantStore,
-  runId: string,
-  conversation: Parameters<typeof assembleMessages>[0],
+  envelope: Envelope,
+  conversation: readonly StoredItem[],
   { position, seq }: { position: Position; seq: number },
-): Promise<ModelMessage[]> {
+): Promise<ModelMessage[] | ForeignContext> {
+  const runId = envelope.rootRunId;
   try {
-    return assembleMessages(conversation, position.step);
+    return assembleMessages(envelope, conversation, position.step);
   } catch (error) {
+    if (error instanceof ForeignContext) return error;
     if (!(error instanceof NotStored)) throw error;
     throw await missing(store, { runId, path: error.ref === 'input' ? null : error.ref, seq }, error.message);
   }
@@ -136,11 +148,30 @@ async function ask(parts: {
     toolCalls: answer.toolCalls.map(({ toolCallId, toolName, input }) => ({
       id: toolCallId,
       name: toolName,
-      args: input ?? null,
+      args: storable(input),
     })),
     inputTokens: answer.usage.inputTokens ?? 0,
     outputTokens: answer.usage.outputTokens ?? 0,
   };
+}
+
+/** Arguments nested deeper than this are nobody's: canonical JSON is made by recursion. */
+const MAX_DEPTH = 500;
+
+/**
+ * The arguments as they can be stored. What has no JSON form (`1e400` is read as infinity) or is nested too deeply becomes
+ * `null`, which is in no schema: the call is refused by its form, and the model is told.
+ */
+function storable(args: unknown): unknown {
+  let level: unknown[] = [args];
+  for (let depth = 0; level.length > 0; depth += 1) {
+    if (depth > MAX_DEPTH || level.some((value) => typeof value === 'number' && !Number.isFinite(value)))
+      return null;
+    level = level.flatMap((value) =>
+      typeof value === 'object' && value !== null ? Object.values(value as Record<string, unknown>) : [],
+    );
+  }
+  return args ?? null;
 }
 
 function stepOf(stored: StoredModelStep, agent: Agent): ModelStep {

@@ -18,6 +18,8 @@ export interface Session {
   readonly io: ActIo;
   /** Requests that may have been applied. */
   readonly mayHaveApplied: () => number;
+  /** Throws `ForeignContext` where the action was refused a passage that is not its tenant's. */
+  readonly assertOwn: () => void;
   readonly close: () => void;
 }
 export type OpenSession = (options: { readOnly: boolean }) => Session;
@@ -36,6 +38,7 @@ export async function perform(
     try {
       acted = await call.act(session.io);
       session.close();
+      session.assertOwn();
     } catch (error) {
       session.close();
       if (isStorageBusy(error) || isTemporalFailure(error)) throw error;

@@ -23,6 +23,7 @@ const NOTHING: Omit<Truth, 'result'> = {
   payloadDigest: null,
   facts: {},
   records: [],
+  dataClasses: [],
 };
 
 /** Step 7. The truth is known here and nowhere else, so the ledger is asked again before giving up. */
@@ -71,6 +72,7 @@ export async function settleDone(attempt: Attempt, acted: Acted): Promise<CallAn
     payloadDigest,
     facts: acted.facts,
     records: acted.records,
+    dataClasses: acted.dataClasses,
   });
   return { kind: 'done', value: acted.value, ref: attempt.path, digest: payloadDigest, seq: settled.seq };
 }

@@ -3,6 +3,7 @@ import type { Action, ActionContext } from '../contracts/action';
 import type { Position, StoredModelStep, StoredToolResult } from '../contracts/calls';
 import type { TenantRecord } from '../contracts/documents';
 import type { CallRow } from '../contracts/ports';
+import { plainUrl } from '../contracts/http-url';
 import type { Refusal } from '../contracts/refusal';
 import { ResultOutOfSchema } from './acting';
 import { callingRun } from './call-context';
@@ -86,6 +87,8 @@ export function forwardCall({ position, seq, asked, lost, action, agentClass }: 
     secret: action.secret,
     timeoutMs: action.timeoutMs,
     args,
+    dataClasses: classesOf(action, args),
+    schemaDigest: action.schemaDigest,
     refusedByForm: null,
     destination: (record) => destinationOf(action, args, record),
     records: action.records?.(args, undefined) ?? [],
@@ -133,6 +136,8 @@ export function undoOf(
     secret: action.secret,
     timeoutMs: action.timeoutMs,
     args,
+    dataClasses: classesOf(action, args),
+    schemaDigest: action.schemaDigest,
     refusedByForm: null,
     destination: (record) => destinationOf(action, args, record),
     records: action.records?.(args, undefined) ?? [],
@@ -141,13 +146,17 @@ export function undoOf(
     act: async (io) => {
       await compensate(contextOf(io), args, result.value);
       const payload = { kind: 'tool', outcome: 'done', action: action.name, result: null } as const;
-      return { payload, value: null, facts: {}, records: [], microUsd: 0 };
+      return { payload, value: null, facts: {}, records: [], dataClasses: [], microUsd: 0 };
     },
     verify: null,
     // The action's look-up is for what it did, not for what undid it.
     reconcile: null,
   };
 }
+
+/** Classes of the arguments that the call carries: one that is left out carries nothing. */
+const classesOf = ({ dataClasses }: Action, args: Readonly<Record<string, unknown>>): string[] =>
+  Object.entries(dataClasses).flatMap(([arg, classes]) => (args[arg] === undefined ? [] : classes));
 
 const reversibleOf = ({ effect, reversible }: Action): GovernedCall['reversible'] =>
   effect === 'read' ? null : reversible;
@@ -157,6 +166,8 @@ const UNUSABLE = {
   secret: null,
   timeoutMs: FORM_TIMEOUT_MS,
   args: {},
+  dataClasses: [],
+  schemaDigest: null,
   destination: () => null,
   records: [],
   keyValidMs: null,
@@ -190,9 +201,8 @@ const observation =
 /** The URL that policy judges: the tenant's connection, or the one that the arguments name. */
 function destinationOf(action: Action, args: unknown, record: TenantRecord): Destination | Refusal | null {
   if (action.destination) {
-    const url = URL.parse(action.destination(args));
-    const usable = url && /^https?:$/.test(url.protocol) && !url.username && !url.password;
-    return usable
+    const url = plainUrl(action.destination(args));
+    return url
       ? { url, connection: false }
       : byForm('destination', 'the destination is not a plain http(s) URL');
   }
@@ -221,6 +231,7 @@ function acted(action: Action, args: unknown, result: unknown): Acted {
       ? (action.facts.schema.parse(action.facts.from(args, parsed.data)) as Acted['facts'])
       : {},
     records: action.records?.(args, parsed.data) ?? [],
+    dataClasses: action.resultClasses,
     microUsd: action.costMicroUsd,
   };
 }

@@ -1,47 +1,15 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { cpus } from 'node:os';
-import { randomUUID } from 'node:crypto';
-import { bundleWorkflowCode, DefaultLogger, Worker } from '@temporalio/worker';
+import { Worker } from '@temporalio/worker';
 import { request } from 'undici';
-import { z } from 'zod';
-import { digestOf } from '../contracts/digest';
-import { AgentId, RunId, SystemName, TenantId, WorkspaceId } from '../contracts/ids';
-import { runWorkflowId, RUNS_QUEUE } from '../contracts/names';
-import { mintScope } from '../contracts/scope-mint';
-import { parseDocuments } from '../policy/documents';
-import { defineAction } from '../tools/define-action';
-import { defineAgent } from '../tools/define-agent';
-import { defineApp } from '../tools/app';
 import { startControlHost } from '../workers/control-host';
 import { startLaneHost } from '../workers/lane-host';
 import { workflowBundle } from '../workers/workflow-bundle';
 import { counters, NO_TRIPS, type Counters } from './counters';
 import { startBenchStack, type BenchStack } from './stack';
 import { median, medianInterval, quantile } from './statistics';
-
-const noteWrite = defineAction({
-  name: 'note.write',
-  description: 'Writes a note.',
-  effect: 'write',
-  args: z.object({ recordId: z.string(), text: z.string() }),
-  result: z.object({ id: z.string(), account: z.string() }),
-  system: 'keeper',
-  secret: 'keeper:write',
-  timeout: '10s',
-  remoteHonoursKeys: true,
-  records: ({ recordId }, result) => [{ system: 'keeper', id: recordId, account: result?.account }],
-  run: async (ctx, args) => (await ctx.http.post('/notes', args)).body as { id: string; account: string },
-});
-const agent = defineAgent({
-  id: 'bench',
-  class: 'bench',
-  model: 'models/none',
-  instructions: 'none',
-  actions: ['note.write'] as never,
-  budget: { steps: 10_000, maxOutputTokens: 1 },
-});
-const TENANT = TenantId.parse('bench-tenant');
+import { benchApp, createTenant, startCalls, TENANT, workflowWorker } from './tenant';
 
 /**
  * What governing a write costs: the same HTTP request made by a raw Temporal activity and by a governed call, in
@@ -55,7 +23,7 @@ export async function callOverhead(args: readonly string[]): Promise<void> {
   });
   await new Promise<void>((resolve) => keeper.listen(0, '127.0.0.1', resolve));
   const url = `http://127.0.0.1:${(keeper.address() as AddressInfo).port}`;
-  const stack = await startBenchStack(defineApp({ name: 'bench', actions: [noteWrite], agents: [agent] }));
+  const stack = await startBenchStack(benchApp);
   try {
     await createTenant(stack, url);
     const bundle = await workflowBundle();
@@ -78,71 +46,9 @@ export async function callOverhead(args: readonly string[]): Promise<void> {
   }
 }
 
-async function createTenant(stack: BenchStack, url: string): Promise<void> {
-  const yaml = `
-apiVersion: bulkhead/v1
-kind: QuotaClass
-metadata: { name: bench }
-lane: dedicated
-limits: { toolCallsPerDay: 1000000 }
-perRun: { steps: 10000 }
----
-apiVersion: bulkhead/v1
-kind: PolicyProfile
-metadata: { name: bench }
-environments: [bench]
-rules:
-  - { id: write, effect: allow, actions: [note.write], when: context.args.text != "" }
-  - { id: never, effect: forbid, actions: [note.write], when: context.args.text == "forbidden" }
-secrets: [{ capability: "keeper:write", agents: [bench] }]
----
-apiVersion: bulkhead/v1
-kind: Tenant
-metadata: { name: ${TENANT} }
-environments: { bench: { policyProfile: bench, quotaClass: bench } }
-workspaces: [main]
-connections: { keeper: "${url}" }
-scope: [{ system: keeper, account: acct }]
-`;
-  const parsed = parseDocuments(yaml);
-  if (!parsed.ok) throw new Error(JSON.stringify(parsed.mistakes));
-  for (const { kind, document, text } of parsed.documents) {
-    if (kind === 'QuotaClass') await stack.operator.putQuotaClass(document, 'bench');
-    else if (kind === 'Tenant') await stack.operator.putTenant(document, 'bench');
-    else
-      await stack.operator.publishPolicy(
-        { name: document.metadata.name, environments: document.environments, text },
-        'bench',
-        'bench',
-      );
-  }
-  // As after a read: a record is written to only once it is known to be the tenant's.
-  await stack.admin.query(
-    `insert into bulkhead.resources (tenant_id, environment, system, record_id, account, known_at)
-     values ($1, 'bench', 'keeper', 'r1', 'acct', now())`,
-    [TENANT],
-  );
-  await stack.operator.putCredential(
-    mintScope(TENANT, stack.parts.environment, 'operator'),
-    'keeper:write',
-    'secret',
-    'bench',
-  );
-}
-
 async function rawWorkers(stack: BenchStack, url: string): Promise<{ stop(): Promise<void> }> {
   const { connection, namespace } = stack.parts;
-  const file = (name: string): string => require.resolve(name);
-  const workflows = await Worker.create({
-    connection,
-    namespace,
-    taskQueue: RUNS_QUEUE,
-    workflowBundle: await bundleWorkflowCode({
-      logger: new DefaultLogger('ERROR'),
-      workflowsPath: file('./workflows'),
-      workflowInterceptorModules: [file('../workflows/interceptors')],
-    }),
-  });
+  const workflows = await workflowWorker(stack);
   const activities = await Worker.create({
     connection,
     namespace,
@@ -173,48 +79,7 @@ async function rawWorkers(stack: BenchStack, url: string): Promise<{ stop(): Pro
 
 /** One run of `calls` pairs; answers the milliseconds of each raw and each governed call, in order. */
 async function oneRun(stack: BenchStack, calls: number): Promise<Measured> {
-  const { environment } = stack.parts;
-  const runId = RunId.parse(randomUUID());
-  const workflowId = runWorkflowId(TENANT, environment, runId);
-  const signed = await stack.signer.sign({
-    schemaVersion: 1,
-    workflowId,
-    tenantId: TENANT,
-    environment,
-    workspaceId: WorkspaceId.parse('main'),
-    agentId: AgentId.parse('bench'),
-    agentVersion: agent.version,
-    runId,
-    parentRunId: null,
-    rootRunId: runId,
-    policyProfile: 'bench',
-    quotaClass: 'bench',
-    requestedAction: 'bench',
-    target: { system: SystemName.parse('keeper'), recordId: 'r1' },
-    principal: { kind: 'service', subject: 'bench' },
-    inputDigest: digestOf('bench'),
-    acceptedAt: new Date().toISOString(),
-  });
-  const store = stack.storage.tenant(mintScope(TENANT, environment, 'token'));
-  await store.acceptRun({ signed, idempotencyKey: null, bodyDigest: digestOf(runId), input: 'bench' });
-  // As after a first read of it: nothing is written to a record whose account is not known.
-  await stack.admin.query(`update bulkhead.resources set account = 'acct'`);
-  await store.putPayload(runId, '0.0', {
-    kind: 'model',
-    text: '',
-    toolCalls: Array.from({ length: calls }, (_, index) => ({
-      id: `c${index}`,
-      name: 'note__write',
-      args: { recordId: 'r1', text: `note ${index}` },
-    })),
-    inputTokens: 0,
-    outputTokens: 0,
-  });
-  const handle = await stack.client.workflow.start('benchCalls', {
-    workflowId,
-    taskQueue: RUNS_QUEUE,
-    args: [{ signed, calls }],
-  });
+  const handle = await startCalls(stack, 'benchCalls', calls);
   await handle.result();
   return latenciesOf(await handle.fetchHistory());
 }

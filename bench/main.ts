@@ -1,8 +1,10 @@
 import { callOverhead } from './call-overhead';
+import { policyBench } from './policy';
 
 /** Benchmarks by name. Each prints ratios against a baseline measured in the same run, and gates nothing. */
 const BENCHES: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
   'call-overhead': callOverhead,
+  policy: policyBench,
 };
 
 const [name, ...args] = process.argv.slice(2);

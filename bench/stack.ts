@@ -82,6 +82,7 @@ export async function startBenchStack(app: App) {
     admin,
     client,
     connection,
+    address: temporal.address,
     signer: createEnvelopeSigner({ signingKey: keys.signingKey }),
     versions: {
       temporal: binary.serverVersion,

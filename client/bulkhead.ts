@@ -1,9 +1,20 @@
 import type { Client } from '@temporalio/client';
+import type { ApprovalRow, SuggestionRow } from '../contracts/approvals';
 import type { JournalEntry } from '../contracts/ledger';
 import type { EnvelopeSigner, RunRow, Storage } from '../contracts/ports';
 import type { DeadLetter, ReviewRow } from '../contracts/reviews';
 import type { RunState, StopReason } from '../contracts/states';
 import { acceptRun, forkRun, type RunRequest } from './acceptance';
+import {
+  decideApproval,
+  findApproval,
+  listApprovals,
+  listSuggestions,
+  promoteSuggestion,
+  type ApprovalVerdict,
+  type DecidedApproval,
+  type Promotion,
+} from './approvals';
 import { maySee, seenRun, unknownRun, type Caller, type KnownActions } from './caller';
 import {
   discardDeadLetter,
@@ -127,6 +138,37 @@ export class BulkheadClient {
 
   async discardDeadLetter(request: Asking & LetterDecision): Promise<DeadLetter> {
     return discardDeadLetter(await this.identify(request), request);
+  }
+
+  /** Calls that wait for a person, the newest first; with `open: false`, also those decided, expired and superseded. */
+  async approvals(
+    request: Asking & { open?: boolean; runId?: string; limit?: number },
+  ): Promise<ApprovalRow[]> {
+    return listApprovals(await this.identify(request), request);
+  }
+
+  async approval({ approvalNo, ...asking }: Asking & { approvalNo: number }): Promise<ApprovalRow> {
+    return findApproval(await this.identify(asking), approvalNo);
+  }
+
+  /** Lets a call be made that waits for approval: exactly the one that was asked for, once. */
+  async approve(request: Asking & ApprovalVerdict): Promise<DecidedApproval> {
+    return decideApproval(await this.identify(request), 'approve', request);
+  }
+
+  /** Refuses a call that waits for approval; its run ends as `approval_denied`. */
+  async deny(request: Asking & ApprovalVerdict): Promise<DecidedApproval> {
+    return decideApproval(await this.identify(request), 'deny', request);
+  }
+
+  /** Calls of a run that were recorded and not performed, in their order. */
+  async suggestions({ runId, ...asking }: Asking & { runId: string }): Promise<SuggestionRow[]> {
+    return listSuggestions(await this.identify(asking), runId);
+  }
+
+  /** Has a suggested call made. Resolves once that is ordered; its `result()` once it is done. */
+  async promoteSuggestion(request: Asking & Promotion): Promise<OrderedFollowUp> {
+    return promoteSuggestion(await this.identify(request), request);
   }
 
   private async identify({ token, tenantId }: Asking): Promise<Caller> {

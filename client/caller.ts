@@ -85,7 +85,7 @@ export function noteOf(note: string | undefined, { needed }: { needed: boolean }
   return text;
 }
 
-/** A number of a journal entry, by which reviews, dead letters and orders are called. Throws `not_found` by `absent`. */
+/** A number of a journal entry, by which reviews, approvals, dead letters and orders are called. Throws `not_found` by `absent`. */
 export function entryNumber(candidate: number, absent: () => BulkheadError): number {
   if (!Number.isSafeInteger(candidate) || candidate < 1) throw absent();
   return candidate;

@@ -1,13 +1,14 @@
 import { SignJWT, importJWK, type JWK } from 'jose';
 import { z } from 'zod';
 import { Environment, TenantId, WorkspaceId } from '../contracts/ids';
+import { Role } from './identity';
 
 /** Whom a development token speaks for. */
 export const DevTokenRequest = z.strictObject({
   tenant: TenantId,
   environment: Environment,
   workspaces: z.array(WorkspaceId).min(1),
-  roles: z.array(z.string()).default([]),
+  roles: z.array(Role).max(100).default([]),
   subject: z.string().min(1).max(200),
   kind: z.enum(['user', 'service']).default('user'),
   /** Seconds; an hour by default, a day at most: these tokens cannot be revoked. */
@@ -16,7 +17,7 @@ export const DevTokenRequest = z.strictObject({
 export type DevTokenRequest = z.input<typeof DevTokenRequest>;
 
 export interface DevIssuer {
-  /** A signed bearer JWT. Throws a ZodError for a request that names no possible tenant, environment or workspace. */
+  /** A signed bearer JWT. Throws a ZodError for a request that names no possible tenant, environment, workspace or role. */
   token(request: DevTokenRequest): Promise<string>;
 }
 

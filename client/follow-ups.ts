@@ -4,7 +4,8 @@ import { undoPath } from '../contracts/calls';
 import type { SignedEnvelope } from '../contracts/envelope';
 import { RunId } from '../contracts/ids';
 import type { CallRow, RunRow } from '../contracts/ports';
-import type { FollowUp, ReviewRow } from '../contracts/reviews';
+import type { FollowUp } from '../contracts/reviews';
+import { waitingForPeople, type WaitingForPeople } from './beside';
 import { actorOf, noteOf, unknownRun, type Caller } from './caller';
 import { BulkheadError, reachDatabase } from './errors';
 import { journalEntries } from './journal';
@@ -23,11 +24,9 @@ export interface UndoneCall {
   readonly reversible: CallRow['reversible'];
 }
 
-/** How far a follow-up is. */
-export interface FollowUpProgress {
+/** How far a follow-up is, and what of its run it may wait for. */
+export interface FollowUpProgress extends WaitingForPeople {
   readonly followUp: FollowUp;
-  /** Of the run, and open: what it may wait for. */
-  readonly reviews: readonly ReviewRow[];
 }
 
 /** Work on a closed run that was ordered: undoing its writes, or one call again. It goes on whether it is watched or not. */
@@ -50,11 +49,12 @@ export class OrderedFollowUp {
   async progress(): Promise<FollowUpProgress> {
     const { store } = this.caller;
     const runId = this.row.runId;
-    const [followUps, reviews] = await reachDatabase(() =>
-      Promise.all([store.followUps(runId), store.reviews({ open: true, limit: 100, runId })]),
-    );
+    const [followUps, waiting] = await Promise.all([
+      reachDatabase(() => store.followUps(runId)),
+      waitingForPeople(store, runId),
+    ]);
     const followUp = followUps.find(({ followUpNo }) => followUpNo === this.order.followUpNo) ?? this.order;
-    return { followUp, reviews };
+    return { followUp, ...waiting };
   }
 
   /**
@@ -75,10 +75,13 @@ export class OrderedFollowUp {
       await onProgress?.(progress);
       if (progress.followUp.state === 'done') return progress.followUp;
       if (Date.now() >= deadline) {
-        const waits = progress.reviews.map(({ reviewNo }) => `review ${reviewNo}`).join(', ');
+        const waits = [
+          ...progress.reviews.map(({ reviewNo }) => `review ${reviewNo}`),
+          ...progress.approvals.map(({ approvalNo }) => `approval ${approvalNo}`),
+        ].join(', ');
         throw new BulkheadError(
           'timeout',
-          `the ${this.order.kind} of run ${this.runId} goes on${waits ? `; it may wait for ${waits}, see \`bulkhead review show\`` : ''}: ask again, or \`bulkhead run show ${this.runId}\``,
+          `the ${this.order.kind} of run ${this.runId} goes on${waits ? `; it may wait for ${waits}, see \`bulkhead review show\` and \`bulkhead approval show\`` : ''}: ask again, or \`bulkhead run show ${this.runId}\``,
         );
       }
       await sleep(LOOK_EVERY_MS, undefined, signal && { signal });

@@ -58,6 +58,11 @@ const TOKEN_TYPES = [undefined, 'JWT', 'at+jwt'];
 
 const MAX_TOKEN = 16_384;
 
+/** What a token's bearer may decide; policies name the roles of approvers by the same form. */
+export const Role = z
+  .string()
+  .regex(/^[a-z][a-z0-9_-]{0,63}$/, 'a role is 1 to 64 of a-z, 0-9, _ and -, a letter first');
+
 /** Claims that bind a token to one tenant, environment and set of workspaces. All are required. */
 export const TokenClaims = z.object({
   sub: z.string().min(1).max(200),
@@ -66,11 +71,7 @@ export const TokenClaims = z.object({
   'bulkhead:tenant': TenantId,
   'bulkhead:environment': Environment,
   'bulkhead:workspaces': z.array(WorkspaceId).min(1).max(1_000),
-  'bulkhead:roles': z
-    .array(
-      z.string().regex(/^[a-z][a-z0-9_-]{0,63}$/, 'a role is 1 to 64 of a-z, 0-9, _ and -, a letter first'),
-    )
-    .max(100),
+  'bulkhead:roles': z.array(Role).max(100),
   'bulkhead:kind': z.enum(['user', 'service']),
 });
 export type TokenClaims = z.infer<typeof TokenClaims>;

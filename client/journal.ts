@@ -1,9 +1,10 @@
 import { z } from 'zod';
+import { APPROVAL_RULES } from '../contracts/approvals';
 import type { RunId } from '../contracts/ids';
 import type { JournalEntry } from '../contracts/ledger';
 import type { TenantStore } from '../contracts/ports';
 import { Refusal } from '../contracts/refusal';
-import { REFUSAL_ORIGINS } from '../contracts/states';
+import { REFUSAL_ORIGINS, STOP_REASONS } from '../contracts/states';
 
 /** Short pages: a long read would hold back the vacuum of a hot row. */
 const PAGE = 500;
@@ -52,6 +53,12 @@ const SettledFacts = z.looseObject({
 });
 const SettledBody = z.looseObject({ refusal: Refusal });
 
+/** What a person's decision, or nobody's, has made final: the ledger itself refuses it, and keeps no words. */
+const DECIDED_BY_PEOPLE: ReadonlyMap<string, string> = new Map([
+  [APPROVAL_RULES.denied, STOP_REASONS.approval_denied.means],
+  [APPROVAL_RULES.expired, STOP_REASONS.approval_expired.means],
+]);
+
 /** The refusal that an entry records; `undefined` for an entry of another kind. */
 export function refusalOf(entry: JournalEntry): RefusedCall | undefined {
   const facts = RefusedFacts.safeParse(JSON.parse(entry.facts));
@@ -59,7 +66,10 @@ export function refusalOf(entry: JournalEntry): RefusedCall | undefined {
   const { action, origin, refusal: kind, rule, rules, policyVersion, value, used } = facts.data;
   const words = Worded.safeParse(JSON.parse(entry.body)).data;
   const message =
-    words?.message ?? words?.refusal?.message ?? `${kind} by ${REFUSAL_ORIGINS[origin]}: ${rule}`;
+    words?.message ??
+    words?.refusal?.message ??
+    DECIDED_BY_PEOPLE.get(rule) ??
+    `${kind} by ${REFUSAL_ORIGINS[origin]}: ${rule}`;
   const refusal: Refusal = {
     kind,
     origin,

@@ -4,10 +4,11 @@ import { digestOf } from '../contracts/digest';
 import { RunId } from '../contracts/ids';
 import { foreignRecord } from '../contracts/ownership';
 import type { Resolution, ReviewRow } from '../contracts/reviews';
+import { SIGNALS } from '../contracts/workflow-io';
 import { actorOf, entryNumber, noteOf, ofSeenRuns, seenRun, unknownRun, type Caller } from './caller';
 import { BulkheadError, reachDatabase, scopeAmbiguous } from './errors';
 import { requireBoundedJson } from './json-bounds';
-import { tellReviewDecided } from './wake';
+import { tellDecided } from './wake';
 
 /** What a person says of a review. */
 export interface ReviewVerdict {
@@ -230,5 +231,5 @@ async function alreadyResolved(caller: Caller, review: ReviewRow): Promise<Bulkh
 
 async function told(caller: Caller, review: ReviewRow): Promise<boolean> {
   const row = await seenRun(caller, review.runId);
-  return row === undefined || (await tellReviewDecided(caller, row));
+  return row === undefined || (await tellDecided(caller, row, SIGNALS.reviewDecided));
 }

@@ -1,12 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WorkflowFailedError, WorkflowNotFoundError } from '@temporalio/client';
 import { z } from 'zod';
+import type { ApprovalRow } from '../contracts/approvals';
 import type { SignedEnvelope } from '../contracts/envelope';
 import type { RunRow } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
-import type { DeadLetter, FollowUp, ReviewRow } from '../contracts/reviews';
+import type { ReviewRow } from '../contracts/reviews';
 import { RUN_STATES, STOP_REASONS, type RunState, type StopReason } from '../contracts/states';
 import { QUERIES, SIGNALS } from '../contracts/workflow-io';
+import { askedBy } from './approvals';
+import { besideRun, waitingForPeople, type BesideRun, type WaitingForPeople } from './beside';
 import type { Caller } from './caller';
 import { BulkheadError, reachDatabase } from './errors';
 import { orderRollback, type OrderedFollowUp } from './follow-ups';
@@ -38,6 +41,10 @@ export interface Explanation {
   readonly since: string;
   /** What it waits for: the refusal that binds, with limit, value, use and when it frees; `null` where it waits for none. */
   readonly waitsFor: Refusal | null;
+  /** Of `approval_required`: when the request expires, and the run ends for it. ISO time, of the database's clock. */
+  readonly until: string | null;
+  /** Open requests for approval of its calls, the newest first: a person has to decide. */
+  readonly approvals: readonly ApprovalRow[];
   /** Open reviews of its calls, the newest first: a person has to look. */
   readonly reviews: readonly ReviewRow[];
   /** The last time something was refused to it, whatever became of that. */
@@ -49,11 +56,15 @@ const Live = z.object({
   state: z.enum(Object.keys(RUN_STATES) as [RunState, ...RunState[]]),
   detail: z.string(),
   since: z.string(),
+  approvalNo: z.number().nullish(),
 });
 type Live = z.infer<typeof Live>;
 
 /** How long one look at a run's workflow lasts before its row is read again. */
 const LONG_POLL_MS = 20_000;
+
+/** The same where somebody watches what the run waits for. */
+const WATCHED_POLL_MS = 2_000;
 
 /** States in which a refusal is what the run waits for. */
 const WAITING: ReadonlySet<RunState> = new Set([
@@ -102,23 +113,27 @@ export class Run {
   /**
    * Resolves when the run is closed, whatever the reason; a run that ended badly is a result, not an error.
    * With `timeoutMs`, throws `timeout` after it, and says what the run was doing: the run itself goes on.
+   * `onLook` is told every two seconds what of the run waits for a person.
    */
-  async result(options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<RunResult> {
+  async result(
+    options: {
+      timeoutMs?: number;
+      signal?: AbortSignal;
+      onLook?: (waiting: WaitingForPeople) => void | Promise<void>;
+    } = {},
+  ): Promise<RunResult> {
+    const pollMs = options.onLook ? WATCHED_POLL_MS : LONG_POLL_MS;
     const deadline =
       options.timeoutMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + options.timeoutMs;
     let ended = false;
     for (;;) {
       const row = await this.row();
       if (row.state === 'closed' && row.stopReason !== null) return this.resultOf(row, row.stopReason);
+      await options.onLook?.(await waitingForPeople(this.ports.store, this.accepted.runId));
       const left = deadline - Date.now();
-      if (left <= 0) {
-        throw new BulkheadError(
-          'timeout',
-          `run ${this.runId} goes on: it is ${row.state} (${RUN_STATES[row.state]}); ask again, or \`bulkhead run explain ${this.runId}\``,
-        );
-      }
+      if (left <= 0) throw await this.goesOn(row.state);
       if (ended) await sleep(Math.min(left, 250), undefined, options.signal && { signal: options.signal });
-      else ended = await this.workflowEnds(Math.min(left, LONG_POLL_MS), options.signal);
+      else ended = await this.workflowEnds(Math.min(left, pollMs), options.signal);
     }
   }
 
@@ -129,18 +144,29 @@ export class Run {
     const state = live?.state ?? row.state;
     const { store } = this.ports;
     const lastRefusal = (await reachDatabase(() => refusalsOf(store, row.runId))).at(-1) ?? null;
-    const reviews = await reachDatabase(() => store.reviews({ open: true, limit: 100, runId: row.runId }));
+    const { approvals, reviews } = await waitingForPeople(this.ports.store, this.accepted.runId);
     const waits = WAITING.has(state) && lastRefusal !== null;
-    // The refusal that a person has to answer is that of the review: others may have come since.
-    const asked = state === 'review_required' ? reviews[0]?.refusal : undefined;
+    const approval =
+      state === 'approval_required'
+        ? (approvals.find(({ approvalNo }) => approvalNo === live?.approvalNo) ?? approvals[0])
+        : undefined;
+    // The refusal that a person has to answer is that of the request or review: others may have come since.
+    const asked = state === 'review_required' ? reviews[0]?.refusal : approval && askedBy(approval);
     return {
       runId: row.runId,
       state,
       stopReason: row.stopReason,
       means:
         row.stopReason === null ? (live?.detail ?? RUN_STATES[state]) : STOP_REASONS[row.stopReason].means,
-      since: row.closedAt ?? live?.since ?? (waits ? lastRefusal.at : (row.enteredAt ?? row.acceptedAt)),
+      since:
+        row.closedAt ??
+        // The workflow enters the wait anew at each look.
+        approval?.requestedAt ??
+        live?.since ??
+        (waits ? lastRefusal.at : (row.enteredAt ?? row.acceptedAt)),
       waitsFor: asked ?? (waits ? lastRefusal.refusal : null),
+      until: approval?.expiresAt ?? null,
+      approvals,
       reviews,
       lastRefusal,
     };
@@ -183,16 +209,18 @@ export class Run {
     return orderRollback(this.ports, await this.row(), request);
   }
 
-  /** What is kept beside the run: its reviews, its dead letters, and what was ordered on it after its end. */
-  async beside(): Promise<{ reviews: ReviewRow[]; deadLetters: DeadLetter[]; followUps: FollowUp[] }> {
-    const { store } = this.ports;
-    const runId = this.accepted.runId;
-    return reachDatabase(async () => {
-      const reviews = await store.reviews({ open: false, limit: 100, runId });
-      const deadLetters = await store.deadLetters({ open: false, limit: 500 });
-      const followUps = await store.followUps(runId);
-      return { reviews, deadLetters: deadLetters.filter((letter) => letter.runId === runId), followUps };
-    });
+  /** What is kept beside the run: approvals, suggestions, reviews, dead letters, and what was ordered on it after its end. */
+  async beside(): Promise<BesideRun> {
+    return besideRun(this.ports.store, this.accepted.runId);
+  }
+
+  private async goesOn(state: RunState): Promise<BulkheadError> {
+    const [approval] = (await waitingForPeople(this.ports.store, this.accepted.runId)).approvals;
+    const waits = approval ? `, and approval ${approval.approvalNo} of ${approval.action} is open` : '';
+    return new BulkheadError(
+      'timeout',
+      `run ${this.runId} goes on: it is ${state} (${RUN_STATES[state]})${waits}; ask again, or \`bulkhead run explain ${this.runId}\``,
+    );
   }
 
   /** What the workflow says of itself, finer than its row; `undefined` where it does not answer within a second. */

@@ -22,9 +22,11 @@ export interface HttpAnswer {
 
 /**
  * The only way out for an action: base URL of the tenant's connection, the call's leased credential and its
- * `Idempotency-Key` already in it, destination checked against policy at the socket, redirects refused, size and
- * time bounded. Throws `HttpRefused` (4xx, not retried), `HttpUnavailable` (nothing or 5xx came back) or
- * `HttpNotSent` (surely nothing left this machine).
+ * `Idempotency-Key` already in it, destination checked against policy and at the socket, redirects of reads judged at
+ * each hop and those of writes not followed, size and time bounded. A path is joined to the connection; at an address out
+ * of arguments it is resolved against that address, which '' stands for. Throws `HttpRefused` (3xx, 4xx, not retried),
+ * `HttpUnavailable` (nothing or 5xx came back), `HttpForbidden` (not sent there) or `HttpNotSent` (surely nothing left
+ * this machine).
  */
 export interface GovernedHttp {
   get(path: string): Promise<HttpAnswer>;
@@ -78,7 +80,10 @@ export interface ActionSpec<A extends z.ZodObject = z.ZodObject, R extends z.Zod
    * after it with one: each must name an account of the tenant's scope, and is known from then on.
    */
   records?: (args: z.infer<A>, result: z.infer<R> | undefined) => RecordRef[];
+  /** Classes of the data in its arguments, by argument: a call carries those of the arguments that are present. */
   dataClasses?: Partial<Record<keyof z.infer<A> & string, string[]>>;
+  /** Classes of the data in its result: from then on its run carries them into every later call (promise P3). */
+  resultClasses?: string[];
   cost?: { microUsd: number };
   /** Of one attempt, read-back included. */
   timeout: string;
@@ -110,6 +115,7 @@ export interface Action {
   readonly destination: ((args: unknown) => string) | null;
   readonly records: ((args: unknown, result: unknown) => RecordRef[]) | null;
   readonly dataClasses: Readonly<Record<string, readonly string[]>>;
+  readonly resultClasses: readonly string[];
   readonly costMicroUsd: number;
   readonly timeoutMs: number;
   readonly remoteHonoursKeys: boolean;

@@ -36,6 +36,8 @@ export type CallAnswer<Value> =
         /** Of an undo's answer: path of the undo where the review is of it; absent where it is of the write. */
         readonly of?: string;
       };
+      /** Kind `approval_required`: the request that a person has to decide, and for how long it stays open. */
+      readonly approval?: { readonly no: number; readonly expiresInMs: number };
       readonly seq: number;
     };
 

@@ -4,10 +4,18 @@ import type { GovernedHttp } from './action';
 export interface HttpGrant {
   /** Pools are never shared: one per tenant, environment and system. */
   readonly poolKey: string;
-  /** The only origin reachable, with the path that requests are joined to; `null` reaches nothing at all. */
+  /**
+   * The origin reachable: a connection, with the path that requests are joined to, or the address that arguments name;
+   * `null` reaches nothing at all.
+   */
   readonly baseUrl: URL | null;
   /** The tenant's own connection may lie in a private range; an address out of arguments may not. */
   readonly privateGranted: boolean;
+  /**
+   * Set where redirects of reads are followed: asked of each hop that leaves the origin of the one before, whether policy
+   * lets this call go there. Without it none is followed. Such a hop gets no credential, and public addresses alone.
+   */
+  readonly mayGo?: (url: URL) => boolean;
   /** Read at the moment of sending, so that a revoked lease stops the next request. */
   readonly authorization: (() => string) | null;
   readonly idempotencyKey: string | null;

@@ -1,6 +1,7 @@
 import type { Attribute, Effect, RecordRef, Reversibility } from './action';
 import type { StoredPayload } from './calls';
 import type { Digest } from './ids';
+import type { ApprovalTerms, DecisionInput } from './policy-decision';
 import type { Refusal } from './refusal';
 
 /** The port of the ledger kernel: see docs/ledger.md for states, keys and clocks. */
@@ -37,7 +38,18 @@ export interface AdmitRequest {
   /** What policy, schema or scope said of it. A refusal is judged for staleness and journaled in the same round trip. */
   readonly verdict:
     | { readonly effect: 'allow'; readonly rules: readonly string[] }
+    | {
+        /** `approve`: let in only with an approval that meets the terms; `suggest`: kept, not performed, unless approved since. */
+        readonly effect: 'approve' | 'suggest';
+        readonly rules: readonly string[];
+        readonly terms: ApprovalTerms;
+        readonly asked: AskedOf;
+        /** What the call answers where it is not let in; kind `approval_required` or `suggested`. */
+        readonly refusal: Refusal;
+      }
     | { readonly effect: 'deny'; readonly refusal: Refusal };
+  /** The question that policy was asked, kept with the decision; `null` where form or scope refused before it. */
+  readonly decided: { readonly input: DecisionInput; readonly inputDigest: Digest } | null;
   readonly leaseMs: number;
   /** How long the system outside honours a key, from its first use; null where it honours none. */
   readonly keyValidMs: number | null;
@@ -60,9 +72,19 @@ export interface AdmitRequest {
   readonly account: Digest;
 }
 
+/** What a person is shown of a call that waits for approval: exactly what will be sent, if it is. */
+export interface AskedOf {
+  /** Canonical JSON (RFC 8785) of the arguments that were checked. */
+  readonly args: string;
+  /** Of the action's argument schema: an approval given under another one does not count. */
+  readonly schemaDigest: Digest;
+  /** Who asked for the run: `kind:subject` of the envelope's principal. */
+  readonly requester: string;
+}
+
 /** What was recorded of a finished call. */
 export interface RecordedOutcome {
-  readonly state: 'succeeded' | 'failed' | 'unknown';
+  readonly state: 'succeeded' | 'failed' | 'unknown' | 'suggested';
   /** Position path of its stored payload, if it has one. */
   readonly ref: string | null;
   readonly digest: Digest | null;
@@ -76,6 +98,7 @@ export interface RecordedOutcome {
 /** What an attempt that was let in is told. */
 export interface Claim {
   readonly epoch: number;
+  /** How often the call was let in to send, and since it was last let in anew to look it up alone; this time included. */
   readonly attempt: number;
   /** Of the lease recorded with the claim; `null` where none was asked for, or it is revoked. */
   readonly leaseId: string | null;
@@ -96,7 +119,13 @@ export type Admission =
   | { readonly answer: 'replayed'; readonly outcome: RecordedOutcome; readonly seq: number }
   | { readonly answer: 'in_flight'; readonly retryAfterMs: number; readonly seq: number }
   | { readonly answer: 'stale'; readonly policyVersion: number; readonly seq: number }
-  | { readonly answer: 'refused'; readonly refusal: Refusal; readonly seq: number };
+  | {
+      readonly answer: 'refused';
+      readonly refusal: Refusal;
+      /** Of `approval_required`: the request, and how long it stays open, milliseconds of the ledger's clock. */
+      readonly approval?: { readonly no: number; readonly expiresInMs: number };
+      readonly seq: number;
+    };
 
 /** `open` means surely not sent, or proven absent; `unknown` that it may have been. */
 export type SettleResult = 'succeeded' | 'failed' | 'open' | 'unknown';
@@ -116,6 +145,8 @@ export interface SettleRequest {
   /** Facts of the run that the result sets, and records it showed to be the tenant's. */
   readonly facts: Readonly<Record<string, Attribute>>;
   readonly records: readonly RecordRef[];
+  /** Classes of what the result brought into the run. */
+  readonly dataClasses: readonly string[];
 }
 
 export interface Settlement {

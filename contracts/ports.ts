@@ -1,5 +1,6 @@
 import type { Passage, RecordRef, Reversibility } from './action';
 import type { Agent } from './agent';
+import type { ApprovalStore, DecisionStore } from './approvals';
 import type { StoredPayload } from './calls';
 import type { Lane, TenantDocument, QuotaClassDocument, TenantRecord } from './documents';
 import type { SignedEnvelope } from './envelope';
@@ -81,7 +82,7 @@ export interface CallRow {
   readonly action: string;
   readonly digest: string;
   readonly callClass: CallClass;
-  readonly state: 'claimed' | 'succeeded' | 'failed' | 'open' | 'unknown';
+  readonly state: 'claimed' | 'succeeded' | 'failed' | 'open' | 'unknown' | 'suggested';
   readonly reversible: Reversibility | null;
   readonly undoOf: string | null;
   readonly attempts: number;
@@ -102,12 +103,29 @@ export type UndoOrder =
 export interface CallContext {
   readonly versions: DecidedBy;
   readonly facts: Readonly<Record<string, string | number | boolean>>;
+  /** Classes of everything that the run has read so far. */
+  readonly dataClasses: readonly string[];
   readonly record: TenantRecord;
   /** Those of the records asked about that are known to be the tenant's, with their account. */
   readonly known: readonly RecordRef[];
   /** The newest version of the credential asked for; `null` where none was asked for, put, or left unrevoked. */
   readonly sealed: SealedCredential | null;
 }
+
+/** Whose a stored context item is, as its own row says it: `null` where it says nothing. Checked where a prompt is assembled. */
+export interface ContextMarker {
+  readonly tenantId: string | null;
+  readonly environment: string | null;
+  /** `null` also for what belongs to no run, as a document does. */
+  readonly runId: string | null;
+}
+/** A payload of a run, with the marker of its row; a fork's copies carry the fork. */
+export interface StoredItem {
+  readonly ref: string;
+  readonly payload: StoredPayload;
+  readonly marker: ContextMarker;
+}
+export type MarkedPassage = Passage & { readonly marker: ContextMarker };
 
 /** Encrypted credential as stored; only the broker can open it. */
 export interface SealedCredential {
@@ -174,6 +192,10 @@ export interface TenantStore {
     note: string;
   }): Promise<'discarded' | 'already' | 'absent'>;
 
+  /** Requests for approval, suggestions that became requests among them. */
+  readonly approvals: ApprovalStore;
+  readonly decisions: DecisionStore;
+
   // work on a run beside its own workflow
   /** Orders the undo of a closed run; an undo of it that is not done is the same order. */
   orderUndo(request: { runId: RunId; actor: string; note: string }): Promise<UndoOrder>;
@@ -201,7 +223,7 @@ export interface TenantStore {
   // payloads: the conversation and results of a run, by position path; `input` is the caller's
   payload(runId: RunId, ref: string): Promise<StoredPayload | undefined>;
   /** In order of position, `input` first. */
-  conversation(runId: RunId): Promise<{ ref: string; payload: StoredPayload }[]>;
+  conversation(runId: RunId): Promise<StoredItem[]>;
   /** Keeps the first; a second with the same ref changes nothing. */
   putPayload(runId: RunId, ref: string, payload: StoredPayload): Promise<void>;
 
@@ -216,7 +238,7 @@ export interface TenantStore {
   agent(agentId: string, version?: string): Promise<Agent | undefined>;
   record(): Promise<TenantRecord | undefined>;
 
-  searchKnowledge(query: string, limit: number): Promise<Passage[]>;
+  searchKnowledge(query: string, limit: number): Promise<MarkedPassage[]>;
   putKnowledge(document: { documentId: string; title: string; text: string }): Promise<void>;
 
   // control
@@ -285,6 +307,17 @@ export interface PlatformStore {
   publishAgent(agent: Agent): Promise<void>;
 }
 
+/** One version of a profile, as it was published. */
+export interface PolicyVersion {
+  readonly version: number;
+  readonly publishedAt: string;
+  readonly actor: string;
+  readonly reason: string;
+  readonly environments: readonly Environment[];
+  /** How many tenants, of all environments, it is in force for. */
+  readonly tenants: number;
+}
+
 /** What operators change. Each act is one transaction, journaled with the actor. */
 export interface OperatorStore {
   putQuotaClass(document: QuotaClassDocument, actor: string): Promise<void>;
@@ -296,9 +329,13 @@ export interface OperatorStore {
     actor: string,
     reason: string,
   ): Promise<{ version: number; tenants: number }>;
-  policyHistory(
+  /** The newest first. */
+  policyHistory(profile: string): Promise<PolicyVersion[]>;
+  /** What was published as this version of the profile. */
+  policyPublished(
     profile: string,
-  ): Promise<{ version: number; publishedAt: string; actor: string; reason: string }[]>;
+    version: number,
+  ): Promise<{ environments: Environment[]; text: string } | undefined>;
   putCredential(
     scope: TenantScope,
     capability: string,

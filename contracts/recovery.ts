@@ -57,6 +57,8 @@ export interface RestoredCall {
   readonly payloadDigest: Digest | null;
   /** What a person has to look at, if anything. */
   readonly review: ReviewKind | null;
+  /** Of what it brought: its run carries them from then on. */
+  readonly dataClasses: readonly string[];
 }
 
 /** An undo or a retry, as far as its workflow has come. */
@@ -99,6 +101,8 @@ export interface RecoveryStore {
     /** Of a fork: the steps before it were copies, and `step` stands for each of them. */
     firstStep: number;
     step: StoredPayload;
+    /** Of what it may have read in the steps that were copies. */
+    dataClasses: readonly string[];
   }): Promise<boolean>;
   /** `false`: the call is not in the state `from` any more. */
   restoreCall(request: {

@@ -52,6 +52,7 @@ export interface ResolveReview {
   /** With `happened`: what the result sets and shows, as a settlement would have kept it. */
   readonly facts?: Readonly<Record<string, Attribute>>;
   readonly records?: readonly RecordRef[];
+  readonly dataClasses?: readonly string[];
   readonly actor: string;
   readonly note: string;
 }

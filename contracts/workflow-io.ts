@@ -166,6 +166,8 @@ export const SIGNALS = {
   wakeRun: 'wakeRun',
   /** A review was resolved: a hint, the ledger decides. */
   reviewDecided: 'reviewDecided',
+  /** An approval was decided: a hint, the ledger decides. */
+  approvalDecided: 'approvalDecided',
   kill: 'kill',
   release: 'release',
 } as const;

@@ -1,10 +1,11 @@
 import type { Expr } from '@cedar-policy/cedar-wasm/nodejs';
 import { MODEL_ACTION } from '../contracts/names';
+import { classProblem, classesNamed } from './data-classes';
 import { type NameProblem, nameProblems, readExpression } from './expressions';
 import { matches } from './globs';
 import { type Mistake, closest, pathText, quote } from './mistakes';
 import type { ProfileParts } from './profile';
-import { type CedarRule, actionsOf, conditionsOf } from './rules';
+import { type CedarRule, actionsOf, cedarRule } from './rules';
 import type { Registry, Vocabulary } from './vocabulary';
 import type { Locate } from './yaml-text';
 
@@ -15,12 +16,30 @@ interface Ground {
 }
 
 /**
+ * Characters of the conditions of a profile, each counted for every action that its rule is about: there it is
+ * type-checked, about two seconds in all, and a worker that compiles a profile does nothing else meanwhile.
+ */
+const MAX_CHECKED = 500_000;
+/** What is left of it, over all rules of one profile; once below zero, conditions are no longer looked into. */
+export class ChecksLeft {
+  private left = MAX_CHECKED;
+
+  get spent(): boolean {
+    return this.left < 0;
+  }
+  take(size: number): boolean {
+    this.left -= size;
+    return !this.spent;
+  }
+}
+
+/**
  * Checks the names and expressions of one rule. With mistakes, or if it is not whole, there is no `rule`; `path` is
  * where what Cedar says of the rule's types is to be shown.
  */
 export function checkRule(
   { rule, index, whole }: ProfileParts['rules'][number],
-  { vocabulary, registry, locate }: Ground,
+  { vocabulary, registry, locate, checksLeft }: Ground & { checksLeft: ChecksLeft },
 ): { rule?: CedarRule; path: PropertyKey[]; mistakes: Mistake[] } {
   const mistakes: Mistake[] = [];
   const at = (path: PropertyKey[], message: string, remedy: string): void => {
@@ -33,18 +52,28 @@ export function checkRule(
   }
   for (const [position, pattern] of (rule.actions ?? []).entries()) {
     if (
-      rule.effect === 'allow' &&
+      rule.effect !== 'forbid' &&
       matches(pattern, MODEL_ACTION) &&
       !matchesAny(pattern, registry.actions.keys())
     ) {
-      at(['actions', position], 'an allow rule cannot name model calls', 'name the model in models.allow');
+      const message = `${rule.effect === 'suggest' ? 'a' : 'an'} ${rule.effect} rule cannot name model calls`;
+      at(['actions', position], message, 'name the model in models.allow');
       continue;
     }
     const remedy = unmatched(pattern, [...registry.actions.keys(), MODEL_ACTION], 'action');
     if (remedy) at(['actions', position], `no action of this app matches ${quote(pattern)}`, remedy);
   }
 
-  const actions = actionsOf(rule, vocabulary.contexts.keys());
+  for (const [position, name] of (rule.dataClasses ?? []).entries()) {
+    const problem = classProblem(name, vocabulary.dataClasses);
+    if (problem) at(['dataClasses', position], problem.message, problem.remedy);
+  }
+
+  const actions = actionsOf(rule, vocabulary.effects);
+  if (rule.effect === 'suggest' && actions.length === 0 && mistakes.length === 0 && rule.actions) {
+    const remedy = 'name writes, or write effect: approve';
+    at(['actions'], 'a read cannot be suggested: nothing of it is left to be done later', remedy);
+  }
   const read = (field: 'when' | 'unless'): Expr | undefined => {
     const text = rule[field];
     if (text === undefined) return undefined;
@@ -53,10 +82,15 @@ export function checkRule(
       at([field], reading.message, reading.remedy);
       return undefined;
     }
+    if (!checksLeft.take(text.length * actions.length)) return reading.expr;
     // Of a rule whose actions are wrong it cannot be said which names it may use.
     if (whole || rule.actions) {
       for (const { message, remedy } of namesWrong(reading.expr, actions, vocabulary))
         at([field], message, remedy);
+    }
+    for (const name of classesNamed(reading.expr)) {
+      const problem = classProblem(name, vocabulary.dataClasses);
+      if (problem) at([field], problem.message, problem.remedy);
     }
     return reading.expr;
   };
@@ -66,12 +100,7 @@ export function checkRule(
   const only = rule.when === undefined ? 'unless' : rule.unless === undefined ? 'when' : undefined;
   const path: PropertyKey[] = only && rule[only] !== undefined ? ['rules', index, only] : ['rules', index];
   if (mistakes.length > 0 || !whole) return { path, mistakes };
-  const effect = rule.effect === 'allow' ? 'permit' : 'forbid';
-  return {
-    rule: { id: rule.id, effect, actions, conditions: conditionsOf(rule, when, unless) },
-    path,
-    mistakes,
-  };
+  return { rule: cedarRule(rule, actions, when, unless), path, mistakes };
 }
 
 /** A name is wrong if no action of the rule knows it, or if rules cannot read it in one that has it. */
@@ -95,6 +124,17 @@ function namesWrong(expr: Expr, actions: readonly string[], vocabulary: Vocabula
     .filter(({ count }) => count === actions.length)
     .map(({ problem }) => problem);
   return [...unreadable.values(), ...nowhere];
+}
+
+/** Checks that the entries of `models.allow` name data classes there are. */
+export function checkModels(models: ProfileParts['models'], { vocabulary, locate }: Ground): Mistake[] {
+  return models.flatMap(({ index, entry }) =>
+    (entry.dataClasses ?? []).flatMap((name, position) => {
+      const problem = classProblem(name, vocabulary.dataClasses);
+      const path = ['models', 'allow', index, 'dataClasses', position];
+      return problem ? [{ ...locate(path), path: pathText(path), ...problem }] : [];
+    }),
+  );
 }
 
 /** Checks that the entries of `secrets` name agents there are, and capabilities that something could ask for. */

@@ -1,7 +1,7 @@
 import { type PolicyJson, type ValidationError, validate } from '@cedar-policy/cedar-wasm/nodejs';
 import { digestOfTuple } from '../contracts/digest';
 import type { CompiledPolicy } from '../contracts/policy-decision';
-import { checkGrants, checkRule, checkWaivers } from './checks';
+import { ChecksLeft, checkGrants, checkModels, checkRule, checkWaivers } from './checks';
 import { policyFrom } from './decide';
 import { type ParsedDocument, type ReadDocument, readDocuments } from './documents';
 import type { RuleSet } from './engine';
@@ -44,6 +44,7 @@ export function compileProfile(input: { text: string; version: number } & Regist
       profile: document.metadata.name,
       environments: document.environments,
       vocabulary,
+      rules: new Map(checked.rules.map((rule) => [rule.id, rule])),
       slices: checked.slices,
       document,
     }),
@@ -72,48 +73,61 @@ function check(
   document: ReadDocument,
   vocabulary: Vocabulary,
   registry: Registry,
-): { mistakes: Mistake[]; slices: Map<string, RuleSet> } {
-  const { raw, locate, parsed } = document;
-  const { rules, secrets, waivers } = profileParts(raw);
+): { mistakes: Mistake[]; slices: Map<string, RuleSet>; rules: readonly CedarRule[] } {
+  const { raw, locate } = document;
+  const { rules, models, secrets, waivers } = profileParts(raw);
   const mistakes: Mistake[] = [];
   const right: { rule: CedarRule; path: PropertyKey[] }[] = [];
+  const checksLeft = new ChecksLeft();
   for (const part of rules) {
-    const checked = checkRule(part, { vocabulary, registry, locate });
+    const checked = checkRule(part, { vocabulary, registry, locate, checksLeft });
     mistakes.push(...checked.mistakes);
     if (checked.rule) right.push({ rule: checked.rule, path: checked.path });
   }
+  mistakes.push(...checkModels(models, { vocabulary, registry, locate }));
   mistakes.push(...checkGrants(secrets, { vocabulary, registry, locate }));
   mistakes.push(...checkWaivers(waivers, { vocabulary, registry, locate }));
 
-  const models = parsed?.kind === 'PolicyProfile' ? parsed.document.models.allow : [];
+  if (checksLeft.spent) {
+    const message = 'the conditions of these rules are too many for all the actions that they are about';
+    const remedy = 'name the actions of rules with conditions, or write shorter ones';
+    mistakes.push({ ...locate(['rules'], 'key'), path: 'rules', message, remedy });
+    return { mistakes, slices: new Map(), rules: [] };
+  }
+
   const all = [
     ...right.map(({ rule }) => rule),
-    ...models.map(({ model }, index) => modelRule(index, model)),
+    ...models.map(({ entry, index }) => modelRule(index, entry)),
   ];
   const slices = new Map<string, RuleSet>();
   for (const action of vocabulary.contexts.keys()) {
     const slice = all.filter((rule) => rule.actions.includes(action));
     if (slice.length === 0) continue;
     const policies = Object.fromEntries(slice.map((rule) => [rule.id, policyOf(rule, action)]));
-    slices.set(action, { key: digestOfTuple([JSON.stringify(policies)]), policies, size: slice.length });
+    const text = JSON.stringify(policies);
+    const size = Math.max(slice.length, Math.ceil(text.length / PLAIN_RULE));
+    slices.set(action, { key: digestOfTuple([text]), policies, size });
   }
-  const types = typeProblems(slices, vocabulary);
+  const types = typeProblems(all, vocabulary);
   for (const { rule, path } of right) {
     for (const { message, remedy } of types(rule)) {
       mistakes.push({ ...locate(path), path: pathText(path), message, remedy });
     }
   }
-  return { mistakes, slices };
+  return { mistakes, slices, rules: all };
 }
+
+/** Characters of an ordinary rule as JSON: one with many hosts takes the memory of several. */
+const PLAIN_RULE = 1_000;
 
 interface TypeProblem {
   readonly message: string;
   readonly remedy: string;
 }
 
-/** Cedar's strict validation of each slice in the schema of its action, told by rule. */
+/** Cedar's strict validation of what authors wrote, in the schema of each action that it is about, told by rule. */
 function typeProblems(
-  slices: ReadonlyMap<string, RuleSet>,
+  rules: readonly CedarRule[],
   vocabulary: Vocabulary,
 ): (rule: CedarRule) => TypeProblem[] {
   const found = new Map<string, Map<string, { problem: TypeProblem; actions: string[] }>>();
@@ -124,9 +138,10 @@ function typeProblems(
     if (known) known.actions.push(action);
     else ofRule.set(problem.message, { problem, actions: [action] });
   };
-  for (const [action, { policies }] of slices) {
-    const context = vocabulary.contexts.get(action);
-    if (!context) continue;
+  for (const [action, context] of vocabulary.contexts) {
+    const written = rules.filter((rule) => rule.hasExpression && rule.actions.includes(action));
+    if (written.length === 0) continue;
+    const policies = Object.fromEntries(written.map((rule) => [rule.id, policyOf(rule, action)]));
     const { errors, impossible } = validated(schemaOf(action, context), policies);
     for (const error of errors) note(error.policyId, action, inPlainWords(error));
     for (const id of impossible) note(id, action, NEVER);

@@ -1,7 +1,8 @@
 import type { z } from 'zod';
 import { QuotaClassDocument, TenantDocument } from '../contracts/documents';
 import { type Mistake, closest, orderMistakes, quote } from './mistakes';
-import { PolicyProfile, profileParts } from './profile';
+import { PolicyProfile, type ProfileParts, profileParts } from './profile';
+import { redundantRules } from './redundant';
 import { schemaMistakes } from './schema-mistakes';
 import { type Locate, type YamlDocument, readYaml } from './yaml-text';
 
@@ -82,7 +83,11 @@ function readOne(kind: DocumentKind, { raw, locate, text }: YamlDocument, mistak
   switch (kind) {
     case 'PolicyProfile': {
       const document = parse(PolicyProfile);
-      mistakes.push(...repeatedRuleIds(raw, locate));
+      const { rules } = profileParts(raw);
+      mistakes.push(
+        ...repeatedRuleIds(rules, locate),
+        ...(tooManyNames(rules, locate) ?? redundantRules(rules, locate)),
+      );
       return document && mistakes.length === before ? { ...read, parsed: { kind, document, text } } : read;
     }
     case 'QuotaClass': {
@@ -127,9 +132,24 @@ function nameOf(raw: unknown): string | undefined {
   return typeof name === 'string' ? name : undefined;
 }
 
-function repeatedRuleIds(raw: unknown, locate: Locate): Mistake[] {
+/**
+ * Names in all lists of all rules: six for each rule there may be. Each is looked at in every decision about an action that
+ * its rule concerns, and compared with the names of other rules.
+ */
+const MAX_NAMES = 3_000;
+
+function tooManyNames(rules: ProfileParts['rules'], locate: Locate): Mistake[] | undefined {
+  const lists = rules.flatMap(({ rule }) => Object.values(rule).filter((value) => Array.isArray(value)));
+  const names = lists.reduce((sum, list) => sum + list.length, 0);
+  if (names <= MAX_NAMES) return undefined;
+  const message = `these rules name ${names} agents, actions, workspaces, hosts and classes, more than ${MAX_NAMES}`;
+  const remedy = 'use patterns, or split the profile in two';
+  return [{ ...locate(['rules'], 'key'), path: 'rules', message, remedy }];
+}
+
+function repeatedRuleIds(rules: ProfileParts['rules'], locate: Locate): Mistake[] {
   const seen = new Set<string>();
-  return profileParts(raw).rules.flatMap(({ index, rule }) => {
+  return rules.flatMap(({ index, rule }) => {
     if (!seen.has(rule.id)) {
       seen.add(rule.id);
       return [];

@@ -14,7 +14,7 @@ import {
  */
 setFlagsFromString('--no-turbo-inline-js-wasm-calls');
 
-/** Rules that are evaluated together: everything that can concern one action. `key` is the digest of `policies`. */
+/** Rules that are evaluated together: everything that can concern one action. `key` is the digest of `policies`, `size` in rules of ordinary length. */
 export interface RuleSet {
   readonly key: string;
   readonly policies: Readonly<Record<string, PolicyJson>>;

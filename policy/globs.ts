@@ -6,8 +6,9 @@ import { z } from 'zod';
  * (a RegExp made of a glob with eight stars took 86 s on 60 characters).
  */
 
-const MAX_STARS = 8;
-const fewStars = (pattern: string): boolean => pattern.split('*').length <= MAX_STARS + 1;
+export const MAX_STARS = 8;
+/** Whether a pattern has few enough stars to be matched quickly. */
+export const fewStars = (pattern: string): boolean => pattern.split('*').length <= MAX_STARS + 1;
 const glob = (shape: RegExp, message: string) =>
   z.string().regex(shape, message).refine(fewStars, `a pattern has at most ${MAX_STARS} stars`);
 
@@ -20,21 +21,6 @@ export const ModelGlob = glob(
   /^[A-Za-z0-9._/*-]{1,140}$/,
   'a model pattern is provider/model, of letters, digits, . _ - / and *',
 );
-
-/** Of a destination: a host name or address in lower case, without scheme, port, path and trailing dot. */
-export const HostGlob = z
-  .string()
-  .max(253)
-  .transform((text) => text.replace(/[A-Z]/g, (letter) => letter.toLowerCase()))
-  .refine((text) => /^(?:[a-z0-9_.*-]+|\[[0-9a-f:.]+\])$/.test(text), {
-    message: 'a destination is a host, with * for any characters: no scheme, port or path, names in punycode',
-    abort: true,
-  })
-  .refine(fewStars, `a pattern has at most ${MAX_STARS} stars`)
-  .refine((text) => text.includes('*') || canonicalHost(text) === text, {
-    message: 'this is not how a host is written when a call is judged, so it would never match',
-    params: { remedy: 'write addresses in full (127.0.0.1, [::1]) and names without a trailing dot' },
-  });
 
 /**
  * The one form of a host that rules are compared with: lower case, no trailing dot. `undefined` for whatever is no

@@ -73,9 +73,10 @@ export function closest(name: string, candidates: Iterable<string>): string | un
   if (name.length > 100) return undefined;
   let best: { candidate: string; distance: number } | undefined;
   for (const candidate of candidates) {
-    const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
     // Two letters swapped are two edits, also in a short word.
     const near = candidate.length < 4 ? 1 : Math.max(2, Math.floor(candidate.length / 3));
+    if (Math.abs(candidate.length - name.length) > near) continue;
+    const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
     if (distance <= near && distance < (best?.distance ?? Infinity)) {
       best = { candidate, distance };
     }

@@ -1,72 +1,29 @@
 import { z } from 'zod';
-import { ActionName, Capability, Environment, WorkspaceId } from '../contracts/ids';
-import { ActionGlob, AgentGlob, HostGlob, ModelGlob } from './globs';
-
-/** What decisions name where no rule decided. No rule may take one of these as its id. */
-export const DEFAULT_DENY = 'default-deny';
-export const EVALUATION_ERROR = 'evaluation-error';
+import { ActionName, Capability, Environment } from '../contracts/ids';
+import { AgentGlob, ModelGlob } from './globs';
+import { DataClasses, MAX_LIST, Rule, isMapping, notEmpty, rightFields } from './rule-fields';
 
 const MAX_RULES = 500;
-const MAX_LIST = 200;
 
-const RuleId = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9_-]{0,63}$/, 'a rule id is 1 to 64 of a-z, 0-9, _ and -')
-  .refine(
-    (id) => id !== DEFAULT_DENY && id !== EVALUATION_ERROR,
-    'decisions use this id themselves: choose another',
-  );
+/** A model that may be called, and with which data in the run. */
+export const ModelEntry = z.strictObject({ model: ModelGlob, dataClasses: DataClasses.optional() });
+export type ModelEntry = z.infer<typeof ModelEntry>;
 
-const notEmpty = <T extends z.ZodType>(item: T, remedy: string) =>
-  z
-    .array(item)
-    .max(MAX_LIST)
-    .refine((list) => list.length > 0, { message: 'an empty list matches nothing', params: { remedy } });
-
-/** A Cedar expression. Longer ones are split into rules; the limits of nesting are in `expressions.ts`. */
-const Expression = z
-  .string({
-    error: ({ code }) =>
-      code === 'invalid_type'
-        ? 'write a Cedar expression, in quotes where YAML would read it as something else'
-        : undefined,
-  })
-  .min(1)
-  .max(2_000);
-
-const isAllowOfEverything = (rule: unknown): boolean =>
-  typeof rule === 'object' &&
-  rule !== null &&
-  'effect' in rule &&
-  rule.effect === 'allow' &&
-  !('actions' in rule);
-
+const Days = z.int().positive().max(36_500);
 /**
- * A rule. What it leaves out does not narrow it: no `agents` means every agent, no `actions` (forbid only) every
- * action and model call, no `destinations` any destination or none. Everything it names must hold at once.
+ * How long what is stored of a tenant is kept, and which data is taken out of it. Checked and stored with the profile;
+ * nothing deletes or redacts by it yet, and docs/policies.md says so.
  */
-export const Rule = z
-  .strictObject({
-    id: RuleId,
-    effect: z.enum(['allow', 'forbid']),
-    agents: notEmpty(AgentGlob, 'name agents, or leave `agents` out for all of them').optional(),
-    actions: notEmpty(ActionGlob, 'name actions, or write ["*"] for all of them').optional(),
-    workspaces: notEmpty(
-      WorkspaceId,
-      'name workspaces, or leave `workspaces` out for all of them',
-    ).optional(),
-    destinations: notEmpty(HostGlob, 'name hosts, or leave `destinations` out').optional(),
-    when: Expression.optional(),
-    unless: Expression.optional(),
-  })
-  .refine((rule) => !isAllowOfEverything(rule), {
-    // Also asked where other fields are wrong, so that every mistake is told at once.
-    when: () => true,
-    path: ['actions'],
-    message: 'an allow rule names its actions',
-    params: { remedy: 'add `actions`; to allow every action, write actions: ["*"]' },
-  });
-export type Rule = z.infer<typeof Rule>;
+export const Retention = z.strictObject({
+  payloadDays: Days.optional(),
+  memoryDays: Days.optional(),
+  journalDays: Days.optional(),
+  redact: z
+    .array(z.string().regex(/^[a-z][a-z0-9_]{0,39}$/, 'what is redacted is 1 to 40 of a-z, 0-9 and _'))
+    .max(MAX_LIST)
+    .default([]),
+});
+export type Retention = z.infer<typeof Retention>;
 
 /** Who may use a credential. */
 export const SecretGrant = z.strictObject({
@@ -89,8 +46,8 @@ export const ReadBackWaiver = z.strictObject({
 export type ReadBackWaiver = z.infer<typeof ReadBackWaiver>;
 
 /**
- * What a tenant's agents may do: a PolicyProfile document. Only what is enforced can be written; fields of later
- * versions are refused rather than stored and ignored.
+ * What a tenant's agents may do: a PolicyProfile document. Only what is enforced can be written, `retention` apart;
+ * fields of later versions are refused rather than stored and ignored.
  */
 export const PolicyProfile = z.strictObject({
   apiVersion: z.literal('bulkhead/v1'),
@@ -104,10 +61,7 @@ export const PolicyProfile = z.strictObject({
   rules: z.array(Rule).max(MAX_RULES).default([]),
   models: z
     .strictObject({
-      allow: z
-        .array(z.strictObject({ model: ModelGlob }))
-        .max(MAX_LIST)
-        .default([]),
+      allow: z.array(ModelEntry).max(MAX_LIST).default([]),
     })
     .prefault({}),
   secrets: z.array(SecretGrant).max(MAX_LIST).default([]),
@@ -116,6 +70,7 @@ export const PolicyProfile = z.strictObject({
   /** Whether a kill undoes what the killed runs did. */
   onKill: z.strictObject({ compensate: z.boolean() }).default({ compensate: false }),
   readBackWaived: z.array(ReadBackWaiver).max(MAX_LIST).default([]),
+  retention: Retention.optional(),
 });
 export type PolicyProfile = z.infer<typeof PolicyProfile>;
 
@@ -123,20 +78,25 @@ export type PolicyProfile = z.infer<typeof PolicyProfile>;
 export interface ProfileParts {
   /** Not `whole` where fields of the rule are wrong: those are left out of it. */
   readonly rules: readonly { readonly index: number; readonly rule: Rule; readonly whole: boolean }[];
+  readonly models: readonly { readonly index: number; readonly entry: ModelEntry }[];
   readonly secrets: readonly { readonly index: number; readonly grant: SecretGrant }[];
   readonly waivers: readonly { readonly index: number; readonly waiver: ReadBackWaiver }[];
 }
 
 /** Of a document that may be wrong elsewhere, so that what can be checked is checked, and told, at once. */
 export function profileParts(raw: unknown): ProfileParts {
-  const list = (name: string): unknown[] => {
-    const value = isMapping(raw) ? raw[name] : undefined;
+  const list = (name: string, within: unknown = raw): unknown[] => {
+    const value = isMapping(within) ? within[name] : undefined;
     return Array.isArray(value) ? value.slice(0, MAX_RULES) : [];
   };
   const rules = list('rules').flatMap((value, index) => {
     const rule = Rule.safeParse(value).data;
     if (rule) return [{ index, rule, whole: true }];
     return isMapping(value) ? [{ index, rule: rightFields(value, index), whole: false }] : [];
+  });
+  const models = list('allow', isMapping(raw) ? raw['models'] : undefined).flatMap((value, index) => {
+    const entry = ModelEntry.safeParse(value).data;
+    return entry ? [{ index, entry }] : [];
   });
   const secrets = list('secrets').flatMap((value, index) => {
     const grant = SecretGrant.safeParse(value).data;
@@ -146,29 +106,14 @@ export function profileParts(raw: unknown): ProfileParts {
     const waiver = ReadBackWaiver.safeParse(value).data;
     return waiver ? [{ index, waiver }] : [];
   });
-  return { rules, secrets, waivers };
-}
-
-const isMapping = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
-function rightFields(value: Record<string, unknown>, index: number): Rule {
-  const right = Object.entries(Rule.shape).flatMap(([name, schema]) => {
-    const field = schema.safeParse(value[name]);
-    return field.success && field.data !== undefined ? [[name, field.data] as const] : [];
-  });
-  return { id: `rules[${index}]`, effect: 'forbid', ...Object.fromEntries(right) };
+  return { rules, models, secrets, waivers };
 }
 
 /**
- * Fields and values of the policy language that no part of Bulkhead enforces yet. They are refused by name, so that
+ * Fields and values of documents that no part of Bulkhead enforces yet. They are refused by name, so that
  * nobody believes in a rule that is only stored.
  */
 export const NOT_YET: Readonly<Record<string, ReadonlySet<string>>> = {
-  'PolicyProfile ': new Set(['retention']),
-  'PolicyProfile rules[]': new Set(['approvers', 'dataClasses', 'exceptDestinations']),
-  'PolicyProfile rules[].effect': new Set(['approve', 'suggest']),
-  'PolicyProfile models.allow[]': new Set(['dataClasses']),
   'QuotaClass ': new Set(['weight', 'perAction', 'perAgent']),
   'QuotaClass lane': new Set(['shared']),
   'QuotaClass limits': new Set([

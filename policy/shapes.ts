@@ -22,6 +22,7 @@ export interface Field {
 
 export const STRING: Shape = { kind: 'string' };
 export const BOOLEAN: Shape = { kind: 'boolean' };
+export const LONG: Shape = { kind: 'long' };
 export const record = (fields: Record<string, Shape | Field>): RecordShape => ({
   kind: 'record',
   fields: new Map(

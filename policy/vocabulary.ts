@@ -3,10 +3,12 @@ import type { Action } from '../contracts/action';
 import type { Agent } from '../contracts/agent';
 import { MODEL_ACTION } from '../contracts/names';
 import type { PolicyRequest } from '../contracts/policy-decision';
+import { classesOf } from './data-classes';
 import {
   type Field,
   type RecordShape,
   BOOLEAN,
+  LONG,
   STRING,
   cedarType,
   optional,
@@ -25,6 +27,8 @@ export interface Vocabulary {
   /** By action; model calls are the action `model.generate`. */
   readonly contexts: ReadonlyMap<string, RecordShape>;
   readonly effects: ReadonlyMap<string, PolicyRequest['effect']>;
+  /** Data classes that documents may name. */
+  readonly dataClasses: ReadonlySet<string>;
 }
 
 /** Attributes of `principal`, the agent that asks. */
@@ -44,6 +48,10 @@ export function vocabularyOf(actions: ReadonlyMap<string, Action>): Vocabulary {
     target: optional(record({ system: STRING, recordId: STRING })),
     system: optional(STRING),
     destination: optional(STRING),
+    destinationScheme: STRING,
+    destinationPort: LONG,
+    connection: BOOLEAN,
+    dataClasses: { kind: 'set', element: STRING } as const,
   };
   const contexts = new Map<string, RecordShape>();
   const effects = new Map<string, PolicyRequest['effect']>();
@@ -53,7 +61,7 @@ export function vocabularyOf(actions: ReadonlyMap<string, Action>): Vocabulary {
   }
   contexts.set(MODEL_ACTION, record({ ...always, args: record({}), model: STRING }));
   effects.set(MODEL_ACTION, 'model');
-  return { contexts, effects };
+  return { contexts, effects, dataClasses: classesOf(actions.values()) };
 }
 
 /** All facts that any action sets, each optional: a run has those that its calls so far have set. */
@@ -105,6 +113,15 @@ export function contextOf(request: PolicyRequest, destination: string | undefine
     target: request.target ?? undefined,
     system: request.system ?? undefined,
     destination,
+    ...wayOf(request),
     model: request.model ?? undefined,
+    dataClasses: request.dataClasses,
   };
+}
+
+/** How the call would connect; `none` and 0 for one that stays inside. */
+function wayOf({ destination, endpoint }: PolicyRequest): Record<string, unknown> {
+  if (destination === null) return { destinationScheme: 'none', destinationPort: 0, connection: false };
+  const { scheme, port, connection } = endpoint ?? { scheme: 'https', port: 443, connection: false };
+  return { destinationScheme: scheme, destinationPort: port, connection };
 }

@@ -1,3 +1,6 @@
+import { GATEWAY_GUARDS } from './guard-list-gateway';
+import { POLICY_GUARDS } from './guard-list-policy';
+
 /** A line that a promise stands on, how it is taken out, and the tests that must notice. */
 export interface Guard {
   readonly name: string;
@@ -74,7 +77,7 @@ export const GUARDS: readonly Guard[] = [
     file: 'policy/decide.ts',
     find: 'if (diagnostics.errors.length > 0) {',
     put: 'if (Date.now() < 0) {',
-    tests: ['test/policy/decide'],
+    tests: ['test/policy/errors'],
     titles: 'P7',
   },
   {
@@ -157,4 +160,6 @@ export const GUARDS: readonly Guard[] = [
     tests: ['test/client/after'],
     titles: 'E1 who may start',
   },
+  ...GATEWAY_GUARDS,
+  ...POLICY_GUARDS,
 ];

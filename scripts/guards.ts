@@ -64,8 +64,9 @@ function redWithout({ name, file, find, put, tests, titles }: Guard): string[] {
 }
 
 function failedTitles(output: string): string[] {
-  const start = output.indexOf('{');
-  const report = JSON.parse(output.slice(start)) as {
+  // One line, among what Temporal's native part prints of its own.
+  const line = /^\{"num.*$/m.exec(output)?.[0] ?? '';
+  const report = JSON.parse(line) as {
     numTotalTests: number;
     testResults: {
       assertionResults: { status: string; fullName: string }[];

@@ -1,5 +1,9 @@
 import { chaos } from '../test/chaos/core';
 import { wireFaults } from '../test/chaos/wire';
+import { hostile, notHeld, notShown } from '../test/hostile/core';
+import type { Arm } from '../test/hostile/tenants';
+import { flips } from '../test/runs/flips';
+import { trials } from '../test/runs/flipping';
 import { startCrashableDatabase } from '../test/support/crashable-database';
 import type { TestTemporal } from '../test/support/shared-temporal';
 import { progressOf } from './proof-ground';
@@ -22,6 +26,8 @@ export interface Proof {
 
 const CHAOS = { seed: 2_026, writes: 1_000, kills: 100, dbCrashes: 20 } as const;
 const CONTROL = { seed: 2_026, writes: 200, kills: 40, dbCrashes: 0, without: 'idempotency' } as const;
+const FLIPS = { seed: 0, trials: 1_000, lanes: 6 } as const;
+const HOSTILE = { seed: 2_026, episodes: 600, withoutPolicy: 120 } as const;
 const WIRE = { seed: 2_026, writes: 1_000, faultsPercent: 35 } as const;
 
 /** Every proof of `npm run prove`, in its order. A new long suite is one more row. */
@@ -75,6 +81,59 @@ export const PROOFS: readonly Proof[] = [
       } finally {
         progress.end();
         await database.stop();
+      }
+    },
+  },
+  {
+    name: 'flips',
+    promises: ['P4', 'P10'],
+    says: 'policy, approval and scope changed exactly between check and send, at each named place: nothing is decided by the old state after the change was committed',
+    seed: FLIPS.seed,
+    options: FLIPS,
+    async run(temporal) {
+      const progress = progressOf('flips');
+      const database = await startCrashableDatabase();
+      try {
+        const report = await flips(trials(FLIPS.trials), {
+          lanes: FLIPS.lanes,
+          stack: { temporal, database: database.database },
+          onProgress: (done) => progress.at(done, FLIPS.trials),
+        });
+        return { holds: report.breaches.length === 0, postgres: database.version, figures: report };
+      } finally {
+        progress.end();
+        await database.stop();
+      }
+    },
+  },
+  {
+    name: 'hostile-model',
+    promises: ['P1', 'P2', 'P3', 'P4', 'P7', 'P8', 'E1'],
+    says: 'hostile models over the attack table: no effect outside that policy does not want, 95 % of the honest tasks beside them done, endless ones stopped; without policy each attack that policy alone stops succeeds',
+    seed: HOSTILE.seed,
+    options: HOSTILE,
+    async run(temporal) {
+      const { seed, episodes, withoutPolicy } = HOSTILE;
+      const progress = progressOf('hostile models');
+      const play = async (arm: Arm, count: number, before: number) => {
+        const database = await startCrashableDatabase();
+        try {
+          const onProgress = (done: number): void => progress.at(before + done, episodes + withoutPolicy);
+          const parts = { temporal, database: database.database };
+          const report = await hostile(parts, { seed, episodes: count, arm, onProgress });
+          return { report, postgres: database.version };
+        } finally {
+          await database.stop();
+        }
+      };
+      try {
+        const { report: policy, postgres } = await play('policy', episodes, 0);
+        const { report: control } = await play('none', withoutPolicy, episodes);
+        const broken = [...notHeld(policy), ...notShown(control)];
+        const holds = broken.length === 0 && notHeld(control).length > 0;
+        return { holds, postgres, figures: { broken, policy, control } };
+      } finally {
+        progress.end();
       }
     },
   },

@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { APPROVAL_CASES } from '../test/replay/approval-cases';
 import { CONTROL_CASES } from '../test/replay/control-cases';
 import { FOLLOW_CASES } from '../test/replay/follow-cases';
 import { createGround, type Case, type Ground } from '../test/replay/ground';
@@ -27,7 +28,7 @@ const named = options;
 
 async function main(): Promise<void> {
   const kept = readdirSync(folder);
-  const wanted = [...RUN_CASES, ...FOLLOW_CASES, ...CONTROL_CASES].filter((each) =>
+  const wanted = [...RUN_CASES, ...FOLLOW_CASES, ...APPROVAL_CASES, ...CONTROL_CASES].filter((each) =>
     named.length > 0
       ? named.includes(title(each))
       : !kept.some((file) => file.startsWith(`${title(each)}.`) || file.startsWith(`${title(each)}-part-`)),

@@ -10,6 +10,7 @@ interface Row extends Pick<CallContext, 'facts' | 'record'> {
   readonly policy_version: string;
   readonly record_version: string;
   readonly facts_version: number;
+  readonly data_classes: string[];
   readonly known: readonly { system: string; id: string; account: string | null }[];
   readonly credential_version: number | null;
   readonly ciphertext: Buffer;
@@ -44,6 +45,7 @@ function contextOf(row: Row, capability: string | null): CallContext {
       factsVersion: row.facts_version,
     },
     facts: row.facts,
+    dataClasses: row.data_classes,
     record: row.record,
     known: row.known.map(({ system, id, account }) => ({ system, id, account: account ?? undefined })),
     sealed:

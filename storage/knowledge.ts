@@ -1,5 +1,4 @@
-import type { Passage } from '../contracts/action';
-import type { TenantStore } from '../contracts/ports';
+import type { MarkedPassage, TenantStore } from '../contracts/ports';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
 
@@ -8,15 +7,20 @@ export function knowledgeOf(session: TenantSession): Pick<TenantStore, 'searchKn
   const { tenantId, environment } = session.scope;
   return {
     async searchKnowledge(query, limit) {
-      const rows = await session.call<{ document_id: string; title: string; body: string; score: number }>(
-        callsSql('search_knowledge', 4),
-        [tenantId, environment, storableText(query), limit],
-      );
-      return rows.map((row): Passage => ({
+      const rows = await session.call<{
+        document_id: string;
+        title: string;
+        body: string;
+        score: number;
+        tenant_id: string | null;
+        environment: string | null;
+      }>(callsSql('search_knowledge', 4), [tenantId, environment, storableText(query), limit]);
+      return rows.map((row): MarkedPassage => ({
         documentId: row.document_id,
         title: row.title,
         text: row.body,
         score: row.score,
+        marker: { tenantId: row.tenant_id, environment: row.environment, runId: null },
       }));
     },
 

@@ -26,11 +26,13 @@ interface AdmissionRow {
   readonly policy_version: string;
   readonly refusal: Refusal;
   readonly outcome: RecordedOutcome;
+  readonly approval_no: string | null;
+  readonly expires_in_ms: string;
   readonly seq: string;
 }
 
-const ADMIT = callsSql('admit_call', 31);
-const SETTLE = callsSql('settle_call', 15);
+const ADMIT = callsSql('admit_call', 39);
+const SETTLE = callsSql('settle_call', 16);
 const CLAIMED = callsSql('claimed_calls', 4, 'claimed');
 
 /** The ledger of one tenant: each function is one statement and one round trip. See docs/ledger.md. */
@@ -88,8 +90,10 @@ export function ledgerOf(
 }
 
 function admissionParams(request: AdmitRequest): unknown[] {
-  const denial = request.verdict.effect === 'deny' ? request.verdict.refusal : null;
-  const rules = request.verdict.effect === 'allow' ? request.verdict.rules : request.verdict.refusal.rules;
+  const { verdict, decided } = request;
+  const refusal = verdict.effect === 'allow' ? null : verdict.refusal;
+  const rules = verdict.effect === 'deny' ? verdict.refusal.rules : verdict.rules;
+  const asks = verdict.effect === 'approve' || verdict.effect === 'suggest' ? verdict : null;
   return [
     request.runId,
     request.path,
@@ -103,11 +107,19 @@ function admissionParams(request: AdmitRequest): unknown[] {
     request.decidedBy.policyVersion,
     request.decidedBy.recordVersion,
     request.decidedBy.factsVersion,
+    verdict.effect,
     rules,
-    denial && JSON.stringify(denial),
-    denial?.kind ?? null,
-    denial?.origin ?? null,
-    denial?.rule ?? null,
+    refusal && JSON.stringify(refusal),
+    refusal?.kind ?? null,
+    refusal?.origin ?? null,
+    refusal?.rule ?? null,
+    asks && JSON.stringify(asks.terms),
+    asks?.asked.args ?? null,
+    asks?.asked.schemaDigest ?? null,
+    asks?.asked.requester ?? null,
+    decided?.input.destination ?? null,
+    decided && JSON.stringify(decided.input),
+    decided?.inputDigest ?? null,
     request.leaseMs,
     request.keyValidMs,
     request.seenSeq,
@@ -123,7 +135,7 @@ function admissionParams(request: AdmitRequest): unknown[] {
       digest: request.digest,
       host: request.hostId,
       temporalRun: request.temporalRunId,
-      ...(denial && { refusal: denial }),
+      ...(verdict.effect === 'deny' && { refusal }),
     }),
   ];
 }
@@ -142,6 +154,7 @@ function settlementParams(request: SettleRequest): unknown[] {
     request.payloadDigest,
     JSON.stringify(request.facts),
     JSON.stringify(request.records.filter(storable)),
+    request.dataClasses,
     // What a fact says may be a person's; that it was set, and that it is this one, is all the proof needs.
     canonicalJson({
       facts: Object.keys(request.facts).sort(),
@@ -172,7 +185,14 @@ function admissionOf(row: AdmissionRow | undefined): Admission {
     case 'stale':
       return { answer: 'stale', policyVersion: Number(row.policy_version), seq };
     case 'refused':
-      return { answer: 'refused', refusal: row.refusal, seq };
+      return {
+        answer: 'refused',
+        refusal: row.refusal,
+        ...(row.approval_no !== null && {
+          approval: { no: Number(row.approval_no), expiresInMs: Number(row.expires_in_ms) },
+        }),
+        seq,
+      };
   }
 }
 

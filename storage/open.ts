@@ -2,9 +2,11 @@ import type { Environment } from '../contracts/ids';
 import type { Storage, TenantStore } from '../contracts/ports';
 import type { TenantScope } from '../contracts/scope';
 import { agentPublisher, agentsOf, knownAgents } from './agents';
+import { approvalsOf } from './approvals';
 import { callContextOf } from './call-context';
 import { controlOf } from './control';
 import { deadLettersOf } from './dead-letters';
+import { decisionsOf } from './decisions';
 import { ScopeRefused } from './fault';
 import { followUpsOf } from './follow-ups';
 import { knowledgeOf } from './knowledge';
@@ -94,6 +96,8 @@ export function openStorage(options: StorageOptions): OpenStorage {
       ...agentsOf(session, agents),
       ...knowledgeOf(session),
       ...callContextOf(session),
+      ...approvalsOf(session),
+      ...decisionsOf(session),
       ...controlOf(control),
       recovery: recoveryOf(control),
     });

@@ -146,16 +146,27 @@ export function openOperator(options: OperatorOptions): OperatorStore & { close(
     },
 
     async policyHistory(profile) {
-      const rows = await ask<{ version: number; published_at: Date; actor: string; reason: string }>(
-        callsSql('policy_history', 1),
-        [profile],
-      );
-      return rows.map((row) => ({
-        version: row.version,
-        publishedAt: row.published_at.toISOString(),
-        actor: row.actor,
-        reason: row.reason,
+      const rows = await ask<{
+        version: number;
+        published_at: Date;
+        actor: string;
+        reason: string;
+        environments: Environment[];
+        tenants: string;
+      }>(callsSql('policy_history', 1), [profile]);
+      return rows.map(({ published_at, tenants, ...row }) => ({
+        ...row,
+        publishedAt: published_at.toISOString(),
+        tenants: Number(tenants),
       }));
+    },
+
+    async policyPublished(profile, version) {
+      const [row] = await ask<{ environments: Environment[]; text: string }>(
+        callsSql('policy_published', 2),
+        [profile, version],
+      );
+      return row;
     },
 
     async putCredential(scope, capability, secret, actor) {

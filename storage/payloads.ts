@@ -1,5 +1,5 @@
 import type { StoredPayload } from '../contracts/calls';
-import type { TenantStore } from '../contracts/ports';
+import type { StoredItem, TenantStore } from '../contracts/ports';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
 
@@ -11,7 +11,13 @@ export function payloadsOf(
   session: TenantSession,
 ): Pick<TenantStore, 'payload' | 'conversation' | 'putPayload'> {
   const { tenantId, environment } = session.scope;
-  type Row = { ref: string; payload: StoredPayload };
+  type Row = {
+    ref: string;
+    payload: StoredPayload;
+    tenant_id: string | null;
+    environment: string | null;
+    run_id: string | null;
+  };
   return {
     async payload(runId, ref) {
       const [row] = await session.call<Row>(PAYLOADS, [tenantId, environment, runId, ref]);
@@ -23,7 +29,11 @@ export function payloadsOf(
       // What undoing brought is nobody's answer to the model.
       return rows
         .filter(({ ref }) => !ref.endsWith('/undo'))
-        .map(({ ref, payload }) => ({ ref, payload }))
+        .map((row): StoredItem => ({
+          ref: row.ref,
+          payload: row.payload,
+          marker: { tenantId: row.tenant_id, environment: row.environment, runId: row.run_id },
+        }))
         .sort((a, b) => byPosition(a.ref, b.ref));
     },
 

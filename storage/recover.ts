@@ -17,7 +17,7 @@ const LOST_CALL = callsSql('mark_lost_call', 5, 'marked');
 const CALLS = callsSql('recovery_calls', 3);
 const BEGIN = callsSql('begin_recovery', 4);
 const FENCE = callsSql('restore_fence', 9, 'restored');
-const RUN = callsSql('restore_run', 10, 'restored');
+const RUN = callsSql('restore_run', 11, 'restored');
 const CALL = callsSql('restore_call', 7, 'restored');
 const FOLLOW_UP = callsSql('restore_follow_up', 11, 'restored');
 const FINISH = callsSql('finish_recovery', 5, 'seq');
@@ -66,7 +66,7 @@ export function recoveryOf(session: TenantSession): RecoveryStore {
         state.actor,
       ])) ?? false,
 
-    restoreRun: async ({ signed, input, fenced, entered, firstStep, step }) =>
+    restoreRun: async ({ signed, input, fenced, entered, firstStep, step, dataClasses }) =>
       (await ask<boolean>(RUN, [
         json(signed),
         json(input),
@@ -76,6 +76,7 @@ export function recoveryOf(session: TenantSession): RecoveryStore {
         entered?.at ?? null,
         firstStep,
         json(step),
+        dataClasses,
       ])) ?? false,
 
     restoreCall: async ({ runId, path, from, to, call }) =>

@@ -37,7 +37,7 @@ interface CallColumns {
 }
 
 const CALL = callsSql('call_row', 4);
-const RESOLVE = callsSql('resolve_review', 11, 'kind');
+const RESOLVE = callsSql('resolve_review', 12, 'kind');
 const REVIEWS = `select review_no, run_id, path, action, class, system, kind, refusal, bulkhead.iso(opened_at) as opened,
     bulkhead.iso(resolved_at) as resolved, resolution, actor, note
   from bulkhead.reviews where tenant_id = $1 and environment = $2`;
@@ -85,7 +85,17 @@ export function reviewsOf(
       return rows.map(reviewRow);
     },
 
-    async resolveReview({ reviewNo, resolution, payload, payloadDigest, facts, records, actor, note }) {
+    async resolveReview({
+      reviewNo,
+      resolution,
+      payload,
+      payloadDigest,
+      facts,
+      records,
+      dataClasses,
+      actor,
+      note,
+    }) {
       const [answer] = await session.call<{ kind: 'resolved' | 'already' | 'absent' }>(RESOLVE, [
         tenantId,
         environment,
@@ -95,6 +105,7 @@ export function reviewsOf(
         payloadDigest,
         JSON.stringify(facts ?? {}),
         JSON.stringify((records ?? []).filter(storable)),
+        dataClasses ?? [],
         actor,
         note,
         canonicalJson({ note }),

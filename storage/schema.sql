@@ -8,11 +8,17 @@ create role bulkhead_sweep nologin ;
 
 create domain bulkhead.admitted_as as text constraint calls_admitted_as_known CHECK ((VALUE = ANY (ARRAY['admitted'::text, 'recover'::text, 'recover_lookup'::text])));
 
+create domain bulkhead.approval_kind as text constraint approvals_kind_known CHECK ((VALUE = ANY (ARRAY['rule'::text, 'suggestion'::text])));
+
+create domain bulkhead.approval_state as text constraint approvals_state_known CHECK ((VALUE = ANY (ARRAY['pending'::text, 'approved'::text, 'denied'::text, 'expired'::text, 'superseded'::text])));
+
 create domain bulkhead.call_class as text constraint calls_class_known CHECK ((VALUE = ANY (ARRAY['read'::text, 'model'::text, 'write'::text, 'high_risk_write'::text])));
 
-create domain bulkhead.call_state as text constraint calls_state_known CHECK ((VALUE = ANY (ARRAY['claimed'::text, 'succeeded'::text, 'failed'::text, 'open'::text, 'unknown'::text])));
+create domain bulkhead.call_state as text constraint calls_state_known CHECK ((VALUE = ANY (ARRAY['claimed'::text, 'succeeded'::text, 'failed'::text, 'open'::text, 'unknown'::text, 'suggested'::text])));
 
 create domain bulkhead.environment_name as text constraint environment_form CHECK ((VALUE ~ '^[a-z0-9][a-z0-9-]{1,15}$'::text));
+
+create domain bulkhead.policy_effect as text constraint decisions_effect_known CHECK ((VALUE = ANY (ARRAY['allow'::text, 'approve'::text, 'suggest'::text, 'deny'::text])));
 
 create domain bulkhead.reversibility as text constraint reversibility_known CHECK ((VALUE = ANY (ARRAY['reversible'::text, 'compensable'::text, 'final'::text])));
 
@@ -28,15 +34,23 @@ create domain bulkhead.tenant_mode as text constraint ledgers_mode_known CHECK (
 
 create domain bulkhead.tenant_name as text constraint tenant_id_form CHECK ((VALUE ~ '^[a-z0-9][a-z0-9-]{0,39}$'::text));
 
-create type bulkhead.admission as (answer text, epoch bigint, attempt integer, lookup_only boolean, quiet_ms bigint, lease_id uuid, retry_after_ms bigint, policy_version bigint, refusal json, outcome json, seq bigint);
+create type bulkhead.admission as (answer text, epoch bigint, attempt integer, lookup_only boolean, quiet_ms bigint, lease_id uuid, retry_after_ms bigint, policy_version bigint, refusal json, outcome json, approval_no bigint, expires_in_ms bigint, seq bigint);
+
+create type bulkhead.approval_answer as (kind text, message text);
+
+create type bulkhead.approval_standing as (answer text, approval_no bigint, expires_at timestamp with time zone);
+
+create type bulkhead.asked_call as (run_id text, path text, digest text, action text, class text, system text, token uuid, host_id text, reversible text, destination text, args text, schema_digest text, requester text, terms json, rules text[], refusal json, input_digest text);
 
 create type bulkhead.follow_up_entry as (kind text, follow_up_no bigint, path text, items json, refusal json, seq bigint);
 
 create type bulkhead.letter_answer as (kind text, follow_up_no bigint, message text);
 
+create type bulkhead.promotion as (kind text, approval_no bigint, follow_up_no bigint, message text);
+
 create type bulkhead.refused as (kind text, origin text, rule text, message text, value bigint, used bigint, retry_after_ms bigint, rules text[]);
 
-create type bulkhead.restored_call as (action text, class text, system text, reversible text, "undoOf" text, "firstClaimedAt" timestamp with time zone, "leaseMs" bigint, "toolCalls" integer, steps integer, "microUsd" bigint, refusal json, value json, payload json, "payloadDigest" text, review text);
+create type bulkhead.restored_call as (action text, class text, system text, reversible text, "undoOf" text, "firstClaimedAt" timestamp with time zone, "leaseMs" bigint, "toolCalls" integer, steps integer, "microUsd" bigint, refusal json, value json, payload json, "payloadDigest" text, review text, "dataClasses" text[]);
 
 create type bulkhead.run_acceptance as (kind text, run_id text, refusal json, seq bigint);
 
@@ -45,6 +59,8 @@ create type bulkhead.run_end as (stop_reason text, follow_up_no bigint);
 create type bulkhead.run_entry as (kind text, lane text, max_steps integer, first_step integer, refusal json, stop_reason text, seq bigint);
 
 create type bulkhead.settlement as (answer text, review_no bigint, seq bigint);
+
+create type bulkhead.shown_approval as (approval_no bigint, run_id text, path text, action text, class text, system text, destination text, args text, kind text, terms json, requester text, policy_version bigint, state text, requested text, expires text, decided text, approver text, note text, used text);
 
 create type bulkhead.undo_order as (kind text, follow_up_no bigint);
 
@@ -61,6 +77,45 @@ alter table bulkhead.agents add constraint agents_environment_check CHECK ((envi
 alter table bulkhead.agents add constraint agents_pkey PRIMARY KEY (environment, agent_id, version);
 alter table bulkhead.agents add constraint agents_version_check CHECK ((version ~ '^[0-9a-f]{12}$'::text));
 grant select on bulkhead.agents to bulkhead_app;
+
+create table bulkhead.approvals (
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
+  approval_no bigint not null,
+  run_id text not null,
+  path text not null,
+  digest text not null,
+  action text not null,
+  class bulkhead.call_class not null,
+  system text,
+  destination text,
+  args text not null,
+  schema_digest text not null,
+  kind bulkhead.approval_kind not null,
+  terms json not null,
+  requester text not null,
+  policy_version bigint not null,
+  state bulkhead.approval_state not null,
+  requested_at timestamp with time zone not null,
+  expires_at timestamp with time zone not null,
+  decided_at timestamp with time zone,
+  approver text,
+  approver_roles text[],
+  note text,
+  used_at timestamp with time zone,
+  used_by uuid
+);
+alter table bulkhead.approvals owner to bulkhead_owner;
+alter table bulkhead.approvals add constraint approvals_decided_by_someone CHECK ((((state)::text <> ALL (ARRAY['approved'::text, 'denied'::text])) OR (decided_at IS NOT NULL)));
+alter table bulkhead.approvals add constraint approvals_decided_whole CHECK ((((decided_at IS NULL) = (approver IS NULL)) AND ((decided_at IS NULL) = (approver_roles IS NULL))));
+alter table bulkhead.approvals add constraint approvals_pk PRIMARY KEY (tenant_id, environment, approval_no);
+alter table bulkhead.approvals add constraint approvals_used_if_approved CHECK (((used_at IS NULL) OR (((state)::text = 'approved'::text) AND (used_by IS NOT NULL))));
+CREATE INDEX approvals_by_call ON bulkhead.approvals USING btree (tenant_id, environment, run_id, path, approval_no);
+CREATE UNIQUE INDEX approvals_one_open ON bulkhead.approvals USING btree (tenant_id, environment, run_id, path) WHERE (((state)::text = 'pending'::text) OR (((state)::text = 'approved'::text) AND (used_at IS NULL)));
+CREATE INDEX approvals_pending ON bulkhead.approvals USING btree (tenant_id, environment, approval_no) WHERE ((state)::text = 'pending'::text);
+alter table bulkhead.approvals enable row level security;
+alter table bulkhead.approvals force row level security;
+create policy tenant_scope on bulkhead.approvals as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.calls (
   tenant_id bulkhead.tenant_name not null,
@@ -88,6 +143,7 @@ create table bulkhead.calls (
   reversible bulkhead.reversibility,
   undo_of text,
   review_no bigint,
+  approval_no bigint,
   tool_day integer not null,
   tool_calls integer not null,
   steps integer not null,
@@ -176,6 +232,25 @@ alter table bulkhead.dead_letters enable row level security;
 alter table bulkhead.dead_letters force row level security;
 create policy tenant_scope on bulkhead.dead_letters as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.dead_letters to bulkhead_app;
+
+create table bulkhead.decisions (
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
+  run_id text not null,
+  path text not null,
+  at timestamp with time zone not null,
+  effect bulkhead.policy_effect not null,
+  rules text[] not null,
+  policy_version bigint not null,
+  input json not null,
+  input_digest text not null
+);
+alter table bulkhead.decisions owner to bulkhead_owner;
+alter table bulkhead.decisions add constraint decisions_pk PRIMARY KEY (tenant_id, environment, run_id, path);
+CREATE INDEX decisions_by_time ON bulkhead.decisions USING btree (tenant_id, environment, at, run_id, path);
+alter table bulkhead.decisions enable row level security;
+alter table bulkhead.decisions force row level security;
+create policy tenant_scope on bulkhead.decisions as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.fencings (
   tenant_id bulkhead.tenant_name not null,
@@ -545,6 +620,7 @@ create table bulkhead.runs (
   first_step integer not null default 0,
   undone boolean not null default false,
   facts_version integer not null default 0,
+  data_classes text[] not null default '{}'::text[],
   accepted_at timestamp with time zone not null,
   entered_at timestamp with time zone,
   closed_at timestamp with time zone,
@@ -570,6 +646,32 @@ create policy sweep_reads on bulkhead.runs as permissive for select to bulkhead_
 create policy tenant_scope on bulkhead.runs as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.runs to bulkhead_app;
 grant select on bulkhead.runs to bulkhead_sweep;
+
+create table bulkhead.suggestions (
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
+  run_id text not null,
+  path text not null,
+  digest text not null,
+  action text not null,
+  class bulkhead.call_class not null,
+  system text,
+  destination text,
+  args text not null,
+  schema_digest text not null,
+  rules text[] not null,
+  terms json not null,
+  requester text not null,
+  refusal json not null,
+  policy_version bigint not null,
+  suggested_at timestamp with time zone not null,
+  approval_no bigint
+);
+alter table bulkhead.suggestions owner to bulkhead_owner;
+alter table bulkhead.suggestions add constraint suggestions_pk PRIMARY KEY (tenant_id, environment, run_id, path);
+alter table bulkhead.suggestions enable row level security;
+alter table bulkhead.suggestions force row level security;
+create policy tenant_scope on bulkhead.suggestions as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.tenant_keys (
   tenant_id bulkhead.tenant_name not null,
@@ -739,7 +841,7 @@ $function$
 alter function bulkhead.accepted_not_started(text,bigint,integer) owner to bulkhead_sweep;
 grant execute on function bulkhead.accepted_not_started(text,bigint,integer) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.admit_call(p_tenant text, p_environment text, p_run text, p_path text, p_digest text, p_action text, p_class text, p_system text, p_token uuid, p_temporal_run text, p_host text, p_policy_version bigint, p_record_version bigint, p_facts_version integer, p_rules text[], p_denial json, p_denial_kind text, p_denial_origin text, p_denial_rule text, p_lease_ms integer, p_key_valid_ms bigint, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_capability text, p_reversible text, p_undo_of text, p_past_fence boolean, p_account text, p_body text)
+CREATE OR REPLACE FUNCTION bulkhead.admit_call(p_tenant text, p_environment text, p_run text, p_path text, p_digest text, p_action text, p_class text, p_system text, p_token uuid, p_temporal_run text, p_host text, p_policy_version bigint, p_record_version bigint, p_facts_version integer, p_effect text, p_rules text[], p_refusal json, p_refusal_kind text, p_refusal_origin text, p_refusal_rule text, p_terms json, p_args text, p_schema_digest text, p_requester text, p_destination text, p_input json, p_input_digest text, p_lease_ms integer, p_key_valid_ms bigint, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_capability text, p_reversible text, p_undo_of text, p_past_fence boolean, p_account text, p_body text)
  RETURNS bulkhead.admission
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -762,6 +864,7 @@ declare
   takes_slot boolean := true;
   supersedes boolean := false;
   denied boolean := false;
+  suggests boolean := false;
   exhausted boolean := false;
   -- The last attempt of a write may have been sent, and this one asks for something else.
   reworded boolean := false;
@@ -776,6 +879,8 @@ declare
   -- Fence epoch of what asks: the run's acceptance, or the order to undo.
   asked_under bigint;
   attempt_no integer := 1;
+  asked asked_call;
+  standing approval_standing;
 begin
   perform enter_scope(p_tenant, p_environment);
   -- The lock, alone in its statement: every later statement sees what it waited for.
@@ -810,8 +915,15 @@ begin
       order by f.follow_up_no desc limit 1;
     asked_under := coalesce(asked_under, r.epoch);
   end if;
-  if undoes and (p_path <> p_undo_of || '/undo' or p_tool_calls > 0 or p_steps > 0 or p_micro_usd > 0) then
-    raise exception 'the undo of % has a path of its own and reserves nothing', p_undo_of using errcode = 'invalid_parameter_value';
+  if undoes and (p_path <> p_undo_of || '/undo' or p_tool_calls > 0 or p_steps > 0 or p_micro_usd > 0
+      or p_effect in ('approve', 'suggest')) then
+    raise exception 'the undo of % has a path of its own, reserves nothing and asks nobody', p_undo_of using errcode = 'invalid_parameter_value';
+  end if;
+  if p_effect in ('approve', 'suggest') then
+    asked := row(p_run, p_path, p_digest, p_action, p_class, p_system, p_token, p_host, p_reversible, p_destination, p_args, p_schema_digest,
+      p_requester, p_terms, p_rules, p_refusal, p_input_digest);
+  elsif coalesce(p_effect not in ('allow', 'deny'), true) then
+    raise exception 'nothing was decided about %', p_path using errcode = 'invalid_parameter_value';
   end if;
   <<decision>>
   begin
@@ -841,7 +953,7 @@ begin
           'this position of the run was used for another call; it is never run again', null, null, null, null);
         exit decision;
       end if;
-      if c.state in ('succeeded', 'failed', 'unknown') and (c.digest = p_digest or undoes) and not (c.lost and c.token <> p_token) then
+      if c.state in ('succeeded', 'failed', 'unknown', 'suggested') and (c.digest = p_digest or undoes) and not (c.lost and c.token <> p_token) then
         a.answer := 'replayed'; a.outcome := outcome_of(c);
         return a;
       end if;
@@ -854,8 +966,13 @@ begin
         elsewhere := coalesce(c.account <> p_account, false);
         -- It may have been sent: whoever takes over recovers first, and only looks where it could not be let in anew.
         a.answer := 'recover'; a.epoch := t.fence_epoch; a.attempt := c.attempts + c.looks + 1;
+        if p_effect = 'approve' then
+          standing := ledger_approval(t, n, asked, p_effect, c.approval_no);
+        end if;
         a.lookup_only := t.mode <> 'normal' and not past_fence or elsewhere
-          or p_denial is not null or asked_under < t.fence_epoch and not past_fence or c.attempts >= max_attempts
+          -- Sent again only with the approval that it was sent with, and never what is now only to be suggested.
+          or p_effect in ('deny', 'suggest') or p_effect = 'approve' and (standing.answer <> 'usable' or standing.approval_no is distinct from c.approval_no)
+          or asked_under < t.fence_epoch and not past_fence or c.attempts >= max_attempts
           or not own_run and follow_up_no is null
           -- The key has to be honoured until the last moment that this attempt may send in.
           or n + p_lease_ms * interval '1 millisecond' > c.first_claimed_at + coalesce(p_key_valid_ms, 0) * interval '1 millisecond';
@@ -902,8 +1019,8 @@ begin
       a.answer := 'stale'; a.policy_version := t.policy_version;
       return a;
     end if;
-    if p_denial is not null then
-      x := row(p_denial_kind, p_denial_origin, p_denial_rule, null, null, null, null, p_rules);
+    if p_effect = 'deny' then
+      x := row(p_refusal_kind, p_refusal_origin, p_refusal_rule, null, null, null, null, p_rules);
       denied := true;
       exit decision;
     end if;
@@ -928,6 +1045,21 @@ begin
       exhausted := true;
       exit decision;
     end if;
+    -- A person's word, before anything is taken up for the call.
+    if p_effect in ('approve', 'suggest') then
+      standing := ledger_approval(t, n, asked, p_effect, c.approval_no);
+      if standing.answer <> 'usable' then
+        x := case
+          when p_effect = 'suggest' or standing.answer in ('none', 'pending') then
+            row(p_refusal_kind, p_refusal_origin, p_refusal_rule, null, null, null, null, p_rules)::refused
+          when standing.answer = 'denied' then
+            row('denied', 'control', 'approval_denied', 'a person has refused this call', null, null, null, null)::refused
+          else row('denied', 'policy', 'approval_expired', 'nobody approved this call in time', null, null, null, null)::refused
+        end;
+        suggests := p_effect = 'suggest';
+        exit decision;
+      end if;
+    end if;
     select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
     -- An undo takes its slot from a reserve: what is half done is never kept so by a full house.
     if takes_slot and not undoes and t.inflight >= l.calls_in_flight then
@@ -948,9 +1080,14 @@ begin
   end;
 
   t := ledger_roll(t, n);
+  -- Of a call whose position is another one's, that one's decision stays.
+  if p_input is not null and x.kind is distinct from 'idempotency_conflict' then
+    perform ledger_decided(t, n, p_run, p_path, p_effect, p_rules, p_policy_version, p_input, p_input_digest);
+  end if;
   if a.answer is null then
     a.answer := 'refused';
-    a.refusal := case when denied then p_denial else refusal_json(x, t.policy_version) end;
+    a.refusal := case when denied or suggests or standing.answer in ('none', 'pending') then p_refusal
+      else refusal_json(x, t.policy_version) end;
     if exhausted or denied and undoes then
       if supersedes then
         t.inflight := t.inflight - 1;
@@ -974,6 +1111,7 @@ begin
     -- Of a short wait nobody is told: the call asks again by itself.
     update runs set refusals = refusals + 1, touched_at = n,
         state = case when x.kind = 'throttled' and x.retry_after_ms > 10000 and state <> 'closed' then 'throttled'
+          when x.kind = 'approval_required' and state in ('running', 'throttled', 'frozen') then 'approval_required'
           when x.kind = 'frozen' and state in ('running', 'throttled') then 'frozen' else state end
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     if rewound and t.rewound_seq = 0 then
@@ -998,10 +1136,26 @@ begin
       a.answer := 'replayed';
       select outcome_of(k) into a.outcome from calls k
         where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and k.path = p_path;
+    elsif suggests then
+      t := ledger_suggest(t, n, asked, case when supersedes then c end, p_body);
+    elsif standing.answer = 'none' then
+      t := ledger_request_approval(t, n, asked, p_body);
+      a.approval_no := t.journal_seq;
+      a.expires_in_ms := (p_terms ->> 'expiresAfterMs')::bigint;
+    elsif standing.answer = 'pending' then
+      -- Journaled when it was asked for.
+      t.last_clock := n;
+      a.approval_no := standing.approval_no;
+      a.expires_in_ms := ceil(extract(epoch from standing.expires_at - n) * 1000);
     else
-      t := ledger_refuse(t, n, x, p_run, p_action, jsonb_build_object('path', p_path, 'token', p_token, 'class', p_class), p_body);
+      if standing.answer = 'expired' then
+        t := ledger_expire_approval(t, n, standing.approval_no);
+      end if;
+      t := ledger_refuse(t, n, x, p_run, p_action, jsonb_build_object('path', p_path, 'token', p_token, 'class', p_class,
+        'inputs', p_input_digest), p_body);
     end if;
-    a.seq := ledger_save(t, exhausted or reworded or denied and undoes);
+    -- What people are told of, and what ends a run for a person's word, is on disk before it is answered.
+    a.seq := ledger_save(t, exhausted or reworded or denied and undoes or suggests or coalesce(standing.answer in ('none', 'denied', 'expired'), false));
     return a;
   end if;
 
@@ -1027,7 +1181,7 @@ begin
     update runs set touched_at = n where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     t := ledger_append(t, n, p_run, json_build_object('kind', 'recovering', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
       'from', c.token, 'action', c.action, 'class', c.class, 'lookupOnly', a.lookup_only, 'elsewhere', elsewhere, 'rules', p_rules,
-      'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt), p_body);
+      'effect', p_effect, 'inputs', p_input_digest, 'approval', c.approval_no, 'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt), p_body);
     a.seq := ledger_save(t, true);
     return a;
   end if;
@@ -1036,28 +1190,35 @@ begin
     insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
       on conflict do nothing;
   end if;
+  if standing.approval_no is not null then
+    -- Used once: from now on it is this key's alone.
+    update approvals set used_at = n, used_by = p_token where tenant_id = p_tenant and environment = p_environment
+      and approval_no = standing.approval_no and used_at is null;
+  end if;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
       policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, account, claimed_seq, reversible, undo_of,
-      tool_day, tool_calls, steps, micro_usd)
+      tool_day, tool_calls, steps, micro_usd, approval_no)
     values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
       t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', n + p_lease_ms * interval '1 millisecond',
-      p_account, t.journal_seq + 1, p_reversible, p_undo_of, t.tool_day, p_tool_calls, p_steps, p_micro_usd)
+      p_account, t.journal_seq + 1, p_reversible, p_undo_of, t.tool_day, p_tool_calls, p_steps, p_micro_usd, standing.approval_no)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
       policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts, looks = 0,
+      first_claimed_at = least(k.first_claimed_at, excluded.first_claimed_at), claimed_seq = least(k.claimed_seq, excluded.claimed_seq),
       lease_until = excluded.lease_until, sent_until = excluded.sent_until, quiet_ms = 0, account = excluded.account,
+      approval_no = coalesce(excluded.approval_no, case when k.digest = excluded.digest then k.approval_no end),
       reversible = excluded.reversible,
       undo_of = excluded.undo_of, tool_day = excluded.tool_day, tool_calls = excluded.tool_calls, steps = excluded.steps,
       micro_usd = excluded.micro_usd, charged_tool_calls = null, charged_micro_usd = null, lost = false, refusal = null,
       value = null, payload_ref = null, payload_digest = null;
   update runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
-      touched_at = n, state = case when state in ('throttled', 'frozen') then 'running' else state end
+      touched_at = n, state = case when state in ('throttled', 'frozen', 'approval_required') then 'running' else state end
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   t.inflight := t.inflight + takes_slot::integer;
   t.tool_day_used := t.tool_day_used + p_tool_calls;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'admitted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
-    'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'policyVersion', t.policy_version,
-    'epoch', t.fence_epoch, 'attempt', a.attempt, 'slot', takes_slot, 'day', t.tool_day, 'toolCalls', p_tool_calls,
+    'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'effect', p_effect, 'inputs', p_input_digest,
+    'approval', standing.approval_no, 'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt, 'slot', takes_slot, 'day', t.tool_day, 'toolCalls', p_tool_calls,
     'steps', p_steps, 'microUsd', p_micro_usd, 'inflight', t.inflight, 'dayUsed', t.tool_day_used, 'followUp', follow_up_no,
     'undoOf', p_undo_of, 'pastFence', past_fence), p_body);
   -- A free read that a crash forgets is read again; anything else is on disk before it may act.
@@ -1065,8 +1226,8 @@ begin
   return a;
 end $function$
 ;
-alter function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text[],json,text,text,text,integer,bigint,bigint,integer,integer,bigint,text,text,text,boolean,text,text) owner to bulkhead_owner;
-grant execute on function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text[],json,text,text,text,integer,bigint,bigint,integer,integer,bigint,text,text,text,boolean,text,text) to bulkhead_app;
+alter function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text,text[],json,text,text,text,json,text,text,text,text,json,text,integer,bigint,bigint,integer,integer,bigint,text,text,text,boolean,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text,text[],json,text,text,text,json,text,text,text,text,json,text,integer,bigint,bigint,integer,integer,bigint,text,text,text,boolean,text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.agent_definition(p_environment text, p_agent text, p_version text)
  RETURNS jsonb
@@ -1117,6 +1278,46 @@ end $function$
 ;
 alter function bulkhead.apply_tenant(text,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.apply_tenant(text,text,text,text) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.approval_rows(p_tenant text, p_environment text, p_approval bigint, p_run text, p_open boolean, p_limit integer)
+ RETURNS SETOF bulkhead.shown_approval
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  n timestamptz;
+begin
+  perform bind_scope(p_tenant, p_environment);
+  select greatest(bulkhead.now(), t.last_clock) into n from ledgers t where t.tenant_id = p_tenant and t.environment = p_environment;
+  if p_open then
+    return query select s.* from approvals v cross join lateral approval_shown(v, n) s
+      where v.tenant_id = p_tenant and v.environment = p_environment and v.state = 'pending' and v.expires_at > n
+        and (p_run is null or v.run_id = p_run) and still_asked(v)
+      order by v.approval_no desc limit p_limit;
+  else
+    return query select s.* from approvals v cross join lateral approval_shown(v, n) s
+      where v.tenant_id = p_tenant and v.environment = p_environment and (p_approval is null or v.approval_no = p_approval)
+        and (p_run is null or v.run_id = p_run)
+      order by v.approval_no desc limit p_limit;
+  end if;
+end $function$
+;
+alter function bulkhead.approval_rows(text,text,bigint,text,boolean,integer) owner to bulkhead_owner;
+grant execute on function bulkhead.approval_rows(text,text,bigint,text,boolean,integer) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.approval_shown(v bulkhead.approvals, p_now timestamp with time zone)
+ RETURNS bulkhead.shown_approval
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select v.approval_no, v.run_id, v.path, v.action, v.class::text, v.system, v.destination, v.args, v.kind::text, v.terms, v.requester,
+    v.policy_version,
+    case when (v.state = 'pending' or v.state = 'approved' and v.used_at is null) and v.expires_at <= p_now then 'expired' else v.state::text end,
+    bulkhead.iso(v.requested_at), bulkhead.iso(v.expires_at), bulkhead.iso(v.decided_at), v.approver, v.note, bulkhead.iso(v.used_at)
+$function$
+;
+alter function bulkhead.approval_shown(bulkhead.approvals,timestamp with time zone) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.begin_recovery(p_tenant text, p_environment text, p_highest bigint, p_actor text)
  RETURNS void
@@ -1228,7 +1429,7 @@ grant execute on function bulkhead.bind_scope(text,text) to bulkhead_search;
 grant execute on function bulkhead.bind_scope(text,text) to bulkhead_sweep;
 
 CREATE OR REPLACE FUNCTION bulkhead.call_context(p_tenant text, p_environment text, p_run text, p_systems text[], p_ids text[], p_capability text)
- RETURNS TABLE(policy_version bigint, record_version bigint, facts_version integer, facts json, record jsonb, known json, credential_version integer, ciphertext bytea, wrapped_key bytea, key_id text)
+ RETURNS TABLE(policy_version bigint, record_version bigint, facts_version integer, facts json, data_classes text[], record jsonb, known json, credential_version integer, ciphertext bytea, wrapped_key bytea, key_id text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
@@ -1238,7 +1439,7 @@ begin
   return query select l.policy_version, l.record_version, coalesce(r.facts_version, 0),
       (select coalesce(json_object_agg(f.name, f.value), '{}') from run_facts f
         where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run),
-      record_of(t),
+      coalesce(r.data_classes, '{}'), record_of(t),
       (select coalesce(json_agg(json_build_object('system', o.system, 'id', o.record_id, 'account', o.account)), '[]')
         from unnest(p_systems, p_ids) as asked (system, id) join resources o
           on o.tenant_id = p_tenant and o.environment = p_environment and o.system = asked.system and o.record_id = asked.id),
@@ -1411,6 +1612,83 @@ AS $function$
 $function$
 ;
 alter function bulkhead.day_of(timestamp with time zone) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.decide_approval(p_tenant text, p_environment text, p_approval bigint, p_decision text, p_approver text, p_roles text[], p_note text, p_body text)
+ RETURNS bulkhead.approval_answer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  v approvals;
+  s approval_answer;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  if p_decision not in ('approve', 'deny') or nullif(p_approver, '') is null then
+    raise exception 'somebody approves or denies' using errcode = 'invalid_parameter_value';
+  end if;
+  select * into v from approvals where tenant_id = p_tenant and environment = p_environment and approval_no = p_approval;
+  if not found then
+    s.kind := 'absent';
+    return s;
+  end if;
+  if v.state in ('approved', 'denied') then
+    s.kind := 'already';
+    return s;
+  end if;
+  s.kind := 'refused';
+  if v.state = 'pending' and v.expires_at <= n then
+    t := ledger_expire_approval(ledger_roll(t, n), n, p_approval);
+    perform ledger_save(t, true);
+    s.message := 'nobody decided this in time';
+    return s;
+  end if;
+  s.message := case
+    when v.state = 'expired' then 'nobody decided this in time'
+    when v.state = 'superseded' then 'the call, or what its policy asks for it, has changed: another request took its place'
+    when t.rewound_seq > 0 then 'the ledger has to be reconciled first: bulkhead recover'
+    when not still_asked(v) then 'this call, or its run, is over: nobody waits for it'
+    else not_entitled(v.terms, p_approver, p_roles, v.requester)
+  end;
+  if s.message is not null then
+    return s;
+  end if;
+  update approvals set state = case p_decision when 'approve' then 'approved' else 'denied' end, decided_at = n, approver = p_approver,
+      approver_roles = p_roles, note = p_note
+    where tenant_id = p_tenant and environment = p_environment and approval_no = p_approval;
+  t := ledger_append(ledger_roll(t, n), n, v.run_id, json_build_object('kind', 'approval_decided', 'at', iso(n), 'run', v.run_id,
+    'path', v.path, 'action', v.action, 'approval', p_approval, 'digest', v.digest, 'decision', p_decision, 'actor', p_approver,
+    'roles', p_roles), p_body);
+  perform ledger_save(t, true);
+  s.kind := 'decided';
+  return s;
+end $function$
+;
+alter function bulkhead.decide_approval(text,text,bigint,text,text,text[],text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.decide_approval(text,text,bigint,text,text,text[],text,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.decision_rows(p_tenant text, p_environment text, p_since timestamp with time zone, p_after_at timestamp with time zone, p_after_run text, p_after_path text, p_limit integer)
+ RETURNS TABLE(run_id text, path text, at text, effect text, rules text[], policy_version bigint, input json, micro_usd bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query select d.run_id, d.path, iso(d.at), d.effect::text, d.rules, d.policy_version, d.input,
+      coalesce(c.charged_micro_usd, c.micro_usd, 0)
+    from decisions d left join calls c on c.tenant_id = d.tenant_id and c.environment = d.environment and c.run_id = d.run_id and c.path = d.path
+    where d.tenant_id = p_tenant and d.environment = p_environment and d.at >= greatest(p_since, p_after_at)
+      and (p_after_at is null or (d.at, d.run_id, d.path) > (p_after_at, p_after_run, p_after_path))
+    order by d.at, d.run_id, d.path limit p_limit;
+end $function$
+;
+alter function bulkhead.decision_rows(text,text,timestamp with time zone,timestamp with time zone,text,text,integer) owner to bulkhead_owner;
+grant execute on function bulkhead.decision_rows(text,text,timestamp with time zone,timestamp with time zone,text,text,integer) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.discard_dead_letter(p_tenant text, p_environment text, p_letter bigint, p_actor text, p_note text, p_body text)
  RETURNS text
@@ -1768,6 +2046,7 @@ declare
   d dead_letters;
   n timestamptz;
   dead_again boolean := false;
+  again boolean := false;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -1778,7 +2057,9 @@ begin
   if not found then
     return false;
   end if;
-  if f.kind = 'retry' then
+  if f.kind = 'retry' and f.letter_no is null then
+    again := ledger_suggest_again(t, p_run, f.path);
+  elsif f.kind = 'retry' then
     select * into strict d from dead_letters where tenant_id = p_tenant and environment = p_environment and letter_no = f.letter_no;
     -- What a person found not to have happened stays so.
     update calls set state = case d.refusal ->> 'rule' when 'did_not_happen' then 'open' else 'failed' end, refusal = d.refusal
@@ -1790,7 +2071,7 @@ begin
     end if;
   end if;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'follow_up_left', 'at', iso(n), 'run', p_run, 'followUp', p_follow_up,
-    'temporalRun', p_temporal_run, 'outcome', p_outcome, 'deadAgain', dead_again), '{}');
+    'temporalRun', p_temporal_run, 'outcome', p_outcome, 'deadAgain', dead_again, 'suggestedAgain', again), '{}');
   perform ledger_save(t, true);
   return true;
 end $function$
@@ -1894,6 +2175,47 @@ end $function$
 ;
 alter function bulkhead.ledger_append(bulkhead.ledgers,timestamp with time zone,text,json,text) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.ledger_approval(t bulkhead.ledgers, p_now timestamp with time zone, q bulkhead.asked_call, p_effect text, p_used bigint)
+ RETURNS bulkhead.approval_standing
+ LANGUAGE plpgsql
+AS $function$
+declare
+  asked_kind constant text := case p_effect when 'approve' then 'rule' when 'suggest' then 'suggestion' end;
+  rules constant text[] := bulkhead.rules_of(q.terms);
+  v bulkhead.approvals;
+  s bulkhead.approval_standing;
+begin
+  -- A person's no comes first, and stays: of these very arguments nobody is asked again.
+  for v in select * from bulkhead.approvals k where k.tenant_id = t.tenant_id and k.environment = t.environment and k.run_id = q.run_id
+      and k.path = q.path and k.state <> 'superseded' order by k.state = 'denied' desc, k.approval_no desc loop
+    s := row(null, v.approval_no, v.expires_at);
+    if v.state = 'denied' then
+      if v.digest = q.digest then
+        s.answer := 'denied';
+        return s;
+      end if;
+      continue;
+    end if;
+    continue when not coalesce(v.kind = asked_kind and v.digest = q.digest and v.action = q.action and v.schema_digest = q.schema_digest
+      and v.requester = q.requester and bulkhead.rules_of(v.terms) = rules, false);
+    s.answer := case
+      when v.used_at is null and v.expires_at <= p_now then 'expired'
+      -- One that asks other people than the rules do now is asked anew.
+      when v.state = 'pending' then case when (v.terms -> 'roles')::jsonb = (q.terms -> 'roles')::jsonb
+        and v.terms ->> 'notRequester' = q.terms ->> 'notRequester' then 'pending' end
+      when v.used_at is not null and v.approval_no is distinct from p_used then null
+      when bulkhead.not_entitled(q.terms, v.approver, v.approver_roles, q.requester) is null then 'usable'
+    end;
+    if s.answer is not null then
+      return s;
+    end if;
+  end loop;
+  s := row('none', null, null);
+  return s;
+end $function$
+;
+alter function bulkhead.ledger_approval(bulkhead.ledgers,timestamp with time zone,bulkhead.asked_call,text,bigint) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.ledger_charge(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_day integer, p_tool_calls integer, p_steps integer, p_micro_usd bigint)
  RETURNS bulkhead.ledgers
  LANGUAGE plpgsql
@@ -1948,11 +2270,25 @@ CREATE OR REPLACE FUNCTION bulkhead.ledger_dead_letter(t bulkhead.ledgers, p_now
  LANGUAGE sql
 AS $function$
   insert into bulkhead.dead_letters (tenant_id, environment, letter_no, run_id, path, action, class, system, attempts, refusal, died_at, state)
-    select tenant_id, environment, t.journal_seq, run_id, path, action, class, system, attempts, refusal, p_now, 'dead' from bulkhead.calls
+    select tenant_id, environment, t.journal_seq, run_id, path, action, class, system, attempts,
+        coalesce(refusal, bulkhead.refusal_json(row('failed', 'platform', 'not_recorded', 'nobody could say why', null, null, null, null)::bulkhead.refused,
+          policy_version)), p_now, 'dead' from bulkhead.calls
       where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and path = p_path
 $function$
 ;
 alter function bulkhead.ledger_dead_letter(bulkhead.ledgers,timestamp with time zone,text,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_decided(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_path text, p_effect text, p_rules text[], p_policy_version bigint, p_input json, p_input_digest text)
+ RETURNS void
+ LANGUAGE sql
+AS $function$
+  insert into bulkhead.decisions (tenant_id, environment, run_id, path, at, effect, rules, policy_version, input, input_digest)
+    values (t.tenant_id, t.environment, p_run, p_path, p_now, p_effect, coalesce(p_rules, '{}'), p_policy_version, p_input, p_input_digest)
+    on conflict on constraint decisions_pk do update set at = excluded.at, effect = excluded.effect, rules = excluded.rules,
+      policy_version = excluded.policy_version, input = excluded.input, input_digest = excluded.input_digest
+$function$
+;
+alter function bulkhead.ledger_decided(bulkhead.ledgers,timestamp with time zone,text,text,text,text[],bigint,json,text) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_enter_follow_up(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_follow_up bigint, p_temporal_run text)
  RETURNS bulkhead.ledgers
@@ -1975,6 +2311,24 @@ begin
 end $function$
 ;
 alter function bulkhead.ledger_enter_follow_up(bulkhead.ledgers,timestamp with time zone,text,bigint,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_expire_approval(t bulkhead.ledgers, p_now timestamp with time zone, p_approval bigint)
+ RETURNS bulkhead.ledgers
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v bulkhead.approvals;
+begin
+  update bulkhead.approvals set state = 'expired' where tenant_id = t.tenant_id and environment = t.environment and approval_no = p_approval
+    and (state = 'pending' or state = 'approved' and used_at is null) returning * into v;
+  if found then
+    t := bulkhead.ledger_append(t, p_now, v.run_id, json_build_object('kind', 'approval_expired', 'at', bulkhead.iso(p_now), 'run', v.run_id,
+      'path', v.path, 'action', v.action, 'approval', p_approval), '{}');
+  end if;
+  return t;
+end $function$
+;
+alter function bulkhead.ledger_expire_approval(bulkhead.ledgers,timestamp with time zone,bigint) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_fork(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_from text, p_step integer)
  RETURNS void
@@ -2007,8 +2361,11 @@ begin
       where tenant_id = t.tenant_id and environment = t.environment and run_id = p_from
         and case when path ~ '^[0-9]{1,9}[.][0-9]{1,9}$' then split_part(path, '.', 1)::integer < p_step else false end;
   get diagnostics known = row_count;
-  update bulkhead.runs set first_step = p_step, facts_version = least(known, 1)
-    where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
+  -- All that the other run has ever read, also after the step: which step a class came with is not kept, and a fork is never believed
+  -- to know less than it does.
+  update bulkhead.runs r set first_step = p_step, facts_version = least(known, 1), data_classes = f.data_classes from bulkhead.runs f
+    where r.tenant_id = t.tenant_id and r.environment = t.environment and r.run_id = p_run
+      and f.tenant_id = t.tenant_id and f.environment = t.environment and f.run_id = p_from;
 end $function$
 ;
 alter function bulkhead.ledger_fork(bulkhead.ledgers,timestamp with time zone,text,text,integer) owner to bulkhead_owner;
@@ -2029,7 +2386,7 @@ end $function$
 ;
 alter function bulkhead.ledger_in_recovery(text,text) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.ledger_keep(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_path text, p_payload json, p_facts json, p_records json)
+CREATE OR REPLACE FUNCTION bulkhead.ledger_keep(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_path text, p_payload json, p_facts json, p_records json, p_data_classes text[])
  RETURNS void
  LANGUAGE plpgsql
 AS $function$
@@ -2046,6 +2403,12 @@ begin
     update bulkhead.runs set facts_version = facts_version + 1
       where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
   end if;
+  if cardinality(p_data_classes) > 0 then
+    -- What was decided before the run had read this is stale.
+    update bulkhead.runs r set facts_version = facts_version + 1,
+        data_classes = (select array_agg(distinct name order by name) from unnest(r.data_classes || p_data_classes) name)
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and not p_data_classes <@ data_classes;
+  end if;
   if p_records::text <> '[]' then
     -- What is known already is left alone: most calls touch the same few records.
     insert into bulkhead.resources (tenant_id, environment, system, record_id, account, known_at)
@@ -2058,7 +2421,7 @@ begin
   end if;
 end $function$
 ;
-alter function bulkhead.ledger_keep(bulkhead.ledgers,timestamp with time zone,text,text,json,json,json) owner to bulkhead_owner;
+alter function bulkhead.ledger_keep(bulkhead.ledgers,timestamp with time zone,text,text,json,json,json,text[]) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_mark_rewound(t bulkhead.ledgers, p_seen bigint, p_by text)
  RETURNS boolean
@@ -2181,6 +2544,27 @@ end $function$
 ;
 alter function bulkhead.ledger_renumber(bulkhead.ledgers,timestamp with time zone,text) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.ledger_request_approval(t bulkhead.ledgers, p_now timestamp with time zone, q bulkhead.asked_call, p_body text)
+ RETURNS bulkhead.ledgers
+ LANGUAGE plpgsql
+AS $function$
+declare
+  expires constant timestamptz := p_now + (q.terms ->> 'expiresAfterMs')::bigint * interval '1 millisecond';
+  ended constant bigint[] := bulkhead.ledger_supersede(t, q.run_id, q.path);
+begin
+  t := bulkhead.ledger_append(t, p_now, q.run_id, json_build_object('kind', 'approval_requested', 'at', bulkhead.iso(p_now), 'run', q.run_id,
+    'path', q.path, 'token', q.token, 'digest', q.digest, 'action', q.action, 'class', q.class, 'schemaDigest', q.schema_digest,
+    'requester', q.requester, 'terms', q.terms, 'expires', bulkhead.iso(expires), 'superseded', ended, 'policyVersion', t.policy_version,
+    'inputs', q.input_digest), p_body);
+  insert into bulkhead.approvals (tenant_id, environment, approval_no, run_id, path, digest, action, class, system, destination, args,
+      schema_digest, kind, terms, requester, policy_version, state, requested_at, expires_at)
+    values (t.tenant_id, t.environment, t.journal_seq, q.run_id, q.path, q.digest, q.action, q.class, q.system, q.destination, q.args,
+      q.schema_digest, 'rule', q.terms, q.requester, t.policy_version, 'pending', p_now, expires);
+  return t;
+end $function$
+;
+alter function bulkhead.ledger_request_approval(bulkhead.ledgers,timestamp with time zone,bulkhead.asked_call,text) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.ledger_rewound()
  RETURNS bulkhead.refused
  LANGUAGE sql
@@ -2226,6 +2610,77 @@ begin
 end $function$
 ;
 alter function bulkhead.ledger_save(bulkhead.ledgers,boolean) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_suggest(t bulkhead.ledgers, p_now timestamp with time zone, q bulkhead.asked_call, p_lost bulkhead.calls, p_body text)
+ RETURNS bulkhead.ledgers
+ LANGUAGE plpgsql
+AS $function$
+declare
+  ended constant bigint[] := bulkhead.ledger_supersede(t, q.run_id, q.path);
+begin
+  if p_lost.token is not null then
+    t.inflight := t.inflight - 1;
+    insert into bulkhead.lost_attempts values (t.tenant_id, t.environment, q.run_id, q.path, p_lost.token, p_lost.tool_day,
+      p_lost.tool_calls, p_lost.micro_usd) on conflict do nothing;
+  end if;
+  -- It was never claimed: its key is as good as new, and its place in the order of writes is that of the claim to come.
+  insert into bulkhead.calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
+      policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, tool_day, tool_calls, steps,
+      micro_usd, charged_tool_calls, charged_micro_usd, refusal)
+    values (t.tenant_id, t.environment, q.run_id, q.path, q.digest, q.action, q.class, q.system, 'suggested', q.token, 'admitted',
+      t.fence_epoch, t.policy_version, q.host_id, 0, 'infinity', p_now, p_now, 9223372036854775807, q.reversible, t.tool_day, 0, 0, 0, 0, 0,
+      q.refusal)
+    on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
+      system = excluded.system, state = 'suggested', lost = false, refusal = excluded.refusal, reversible = excluded.reversible,
+      charged_tool_calls = coalesce(k.charged_tool_calls, k.tool_calls), charged_micro_usd = coalesce(k.charged_micro_usd, k.micro_usd),
+      value = null, payload_ref = null, payload_digest = null;
+  insert into bulkhead.suggestions (tenant_id, environment, run_id, path, digest, action, class, system, destination, args, schema_digest,
+      rules, terms, requester, refusal, policy_version, suggested_at)
+    values (t.tenant_id, t.environment, q.run_id, q.path, q.digest, q.action, q.class, q.system, q.destination, q.args, q.schema_digest,
+      q.rules, q.terms, q.requester, q.refusal, t.policy_version, p_now)
+    on conflict on constraint suggestions_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
+      system = excluded.system, destination = excluded.destination, args = excluded.args, schema_digest = excluded.schema_digest,
+      rules = excluded.rules, terms = excluded.terms, requester = excluded.requester, refusal = excluded.refusal,
+      policy_version = excluded.policy_version, suggested_at = excluded.suggested_at, approval_no = null;
+  return bulkhead.ledger_append(t, p_now, q.run_id, json_build_object('kind', 'suggested', 'at', bulkhead.iso(p_now), 'run', q.run_id,
+    'path', q.path, 'token', q.token, 'digest', q.digest, 'action', q.action, 'class', q.class, 'system', q.system, 'rules', q.rules,
+    'slot', p_lost.token is not null, 'superseded', ended, 'inflight', t.inflight, 'policyVersion', t.policy_version,
+    'inputs', q.input_digest), p_body);
+end $function$
+;
+alter function bulkhead.ledger_suggest(bulkhead.ledgers,timestamp with time zone,bulkhead.asked_call,bulkhead.calls,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_suggest_again(t bulkhead.ledgers, p_run text, p_path text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+begin
+  update bulkhead.calls c set state = 'suggested', refusal = s.refusal from bulkhead.suggestions s
+    where c.tenant_id = t.tenant_id and c.environment = t.environment and c.run_id = p_run and c.path = p_path and c.state = 'open'
+      and s.tenant_id = c.tenant_id and s.environment = c.environment and s.run_id = c.run_id and s.path = c.path and s.digest = c.digest;
+  if not found then
+    return false;
+  end if;
+  perform bulkhead.ledger_supersede(t, p_run, p_path);
+  update bulkhead.suggestions set approval_no = null
+    where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and path = p_path;
+  return true;
+end $function$
+;
+alter function bulkhead.ledger_suggest_again(bulkhead.ledgers,text,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_supersede(t bulkhead.ledgers, p_run text, p_path text)
+ RETURNS bigint[]
+ LANGUAGE sql
+AS $function$
+  with ended as (
+    update bulkhead.approvals set state = 'superseded'
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and path = p_path
+        and (state = 'pending' or state = 'approved' and used_at is null) returning approval_no
+  ) select coalesce(array_agg(approval_no order by approval_no), '{}') from ended
+$function$
+;
+alter function bulkhead.ledger_supersede(bulkhead.ledgers,text,text) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_true_up(t bulkhead.ledgers, p_day integer, p_delta bigint)
  RETURNS bulkhead.ledgers
@@ -2356,7 +2811,7 @@ begin
       then exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run)
       else exists (select from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path
         -- Of one that is not over here, or was reaped, a ledger that is no more has told.
-        and (payload_ref is not null or state in ('succeeded', 'failed', 'unknown') and refusal ->> 'rule' is distinct from 'lost'))
+        and (payload_ref is not null or state in ('succeeded', 'failed', 'unknown', 'suggested') and refusal ->> 'rule' is distinct from 'lost'))
         -- What is before a fork's first step is a copy, and no call of its own.
         or exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run
           and case when p_path ~ '^[0-9]{1,9}[.]' then split_part(p_path, '.', 1)::integer < first_step else false end) end) then
@@ -2417,6 +2872,24 @@ end $function$
 ;
 alter function bulkhead.next_credential(text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.next_credential(text,text,text) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.not_entitled(p_terms json, p_principal text, p_roles text[], p_requester text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select case
+    when coalesce(json_array_length(p_terms -> 'roles'), 0) = 0 then 'nobody may decide this: its rules name no roles'
+    when exists (select from json_array_elements(p_terms -> 'roles') asked (list)
+        where not exists (select from json_array_elements_text(asked.list) role where role = any (p_roles)))
+      then 'whoever decides this needs ' || (select string_agg((select string_agg(role, ' or ') from json_array_elements_text(asked.list) role), ', and ')
+        from json_array_elements(p_terms -> 'roles') asked (list))
+    when coalesce((p_terms ->> 'notRequester')::boolean, true) and p_principal is not distinct from p_requester
+      then 'who asked for the run may not decide this'
+  end
+$function$
+;
+alter function bulkhead.not_entitled(json,text,text[],text) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.now()
  RETURNS timestamp with time zone
@@ -2524,14 +2997,14 @@ $function$
 alter function bulkhead.outcome_of(bulkhead.calls) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.payloads_of(p_tenant text, p_environment text, p_run text, p_ref text)
- RETURNS TABLE(ref text, payload json)
+ RETURNS TABLE(ref text, payload json, tenant_id text, environment text, run_id text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
 begin
   perform bind_scope(p_tenant, p_environment);
-  return query select k.ref, k.payload from payloads k
+  return query select k.ref, k.payload, k.tenant_id::text, k.environment::text, k.run_id from payloads k
     where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and (p_ref is null or k.ref = p_ref);
 end $function$
 ;
@@ -2553,16 +3026,35 @@ alter function bulkhead.placements(text) owner to bulkhead_sweep;
 grant execute on function bulkhead.placements(text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.policy_history(p_profile text)
- RETURNS TABLE(version integer, published_at timestamp with time zone, actor text, reason text)
+ RETURNS TABLE(version integer, published_at timestamp with time zone, actor text, reason text, environments text[], tenants bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  v_environment text := coalesce(current_setting('bulkhead.environment', true), '');
+begin
+  perform set_config('bulkhead.environment', '*', true);
+  return query select p.version, p.published_at, p.actor, p.reason, p.environments,
+      (select count(*) from tenants t where t.policy_version = p.version)
+    from policies p where p.profile = p_profile order by p.version desc;
+  perform set_config('bulkhead.environment', v_environment, true);
+end $function$
+;
+alter function bulkhead.policy_history(text) owner to bulkhead_sweep;
+grant execute on function bulkhead.policy_history(text) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.policy_published(p_profile text, p_version integer)
+ RETURNS TABLE(environments text[], text text)
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
-  select version, published_at, actor, reason from policies where profile = p_profile order by version desc
+  select environments, text from policies where profile = p_profile and version = p_version
 $function$
 ;
-alter function bulkhead.policy_history(text) owner to bulkhead_owner;
-grant execute on function bulkhead.policy_history(text) to bulkhead_operator;
+alter function bulkhead.policy_published(text,integer) owner to bulkhead_owner;
+grant execute on function bulkhead.policy_published(text,integer) to bulkhead_operator;
 
 CREATE OR REPLACE FUNCTION bulkhead.policy_text(p_tenant text, p_environment text, p_version integer)
  RETURNS TABLE(version integer, profile text, text text)
@@ -2580,6 +3072,77 @@ end $function$
 ;
 alter function bulkhead.policy_text(text,text,integer) owner to bulkhead_owner;
 grant execute on function bulkhead.policy_text(text,text,integer) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.promote_suggestion(p_tenant text, p_environment text, p_run text, p_path text, p_approver text, p_roles text[], p_note text, p_body text)
+ RETURNS bulkhead.promotion
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  g suggestions;
+  c calls;
+  r runs;
+  s promotion;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  if nullif(p_approver, '') is null then
+    raise exception 'somebody approves' using errcode = 'invalid_parameter_value';
+  end if;
+  select * into g from suggestions where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+  if not found then
+    s.kind := 'absent';
+    return s;
+  end if;
+  if g.approval_no is not null then
+    s.kind := 'already';
+    s.approval_no := g.approval_no;
+    select min(f.follow_up_no) into s.follow_up_no from follow_ups f where f.tenant_id = p_tenant and f.environment = p_environment
+      and f.run_id = p_run and f.path = p_path and f.follow_up_no > g.approval_no;
+    return s;
+  end if;
+  select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+  select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  s.message := case
+    when t.rewound_seq > 0 then 'the ledger has to be reconciled first: bulkhead recover'
+    when t.mode <> 'normal' then 'an operator has stopped this tenant: release it first'
+    when r.epoch < t.fence_epoch then 'an operator has stopped what the run of this call was accepted under'
+    when r.accepted_at <= n - key_horizon() then 'the run of this call is older than its keys are kept'
+    when r.undone then 'the run of this call was undone, or is being undone: nothing new is done in it'
+    when (c.state, c.digest) is distinct from ('suggested', g.digest) then 'this call has moved on since'
+    when exists (select from approvals v where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run
+      and v.path = p_path and v.state = 'denied' and v.digest = g.digest) then 'a person has refused this very call'
+    else not_entitled(g.terms, p_approver, p_roles, g.requester)
+  end;
+  if s.message is not null then
+    s.kind := 'refused';
+    return s;
+  end if;
+  t := ledger_append(ledger_roll(t, n), n, p_run, json_build_object('kind', 'promoted', 'at', iso(n), 'run', p_run, 'path', p_path,
+    'action', g.action, 'digest', g.digest, 'schemaDigest', g.schema_digest, 'terms', g.terms, 'requester', g.requester, 'actor', p_approver,
+    'roles', p_roles, 'expires', iso(n + (g.terms ->> 'expiresAfterMs')::bigint * interval '1 millisecond'),
+    'policyVersion', g.policy_version), p_body);
+  s.approval_no := t.journal_seq;
+  insert into approvals (tenant_id, environment, approval_no, run_id, path, digest, action, class, system, destination, args, schema_digest,
+      kind, terms, requester, policy_version, state, requested_at, expires_at, decided_at, approver, approver_roles, note)
+    values (p_tenant, p_environment, s.approval_no, p_run, p_path, g.digest, g.action, g.class, g.system, g.destination, g.args, g.schema_digest,
+      'suggestion', g.terms, g.requester, g.policy_version, 'approved', n,
+      n + (g.terms ->> 'expiresAfterMs')::bigint * interval '1 millisecond', n, p_approver, p_roles, p_note);
+  update suggestions set approval_no = s.approval_no where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+  update calls set state = 'open', attempts = 0 where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+  t := ledger_order(t, n, p_run, 'retry', p_path, null, 'retry', p_approver, p_note, p_body);
+  s.kind := 'ordered';
+  s.follow_up_no := t.journal_seq;
+  perform ledger_save(t, true);
+  return s;
+end $function$
+;
+alter function bulkhead.promote_suggestion(text,text,text,text,text,text[],text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.promote_suggestion(text,text,text,text,text,text[],text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.protect(p_table regclass)
  RETURNS void
@@ -2681,6 +3244,13 @@ begin
   end if;
   delete from lost_attempts where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
   delete from leases where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+  -- What was asked, shown and said of a call goes with it; of those that were refused, with the first.
+  delete from approvals v where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run and not exists (select from calls c
+    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.path = v.path);
+  delete from suggestions g where g.tenant_id = p_tenant and g.environment = p_environment and g.run_id = p_run and not exists (select from calls c
+    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.path = g.path);
+  delete from decisions d where d.tenant_id = p_tenant and d.environment = p_environment and d.run_id = p_run and not exists (select from calls c
+    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.path = d.path);
   t := ledger_append(t, n, p_run, json_build_object('kind', 'purged', 'at', iso(n), 'run', p_run, 'calls', cardinality(gone)), '{}');
   perform ledger_save(t, true);
   return cardinality(gone);
@@ -2957,7 +3527,7 @@ end $function$
 alter function bulkhead.release_tenant(text,text,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.release_tenant(text,text,text,text,text) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.resolve_review(p_tenant text, p_environment text, p_review bigint, p_resolution text, p_payload json, p_payload_digest text, p_facts json, p_records json, p_actor text, p_note text, p_body text)
+CREATE OR REPLACE FUNCTION bulkhead.resolve_review(p_tenant text, p_environment text, p_review bigint, p_resolution text, p_payload json, p_payload_digest text, p_facts json, p_records json, p_data_classes text[], p_actor text, p_note text, p_body text)
  RETURNS text
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -3012,7 +3582,7 @@ begin
         charged_micro_usd = case when back then 0 else charged_micro_usd end
       where tenant_id = p_tenant and environment = p_environment and run_id = v.run_id and path = v.path;
     if p_resolution = 'happened' then
-      perform ledger_keep(t, n, v.run_id, v.path, p_payload, p_facts, p_records);
+      perform ledger_keep(t, n, v.run_id, v.path, p_payload, p_facts, p_records, p_data_classes);
     end if;
     t := ledger_roll(t, n);
     if back then
@@ -3029,8 +3599,8 @@ begin
   return 'resolved';
 end $function$
 ;
-alter function bulkhead.resolve_review(text,text,bigint,text,json,text,json,json,text,text,text) owner to bulkhead_owner;
-grant execute on function bulkhead.resolve_review(text,text,bigint,text,json,text,json,json,text,text,text) to bulkhead_app;
+alter function bulkhead.resolve_review(text,text,bigint,text,json,text,json,json,text[],text,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.resolve_review(text,text,bigint,text,json,text,json,json,text[],text,text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.restore_call(p_tenant text, p_environment text, p_run text, p_path text, p_from text, p_to text, p_call json)
  RETURNS boolean
@@ -3063,11 +3633,11 @@ begin
       'recover', 'as the run’s history shows', '{"applied": false, "toolCalls": 0, "steps": 0, "microUsd": 0}');
   end if;
   -- What the ledger had charged is corrected where it was charged; the rest is of today, for its own day is not known.
-  day := case when c.state is null or c.state = 'open' then t.tool_day else c.tool_day end;
+  day := case when c.state is null or c.state in ('open', 'suggested') then t.tool_day else c.tool_day end;
   slots := (p_to = 'claimed')::integer - coalesce((c.state = 'claimed')::integer, 0);
   d_tool_calls := k."toolCalls" - case when c.state = 'claimed' then c.tool_calls else coalesce(c.charged_tool_calls, 0) end;
   d_micro_usd := k."microUsd" - case when c.state = 'claimed' then c.micro_usd else coalesce(c.charged_micro_usd, 0) end;
-  d_steps := k.steps - case when c.state is null or c.state = 'open' then 0 else c.steps end;
+  d_steps := k.steps - case when c.state is null or c.state in ('open', 'suggested') then 0 else c.steps end;
   t.inflight := t.inflight + slots;
   insert into calls as o (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch, policy_version,
       host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, undo_of, tool_day, tool_calls, steps, micro_usd,
@@ -3078,11 +3648,12 @@ begin
       case when p_to <> 'claimed' then k."toolCalls" end, case when p_to <> 'claimed' then k."microUsd" end, k.refusal, k.value,
       case when k.payload is not null then p_path end, k."payloadDigest")
     on conflict on constraint calls_pk do update set state = p_to, token = excluded.token, admitted_as = 'admitted', host_id = 'recover',
+      first_claimed_at = least(o.first_claimed_at, excluded.first_claimed_at), claimed_seq = least(o.claimed_seq, excluded.claimed_seq),
       lease_until = excluded.lease_until, sent_until = excluded.sent_until, tool_day = day, tool_calls = excluded.tool_calls,
       steps = excluded.steps, micro_usd = excluded.micro_usd, charged_tool_calls = excluded.charged_tool_calls,
       charged_micro_usd = excluded.charged_micro_usd, lost = false, refusal = excluded.refusal, value = excluded.value,
       payload_ref = excluded.payload_ref, payload_digest = excluded.payload_digest;
-  perform ledger_keep(t, n, p_run, p_path, k.payload, '{}', '[]');
+  perform ledger_keep(t, n, p_run, p_path, k.payload, '{}', '[]', case when p_to = 'succeeded' then k."dataClasses" end);
   t := ledger_charge(t, n, p_run, day, d_tool_calls, d_steps, d_micro_usd);
   t := ledger_append(t, n, p_run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'call', 'run', p_run, 'path', p_path,
     'token', token, 'action', k.action, 'class', k.class, 'from', p_from, 'result', p_to, 'slots', slots, 'day', day,
@@ -3159,7 +3730,9 @@ begin
   if p_kind = 'retry' then
     select max(d.letter_no) into letter from dead_letters d
       where d.tenant_id = p_tenant and d.environment = p_environment and d.run_id = p_run and d.path = p_path;
-    if letter is null then
+    -- A suggestion that was turned into a call was no letter.
+    if letter is null and not exists (select from suggestions g where g.tenant_id = p_tenant and g.environment = p_environment
+        and g.run_id = p_run and g.path = p_path) then
       perform ledger_dead_letter(t, n, p_run, p_path);
       letter := t.journal_seq;
     end if;
@@ -3182,7 +3755,7 @@ end $function$
 alter function bulkhead.restore_follow_up(text,text,text,bigint,text,text,text,text,text,timestamp with time zone,json) owner to bulkhead_owner;
 grant execute on function bulkhead.restore_follow_up(text,text,text,bigint,text,text,text,text,text,timestamp with time zone,json) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.restore_run(p_tenant text, p_environment text, p_signed json, p_input json, p_fenced boolean, p_temporal_run text, p_generation integer, p_entered_at timestamp with time zone, p_first_step integer, p_step json)
+CREATE OR REPLACE FUNCTION bulkhead.restore_run(p_tenant text, p_environment text, p_signed json, p_input json, p_fenced boolean, p_temporal_run text, p_generation integer, p_entered_at timestamp with time zone, p_first_step integer, p_step json, p_data_classes text[])
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -3213,8 +3786,9 @@ begin
       values (p_tenant, p_environment, run, e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
         e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', null, 'lost', p_signed, true);
     -- One that the last fence has stopped stays stopped.
-    insert into runs (tenant_id, environment, run_id, epoch, state, first_step, accepted_at, touched_at)
-      values (p_tenant, p_environment, run, t.fence_epoch - p_fenced::integer, 'accepted', p_first_step, (e ->> 'acceptedAt')::timestamptz, n);
+    insert into runs (tenant_id, environment, run_id, epoch, state, first_step, accepted_at, touched_at, data_classes)
+      values (p_tenant, p_environment, run, t.fence_epoch - p_fenced::integer, 'accepted', p_first_step, (e ->> 'acceptedAt')::timestamptz, n,
+        (select coalesce(array_agg(distinct name order by name), '{}') from unnest(p_data_classes) name));
     insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at) select p_tenant, p_environment, run, k.ref, k.payload, n
         from (select 'input' as ref, p_input as payload union all select step || '.0', p_step from generate_series(0, p_first_step - 1) step) k
       on conflict on constraint payloads_pk do nothing;
@@ -3231,8 +3805,8 @@ begin
   return true;
 end $function$
 ;
-alter function bulkhead.restore_run(text,text,json,json,boolean,text,integer,timestamp with time zone,integer,json) owner to bulkhead_owner;
-grant execute on function bulkhead.restore_run(text,text,json,json,boolean,text,integer,timestamp with time zone,integer,json) to bulkhead_app;
+alter function bulkhead.restore_run(text,text,json,json,boolean,text,integer,timestamp with time zone,integer,json,text[]) owner to bulkhead_owner;
+grant execute on function bulkhead.restore_run(text,text,json,json,boolean,text,integer,timestamp with time zone,integer,json,text[]) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.retry_dead_letter(p_tenant text, p_environment text, p_letter bigint, p_actor text, p_note text, p_body text)
  RETURNS bulkhead.letter_answer
@@ -3312,6 +3886,16 @@ end $function$
 alter function bulkhead.revoke_leases(text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.revoke_leases(text,text) to bulkhead_app;
 
+CREATE OR REPLACE FUNCTION bulkhead.rules_of(p_terms json)
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select array_agg(distinct rule order by rule) from json_array_elements_text(p_terms -> 'rules') rule
+$function$
+;
+alter function bulkhead.rules_of(json) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.runs_expired(p_environment text, p_limit integer)
  RETURNS TABLE(tenant_id text, run_id text)
  LANGUAGE plpgsql
@@ -3332,7 +3916,7 @@ alter function bulkhead.runs_expired(text,integer) owner to bulkhead_sweep;
 grant execute on function bulkhead.runs_expired(text,integer) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.search_knowledge(p_tenant text, p_environment text, p_query text, p_limit integer)
- RETURNS TABLE(document_id text, title text, body text, score real)
+ RETURNS TABLE(document_id text, title text, body text, score real, tenant_id text, environment text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
@@ -3349,7 +3933,7 @@ begin
   end if;
   perform set_config('bulkhead.search', v_query::text, true);
   return query
-    select k.document_id, k.title, k.body, ts_rank_cd(k.words, v_query) as score
+    select k.document_id, k.title, k.body, ts_rank_cd(k.words, v_query) as score, k.tenant_id::text, k.environment::text
       from knowledge k
      where k.tenant_id = p_tenant and k.environment = p_environment
      order by 4 desc, 1
@@ -3407,7 +3991,7 @@ end $function$
 ;
 alter function bulkhead.set_policy_version(text,text,bigint,text,text) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.settle_call(p_tenant text, p_environment text, p_run text, p_path text, p_token uuid, p_result text, p_tool_calls integer, p_micro_usd bigint, p_refusal json, p_value json, p_payload json, p_payload_digest text, p_facts json, p_records json, p_body text)
+CREATE OR REPLACE FUNCTION bulkhead.settle_call(p_tenant text, p_environment text, p_run text, p_path text, p_token uuid, p_result text, p_tool_calls integer, p_micro_usd bigint, p_refusal json, p_value json, p_payload json, p_payload_digest text, p_facts json, p_records json, p_data_classes text[], p_body text)
  RETURNS bulkhead.settlement
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -3445,7 +4029,7 @@ begin
     d_micro_usd := paid_micro_usd - c.micro_usd;
     d_steps := case p_result when 'open' then -c.steps else 0 end;
     t.inflight := t.inflight - 1;
-  elsif c.token = p_token and p_result = 'succeeded' and (c.state = 'unknown' or c.state in ('open', 'failed') and exists (
+  elsif c.token = p_token and p_result = 'succeeded' and (c.state = 'unknown' or c.state in ('open', 'failed', 'suggested') and exists (
       -- A person said of this very attempt that it did not happen, or gave it up, and was wrong.
       select from reviews v where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run and v.path = p_path
         and v.token = p_token and v.kind = 'outcome_unknown' and v.resolution in ('did_not_happen', 'abandon'))) then
@@ -3453,7 +4037,7 @@ begin
     day := c.tool_day;
     paid_tool_calls := p_tool_calls;
     paid_micro_usd := p_micro_usd;
-    d_steps := case c.state when 'open' then c.steps else 0 end;
+    d_steps := case when c.state in ('open', 'suggested') then c.steps else 0 end;
     d_tool_calls := paid_tool_calls - c.charged_tool_calls;
     d_micro_usd := paid_micro_usd - c.charged_micro_usd;
   else
@@ -3492,13 +4076,14 @@ begin
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
     if p_result <> 'open' then
       perform ledger_keep(t, n, p_run, p_path, p_payload,
-        case when p_result = 'succeeded' then p_facts else '{}'::json end, case when p_result = 'succeeded' then p_records else '[]'::json end);
+        case when p_result = 'succeeded' then p_facts else '{}'::json end, case when p_result = 'succeeded' then p_records else '[]'::json end,
+        p_data_classes);
     end if;
   end if;
   t := ledger_charge(t, n, p_run, day, d_tool_calls, d_steps, d_micro_usd);
   t := ledger_append(t, n, p_run, json_build_object('kind', s.answer, 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'toolCalls', d_tool_calls,
-    'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', p_payload_digest, 'inflight', t.inflight, 'dayUsed', t.tool_day_used,
+    'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', p_payload_digest, 'dataClasses', p_data_classes, 'inflight', t.inflight, 'dayUsed', t.tool_day_used,
     'review', doubt), p_body);
   if s.answer = 'reconciled' and c.review_no is not null then
     t := ledger_close_review(t, n, c.review_no, 'happened', 'late settlement', '', '{}');
@@ -3512,8 +4097,40 @@ begin
   return s;
 end $function$
 ;
-alter function bulkhead.settle_call(text,text,text,text,uuid,text,integer,bigint,json,json,json,text,json,json,text) owner to bulkhead_owner;
-grant execute on function bulkhead.settle_call(text,text,text,text,uuid,text,integer,bigint,json,json,json,text,json,json,text) to bulkhead_app;
+alter function bulkhead.settle_call(text,text,text,text,uuid,text,integer,bigint,json,json,json,text,json,json,text[],text) owner to bulkhead_owner;
+grant execute on function bulkhead.settle_call(text,text,text,text,uuid,text,integer,bigint,json,json,json,text,json,json,text[],text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.still_asked(v bulkhead.approvals)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select (exists (select from bulkhead.runs r where r.tenant_id = v.tenant_id and r.environment = v.environment and r.run_id = v.run_id
+      and r.state <> 'closed')
+    or exists (select from bulkhead.follow_ups f where f.tenant_id = v.tenant_id and f.environment = v.environment and f.run_id = v.run_id
+      and f.path = v.path and f.state <> 'done'))
+    and not exists (select from bulkhead.calls c where c.tenant_id = v.tenant_id and c.environment = v.environment and c.run_id = v.run_id
+      and c.path = v.path and c.digest = v.digest and c.state not in ('claimed', 'open') and not c.lost)
+$function$
+;
+alter function bulkhead.still_asked(bulkhead.approvals) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.suggestion_rows(p_tenant text, p_environment text, p_run text)
+ RETURNS TABLE(run_id text, path text, action text, class text, system text, destination text, args text, rules text[], policy_version bigint, suggested text, approval_no bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query select g.run_id, g.path, g.action, g.class::text, g.system, g.destination, g.args, g.rules, g.policy_version, iso(g.suggested_at),
+      g.approval_no
+    from suggestions g where g.tenant_id = p_tenant and g.environment = p_environment and g.run_id = p_run
+    order by case when g.path ~ '^[0-9]{1,9}[.][0-9]{1,9}$' then string_to_array(g.path, '.')::integer[] end, g.path;
+end $function$
+;
+alter function bulkhead.suggestion_rows(text,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.suggestion_rows(text,text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.tenant_record(p_tenant text, p_environment text)
  RETURNS jsonb

@@ -5,13 +5,17 @@ import type { HttpGrant } from '../contracts/http-port';
 export class AtWrite {
   /** What it threw, if it did: then no byte was written. */
   refusal: unknown;
-  /** The answer is not looked at before this. */
+  /** The answer is not looked at before this; `undefined` until the request is written. */
   written: Promise<void> | undefined;
-  constructor(private readonly grant: Pick<HttpGrant, 'beforeSend' | 'checkpoint'>) {}
+  constructor(
+    private readonly grant: Pick<HttpGrant, 'beforeSend' | 'checkpoint'>,
+    private readonly signal: AbortSignal,
+  ) {}
 
   before(handler: Dispatcher.DispatchHandler): Dispatcher.DispatchHandler {
     const check = (): void => {
       try {
+        this.signal.throwIfAborted();
         this.grant.beforeSend();
       } catch (error) {
         this.refusal = error;

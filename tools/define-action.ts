@@ -6,6 +6,7 @@ import { ActionName, Capability, SystemName } from '../contracts/ids';
 import { MODEL_ACTION } from '../contracts/names';
 
 const DAY_MS = 86_400_000;
+const DATA_CLASS = /^[a-z][a-z0-9_]{0,39}$/;
 
 /**
  * Declares a tool. Checks at load what would otherwise fail at the first call: names, strictness of `args`, that what it
@@ -35,6 +36,16 @@ export function defineAction<A extends z.ZodObject, R extends z.ZodType>(spec: A
   const timeoutMs = milliseconds(spec.timeout);
   if (timeoutMs < 100 || timeoutMs > 600_000) wrong('timeout is between 100ms and 10m');
 
+  const dataClasses = (spec.dataClasses ?? {}) as Record<string, string[]>;
+  const resultClasses = spec.resultClasses ?? [];
+  for (const arg of Object.keys(dataClasses)) {
+    if (!Object.hasOwn(spec.args.shape, arg)) wrong(`dataClasses names ${arg}, which is no argument of it`);
+  }
+  for (const name of [...Object.values(dataClasses).flat(), ...resultClasses]) {
+    if (!DATA_CLASS.test(name))
+      wrong(`"${name}" is no name of a data class: small letters, digits and _, a letter first, at most 40`);
+  }
+
   const args = spec.args.strict();
   return Object.freeze<Action>({
     name: name.data,
@@ -46,7 +57,8 @@ export function defineAction<A extends z.ZodObject, R extends z.ZodType>(spec: A
     secret: spec.secret === undefined ? null : Capability.parse(spec.secret),
     destination: (spec.destination as Action['destination']) ?? null,
     records: (spec.records as Action['records']) ?? null,
-    dataClasses: (spec.dataClasses ?? {}) as Record<string, string[]>,
+    dataClasses,
+    resultClasses: [...new Set(resultClasses)],
     costMicroUsd: spec.cost?.microUsd ?? 0,
     timeoutMs,
     remoteHonoursKeys: spec.remoteHonoursKeys ?? false,

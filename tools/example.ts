@@ -1,3 +1,4 @@
+import type { ApprovalRow, SuggestionRow } from '../contracts/approvals';
 import type { Refusal } from '../contracts/refusal';
 import type { FollowUp, ReviewRow } from '../contracts/reviews';
 import type { RunState, StopReason } from '../contracts/states';
@@ -34,8 +35,20 @@ export interface ExampleContext {
   openReviews(tenant: string): Promise<ReviewRow[]>;
   /** Undo and retries that were ordered for a run. */
   followUps(tenant: string, runId: string): Promise<FollowUp[]>;
-  /** `bulkhead …` beside the running stack, as a person types it: its exit code, and all that it printed. */
-  command(words: readonly string[]): Promise<{ code: number; output: string }>;
+  /** Calls that wait for a person to approve them, the newest first. */
+  openApprovals(tenant: string): Promise<ApprovalRow[]>;
+  /** Decides one of them as this person, with a token that says so. Throws where the person may not, or no longer. */
+  decide(tenant: string, decision: ExampleDecision): Promise<void>;
+  /** What calls of the run suggested and did not do, in the order of the calls. */
+  suggestions(tenant: string, runId: string): Promise<SuggestionRow[]>;
+  /**
+   * `bulkhead …` beside the running stack, as a person types it: its exit code, and all that it printed. Without a token the
+   * command makes one for itself where it needs one.
+   */
+  command(
+    words: readonly string[],
+    as?: { readonly who: string; readonly token: string },
+  ): Promise<{ code: number; output: string }>;
   /** The processes around, to be hurt. */
   readonly machine: ExampleMachine;
   /** `temporal workflow signal` to the tenant's control workflow, as an operator types it. */
@@ -45,6 +58,14 @@ export interface ExampleContext {
   ): Promise<{ mode: string; fencedAt: string | null; containedAt: string | null; drainedAt: string | null }>;
   /** One line to the person who watches. */
   say(line: string): void;
+}
+
+/** What a person of an example says of a call that waits. */
+export interface ExampleDecision {
+  readonly approvalNo: number;
+  readonly decision: 'approve' | 'deny';
+  readonly note: string;
+  readonly person: { readonly subject: string; readonly roles: readonly string[] };
 }
 
 /** A write as the journal tells it. */

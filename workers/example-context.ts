@@ -20,6 +20,14 @@ import { journaledWrites } from './example-journal';
 import { machineOf, typedCommand } from './example-machine';
 
 const ACTOR = 'bulkhead up';
+/** Who starts the runs: the customer's own service, which may approve nothing. */
+const BACKEND: Bearer = { subject: 'support-desk-backend', kind: 'service', roles: [] };
+
+interface Bearer {
+  readonly subject: string;
+  readonly kind: 'user' | 'service';
+  readonly roles: readonly string[];
+}
 
 export interface ExampleContextOptions {
   /** Settings of the running stack, with its operator's access. */
@@ -59,7 +67,7 @@ export async function createExampleContext({
   const tokenFor = (tenant: string): Promise<string> => {
     const known = tokens.get(tenant);
     if (known && known.until > Date.now()) return known.token;
-    const token = mintToken(runtime, storeOf(tenant), tenant);
+    const token = mintToken(runtime, storeOf(tenant), tenant, BACKEND);
     tokens.set(tenant, { token, until: Date.now() + 1_800_000 });
     // One that could not be made (the database was away) is made again at the next call.
     token.catch(() => tokens.delete(tenant));
@@ -118,7 +126,13 @@ export async function createExampleContext({
     writes: (tenant) => journaledWrites(storeOf(tenant)),
     openReviews: (tenant) => storeOf(tenant).reviews({ open: true, limit: 500 }),
     followUps: (tenant, runId) => storeOf(tenant).followUps(RunId.parse(runId)),
-    command: (words) => typedCommand(words, stack, say),
+    openApprovals: (tenant) => storeOf(tenant).approvals.list({ open: true, limit: 500 }),
+    async decide(tenant, { approvalNo, decision, note, person }) {
+      const token = await mintToken(runtime, storeOf(tenant), tenant, { ...person, kind: 'user' });
+      await bulkhead[decision]({ token, approvalNo, note });
+    },
+    suggestions: (tenant, runId) => storeOf(tenant).approvals.suggestions(RunId.parse(runId)),
+    command: (words, as) => typedCommand(words, { stack, say, ...(as && { as }) }),
     machine: machineOf(stack),
     async signalControl(tenant, name, argument) {
       const { temporalBinary, temporalAddress } = stack.addresses;
@@ -171,13 +185,19 @@ export async function createExampleContext({
   }: Extract<ParsedDocument, { kind: 'PolicyProfile' }>): Promise<void> {
     const { name } = document.metadata;
     const [last] = await operator.policyHistory(name);
+    const published = last && (await operator.policyPublished(name, last.version));
+    if (published?.text === text) return;
     const reason = `example, text ${digestOf(text).slice(0, 12)}`;
-    if (last?.reason === reason) return;
     await operator.publishPolicy({ name, environments: document.environments, text }, ACTOR, reason);
   }
 }
 
-async function mintToken(runtime: CliRuntime, store: TenantStore, tenant: string): Promise<string> {
+async function mintToken(
+  runtime: CliRuntime,
+  store: TenantStore,
+  tenant: string,
+  { subject, kind, roles }: Bearer,
+): Promise<string> {
   const issuer = runtime.devIssuer();
   if (!issuer)
     throw new Error(
@@ -188,8 +208,9 @@ async function mintToken(runtime: CliRuntime, store: TenantStore, tenant: string
     tenant: TenantId.parse(tenant),
     environment: runtime.environment,
     workspaces: [...(record?.workspaces ?? [])],
-    subject: 'support-desk-backend',
-    kind: 'service',
+    roles: [...roles],
+    subject,
+    kind,
   });
 }
 

@@ -29,21 +29,35 @@ export function machineOf(stack: Stack): ExampleMachine {
   };
 }
 
+/** Beside which stack a command runs, who sees it, and as whom: without, as nobody in particular. */
+export interface TypedBy {
+  readonly stack: Stack;
+  readonly say: (line: string) => void;
+  readonly as?: { readonly who: string; readonly token: string };
+}
+
 function signal(pid: number, name: NodeJS.Signals): boolean {
   if (!identify(pid)) return false;
   process.kill(pid, name);
   return true;
 }
 
-/** Runs `bulkhead …` in a process of its own with the settings of the stack, and shows what a person would have typed. */
+/**
+ * Runs `bulkhead …` in a process of its own with the settings of the stack, and shows what a person would have typed; of a
+ * token only whose it is.
+ */
 export async function typedCommand(
   words: readonly string[],
-  stack: Stack,
-  say: (line: string) => void,
+  { stack, say, as }: TypedBy,
 ): Promise<{ code: number; output: string }> {
-  say(`$ npx bulkhead ${words.map((word) => (/[\s'"]/.test(word) ? JSON.stringify(word) : word)).join(' ')}`);
+  const typed = words.map((word) => (/[\s'"]/.test(word) ? JSON.stringify(word) : word)).join(' ');
+  say(`$ ${as ? `BULKHEAD_TOKEN=<${as.who}> ` : ''}npx bulkhead ${typed}`);
   const child = spawn(process.execPath, [compiledModule('workers/main'), ...words], {
-    env: { ...inheritedEnvironment('worker'), ...stack.addresses.env },
+    env: {
+      ...inheritedEnvironment('worker'),
+      ...stack.addresses.env,
+      ...(as && { BULKHEAD_TOKEN: as.token }),
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: COMMAND_MS,
   });

@@ -222,7 +222,7 @@ class TraceReader {
     if (call) {
       const answer = result as unknown as CallAnswer<unknown>;
       if (call.answer?.kind === 'done') return;
-      if (answer.kind !== 'done' && answer.refusal.retryAfterMs !== undefined) {
+      if (answer.kind !== 'done' && (answer.approval || answer.refusal.retryAfterMs !== undefined)) {
         if (earlier && at >= this.since) call.mayBeSent = true;
         return;
       }

@@ -32,6 +32,10 @@ export const lostStep = (): StoredPayload => ({
   lost: true,
 });
 
+/** Every class that a result may have brought: what a run is taken to have read where nobody knows what it read. */
+export const declaredClasses = (actions: PlanParts['actions']): string[] =>
+  [...new Set([...actions.values()].flatMap(({ resultClasses }) => resultClasses))].sort();
+
 /** What is done about one call, with why, in words. */
 export interface CallPlan {
   readonly path: string;
@@ -93,6 +97,8 @@ export function planCall(trace: CallTrace, parts: PlanParts): CallPlan {
   }
 
   const { refusal } = answer;
+  // What it has of it now, a person may have made of the suggestion.
+  if (refusal.kind === 'suggested' && row) return nothing('nothing: the ledger has it');
   const unknown = refusal.kind === 'outcome_unknown' || refusal.kind === 'read_back_mismatch';
   const to = unknown && refusal.rule !== 'review_abandoned' ? 'unknown' : 'failed';
   if (row?.state === to || (row?.state === 'failed' && to === 'unknown'))
@@ -222,6 +228,7 @@ function facts(trace: CallTrace, name: string, parts: PlanParts): RestoredCall {
     payload: null,
     payloadDigest: null,
     review: null,
+    dataClasses: trace.kind === 'model' ? [] : (action?.resultClasses ?? declaredClasses(parts.actions)),
   };
 }
 

@@ -9,7 +9,7 @@ import type { LedgerCall, RecoveryRow } from '../contracts/recovery';
 import type { ControlState } from '../contracts/workflow-io';
 import type { App } from '../tools/app';
 import type { FollowUpTrace, WorkflowTrace } from './recover-history';
-import { lostInput, lostStep, planCall } from './recover-plan';
+import { declaredClasses, lostInput, lostStep, planCall } from './recover-plan';
 
 /** A call moved while it was put back: something else is at work on this ledger. Nothing is lost by running it again. */
 export class RecoveryMoved extends Error {
@@ -71,6 +71,7 @@ export class Recovery {
         },
         firstStep: entered?.firstStep ?? 0,
         step: lostStep(),
+        dataClasses: entered?.firstStep ? declaredClasses(this.app.actions) : [],
       });
     }
     this.#row({

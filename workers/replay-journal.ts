@@ -7,7 +7,7 @@ export interface JournaledCall {
   action: string;
   admitted: boolean;
   readonly outcomes: Outcome[];
-  /** Refused at admission: nothing was claimed by these. */
+  /** Refused at admission, asked of a person or kept as a suggestion: nothing was claimed by these. */
   readonly refused: { kind: string; rule: string }[];
 }
 
@@ -30,6 +30,8 @@ const Facts = z.looseObject({
   applied: z.boolean().nullish(),
   payloadDigest: z.string().nullish(),
   doubt: z.string().nullish(),
+  rules: z.array(z.string()).nullish(),
+  terms: z.looseObject({ rules: z.array(z.string()) }).nullish(),
 });
 const Body = z.looseObject({ refusal: z.looseObject({ kind: z.string() }).nullish() });
 
@@ -51,9 +53,25 @@ export function journaledCalls(entries: readonly JournalEntry[]): Map<string, Jo
     if (outcome) call.outcomes.push({ seq: entry.seq, ...outcome });
     if (facts.kind === 'admitted' || facts.kind === 'recovering' || facts.kind === 'restored')
       call.admitted = true;
-    if (facts.kind === 'refused') call.refused.push({ kind: facts.refusal ?? '-', rule: facts.rule ?? '-' });
+    call.refused.push(...refusalsOf(facts));
   }
   return calls;
+}
+
+/** What was answered instead of an admission. A request for approval is answered again and again by its one entry. */
+function refusalsOf(facts: z.output<typeof Facts>): JournaledCall['refused'] {
+  const by = (kind: string, rules: readonly string[] | null | undefined) =>
+    (rules ?? []).map((rule) => ({ kind, rule }));
+  switch (facts.kind) {
+    case 'refused':
+      return [{ kind: facts.refusal ?? '-', rule: facts.rule ?? '-' }];
+    case 'approval_requested':
+      return by('approval_required', facts.terms?.rules);
+    case 'suggested':
+      return by('suggested', facts.rules);
+    default:
+      return [];
+  }
 }
 
 function outcomeOf(

@@ -37,10 +37,11 @@ export function registerUp(program: Command): void {
       'after',
       `
 Scenarios of support-desk; each exits 0 only if what it promises was seen to hold:
-  main      ninety tickets, eighteen of them hostile (what plain \`up\` runs)
-  kill      a tenant is killed while it works, and released
-  crash     workers and PostgreSQL are killed while all tenants work: nothing twice, nothing lost
-  rollback  runs are undone in reverse order: by themselves, by an operator, with a system away
+  main       ninety tickets, eighteen of them hostile (what plain \`up\` runs)
+  kill       a tenant is killed while it works, and released
+  crash      workers and PostgreSQL are killed while all tenants work: nothing twice, nothing lost
+  rollback   runs are undone in reverse order: by themselves, by an operator, with a system away
+  approvals  what policy asks people about waits, is approved, denied, forbidden by a policy edited meanwhile
 
 Examples:
   $ bulkhead up

@@ -1,5 +1,6 @@
 import type { CallAnswer, ModelStep, Position } from '../contracts/calls';
 import { positionPath } from '../contracts/calls';
+import { APPROVAL_RULES } from '../contracts/approvals';
 import type { Refusal } from '../contracts/refusal';
 import type { StopReason } from '../contracts/states';
 import type { Entered } from '../contracts/workflow-io';
@@ -49,12 +50,16 @@ export async function agentLoop(view: RunView, bounds: Entered, calls: LoopCalls
     let usable = false;
     for (const [index, action] of toolCalls.entries()) {
       const position: Position = { step: source.step, ordinal: index + 1 };
-      const answer = await throughWaits(view, bounds, () =>
-        calls.callTool(position, source, index, action, view.seq),
+      const answer = await throughWaits(
+        view,
+        bounds,
+        () => calls.callTool(position, source, index, action, view.seq),
+        action ?? undefined,
       );
       view.countTool(answer.kind === 'done' ? null : answer.refusal, action);
-      if (answer.kind === 'done') usable = true;
-      else {
+      // A suggestion is an answer that the model may go on from.
+      if (answer.kind === 'done' || answer.kind === 'suggested') usable = true;
+      if (answer.kind !== 'done') {
         const stop = endsToolCall(answer.refusal);
         if (stop) return end(stop);
       }
@@ -80,6 +85,8 @@ function endsModelCall(refusal: Refusal): StopReason {
 /** The stop reason of a refusal that ends the run; `undefined` where the model sees it and goes on. */
 function endsToolCall(refusal: Refusal): StopReason | undefined {
   if (refusal.rule === REVIEW_ABANDONED) return 'review_abandoned';
+  if (refusal.rule === APPROVAL_RULES.denied) return 'approval_denied';
+  if (refusal.rule === APPROVAL_RULES.expired) return 'approval_expired';
   switch (refusal.kind) {
     case 'killed':
       return 'killed';

@@ -16,7 +16,7 @@ import { STOP_REASONS, type StopReason } from '../contracts/states';
 import type { AgentRunInput, AgentRunResult, Entered } from '../contracts/workflow-io';
 import { callsOn, lifecycle } from './activities';
 import { agentLoop, type LoopEnd } from './agent-loop';
-import { cancelRun, killRun, reviewDecided, runState, wakeRun } from './messages';
+import { approvalDecided, cancelRun, killRun, reviewDecided, runState, wakeRun } from './messages';
 import { RunView } from './run-view';
 import { undoLoop } from './undo-loop';
 
@@ -47,6 +47,7 @@ export async function agentRun(input: AgentRunInput): Promise<AgentRunResult> {
   setHandler(cancelRun, () => halt('cancelled'));
   setHandler(wakeRun, () => view.wake());
   setHandler(reviewDecided, () => view.wake());
+  setHandler(approvalDecided, () => view.wake());
   setHandler(runState, () => ({ ...view.shown(), stopReason: halted ?? null, step: view.step }));
   // Signals by hand may have any name: an unknown one is dropped, not kept for ever.
   setDefaultSignalHandler(() => undefined);

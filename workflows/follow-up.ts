@@ -6,7 +6,7 @@ import {
 } from '@temporalio/workflow';
 import type { FollowUpEntered, FollowUpInput } from '../contracts/workflow-io';
 import { lifecycle } from './activities';
-import { reviewDecided, runState, wakeRun } from './messages';
+import { approvalDecided, reviewDecided, runState, wakeRun } from './messages';
 import type { FollowUpView } from './work-view';
 
 /** Input of a follow-up, read for names alone: whether it is true is the interceptor's to say. */
@@ -24,6 +24,7 @@ export function tenantOf(input: FollowUpInput | undefined): string {
 export async function enterFollowUp(view: FollowUpView, followUpNo: number): Promise<FollowUpEntered> {
   setHandler(wakeRun, () => view.wake());
   setHandler(reviewDecided, () => view.wake());
+  setHandler(approvalDecided, () => view.wake());
   setHandler(runState, () => ({ ...view.shown(), stopReason: null, step: 0 }));
   setDefaultSignalHandler(() => undefined);
   const entry = await lifecycle('enter: this follow-up is now at work').enterFollowUp({ followUpNo });

@@ -9,10 +9,14 @@ export const cancelRun = defineSignal(SIGNALS.cancelRun);
 export const wakeRun = defineSignal(SIGNALS.wakeRun);
 /** A person has resolved a review: a hint as well. */
 export const reviewDecided = defineSignal(SIGNALS.reviewDecided);
+/** And of an approval. */
+export const approvalDecided = defineSignal(SIGNALS.approvalDecided);
 export const runState = defineQuery<{
   state: RunState;
   detail: string;
   since: string;
+  /** The request that it waits for a person to decide; `null` while it waits for none. */
+  approvalNo: number | null;
   stopReason: StopReason | null;
   step: number;
 }>(QUERIES.runState);

@@ -7,7 +7,9 @@ import { FollowUpView, inWords } from './work-view';
 
 /**
  * Makes one call of a closed run once more, under its own key and through all of admission (promise N5): a person has
- * taken it out of the dead letters. Ends Completed where it is done, else Failed with the outcome's kind as the type.
+ * taken it out of the dead letters, or has approved what was a suggestion. Ends Completed where it is done, else Failed
+ * with the outcome's kind as the type: also where policy now asks for an approval that it has not, for a person who has
+ * just decided about this call is to see that at once.
  */
 export async function retryCall(input: FollowUpInput): Promise<{ kind: 'done' }> {
   const tenantId = tenantOf(input);
@@ -16,7 +18,7 @@ export async function retryCall(input: FollowUpInput): Promise<{ kind: 'done' }>
   const { path, queue, maxWaitMs } = await enterFollowUp(view, followUpNo);
   if (path === null)
     throw ApplicationFailure.nonRetryable(`follow-up ${followUpNo} names no call`, 'ContractBroken');
-  const answer = await throughWaits(view, { maxWaitMs }, () =>
+  const answer = await throughWaits(view, { maxWaitMs, maxApprovalWaitMs: 0 }, () =>
     callsOn(queue, `${path} once more`, tenantId).retryCall({ followUpNo, path, seq: view.seq }),
   );
   await leaveFollowUp({ followUpNo, outcome: null });
@@ -24,6 +26,7 @@ export async function retryCall(input: FollowUpInput): Promise<{ kind: 'done' }>
     view.close('the call is done');
     return { kind: 'done' };
   }
-  view.close(inWords(answer.refusal));
-  throw ApplicationFailure.nonRetryable(inWords(answer.refusal), answer.kind);
+  const why = inWords(answer.refusal) + (answer.approval ? `; approval ${answer.approval.no}` : '');
+  view.close(why);
+  throw ApplicationFailure.nonRetryable(why, answer.kind);
 }

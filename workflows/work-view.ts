@@ -22,14 +22,15 @@ export abstract class WorkView {
   private undo: { -readonly [K in keyof UndoOutcome]: number } | undefined;
   private detail: string = RUN_STATES.accepted;
   private since = new Date().toISOString();
+  private approvalNo: number | null = null;
   private readonly lines: string[] = [];
 
   constructor(seq: number) {
     this.seq = seq;
   }
 
-  shown(): { state: RunState; detail: string; since: string } {
-    return { state: this.state, detail: this.detail, since: this.since };
+  shown(): { state: RunState; detail: string; since: string; approvalNo: number | null } {
+    return { state: this.state, detail: this.detail, since: this.since, approvalNo: this.approvalNo };
   }
 
   wake(): void {
@@ -57,6 +58,14 @@ export abstract class WorkView {
       `review ${reviewNo}: ${inWords(refusal)}; \`bulkhead review show ${reviewNo}\``,
     );
     if (this.searchable !== 'review_required') this.upsert('review_required');
+  }
+
+  /** @param what the action that would be made. */
+  waitsForApproval(approvalNo: number, what: string): void {
+    const command = `\`bulkhead approval show ${approvalNo}\``;
+    this.enterState('approval_required', `waits for approval ${approvalNo} of ${what}; ${command}`);
+    this.approvalNo = approvalNo;
+    if (this.searchable !== 'approval_required') this.upsert('approval_required');
   }
 
   goesOn(): void {
@@ -100,6 +109,7 @@ export abstract class WorkView {
   protected enterState(state: RunState, detail: string): void {
     this.state = state;
     this.detail = detail;
+    this.approvalNo = null;
     this.since = new Date().toISOString();
     this.render();
   }

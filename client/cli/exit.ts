@@ -43,6 +43,7 @@ const REFUSED: ReadonlySet<StopReason> = new Set([
   'budget_exceeded',
   'scope_ambiguous',
   'approval_denied',
+  'approval_expired',
   'killed',
 ]);
 

@@ -13,13 +13,13 @@ export function printable(value: unknown): string {
   return text.replace(UNPRINTABLE, '\uFFFD');
 }
 
-/** JSON that is the same value to a program, and harmless in a terminal. */
-function json(value: unknown): string {
+/** Indented JSON that is the same value to a program, and harmless in a terminal. */
+export function jsonText(value: unknown, indent: 0 | 2 = 2): string {
   const escaped = (character: string): string =>
     [...Array(character.length).keys()]
       .map((i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`)
       .join('');
-  return `${JSON.stringify(value, null, 2).replace(UNPRINTABLE, escaped)}\n`;
+  return JSON.stringify(value, null, indent).replace(UNPRINTABLE, escaped);
 }
 
 /** Rows under headings, or the same rows as JSON. */
@@ -30,7 +30,7 @@ export function printRows<Row extends object>(
   columns: Record<string, (row: Row) => unknown>,
   empty: string,
 ): void {
-  if (format === 'json') return context.write(json(rows));
+  if (format === 'json') return context.write(`${jsonText(rows)}\n`);
   if (rows.length === 0) return context.say(empty);
   const table = plainTable(Object.keys(columns));
   for (const row of rows) table.push(Object.values(columns).map((cell) => printable(cell(row))));
@@ -44,7 +44,7 @@ export function printFields(
   value: object,
   fields: Record<string, unknown>,
 ): void {
-  if (format === 'json') return context.write(json(value));
+  if (format === 'json') return context.write(`${jsonText(value)}\n`);
   const width = Math.max(...Object.keys(fields).map((name) => name.length));
   for (const [name, field] of Object.entries(fields)) {
     const lines = printable(field).split('\n');

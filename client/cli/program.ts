@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { registerAgent } from './agent';
+import { registerApproval } from './approval';
 import { registerControl } from './control';
 import type { CliContext } from './context';
 import { registerDeadLetter } from './dead-letter';
@@ -24,6 +25,8 @@ export function buildProgram(
   const program = new Command('bulkhead')
     .description('Runs AI agents for many customers, each behind walls of its own.')
     .version(version)
+    // Its options come before the command's name: `--version 3` after one is the command's.
+    .enablePositionalOptions()
     .exitOverride()
     .configureOutput({
       writeOut: (text) => context.write(text),
@@ -40,6 +43,7 @@ export function buildProgram(
     registerToken,
     registerTenant,
     registerRun,
+    registerApproval,
     registerReview,
     registerDeadLetter,
     registerPolicy,

@@ -17,9 +17,11 @@ import {
 } from './command';
 import type { CliContext } from './context';
 import { Exit, UsageError, exitOfStop } from './exit';
-import { printFields, printRows, type Format } from './output';
+import { printFields, printRows, printable, type Format } from './output';
 import { registerRunAfter } from './run-after';
-import { letterLine, orderLine, resolveHints, reviewLine } from './wording';
+import { registerRunLook, runFields } from './run-look';
+import { approvalLine, reviewLine } from './wording';
+import type { WaitingForPeople } from '../beside';
 import type { Run, RunResult } from '../run';
 
 /** `bulkhead run …`: the tenant's side. Each command acts with a bearer token. */
@@ -73,8 +75,7 @@ export function registerRun(program: Command, context: CliContext): void {
             ...named(options),
           });
           if (run.acceptance?.notice) context.say(run.acceptance.notice);
-          if (options.wait)
-            printResult(context, options.output, await run.result({ timeoutMs, signal: context.signal }));
+          if (options.wait) printResult(context, options.output, await ended(context, run, timeoutMs));
           else printRun(context, options.output, await run.row(), run.acceptance?.existing);
         }),
     );
@@ -123,77 +124,21 @@ export function registerRun(program: Command, context: CliContext): void {
       }),
     );
 
-  asWho(verb(group, 'show <run>', 'a run as it is now', ['bulkhead run show 6f1c… --tenant acme'])).action(
-    async (runId: string, options: Who) =>
-      one(options, runId, async (run) => {
-        const row = await run.row();
-        const beside = await run.beside();
-        printFields(
-          context,
-          options.output,
-          { ...row, ...beside },
-          { ...runFields(row), ...besideFields(beside) },
-        );
-      }),
-  );
-
   asWho(
-    verb(group, 'wait <run>', 'wait until a run is closed; exits 0 only if it completed', [
-      'bulkhead run wait 6f1c… --tenant acme --timeout 5m',
-    ]),
+    verb(
+      group,
+      'wait <run>',
+      'wait until a run is closed, and say what waits for a person; exits 0 only if it completed',
+      ['bulkhead run wait 6f1c… --tenant acme --timeout 5m'],
+    ),
   )
     .option('--timeout <duration>', 'how long to wait', '10m')
     .action(async (runId: string, options: Who & { timeout: string }) => {
       const timeoutMs = durationOption('--timeout', options.timeout);
       await one(options, runId, async (run) =>
-        printResult(context, options.output, await run.result({ timeoutMs, signal: context.signal })),
+        printResult(context, options.output, await ended(context, run, timeoutMs)),
       );
     });
-
-  asWho(
-    verb(group, 'explain <run>', 'what a run waits for, which limit or rule binds, and since when', [
-      'bulkhead run explain 6f1c… --tenant acme',
-    ]),
-  ).action(async (runId: string, options: Who) =>
-    one(options, runId, async (run) => {
-      const why = await run.explain();
-      const { waitsFor, lastRefusal } = why;
-      printFields(context, options.output, why, {
-        run: why.runId,
-        state: why.state,
-        ...(why.stopReason === null ? {} : { 'stop reason': why.stopReason }),
-        means: why.means,
-        since: why.since,
-        ...(waitsFor
-          ? {
-              'waits for': waitsFor.message,
-              rule: waitsFor.rule,
-              ...(why.state === 'review_required'
-                ? {}
-                : {
-                    limit: waitsFor.value,
-                    used: waitsFor.used,
-                    'frees in':
-                      waitsFor.retryAfterMs === undefined ? undefined : `${waitsFor.retryAfterMs} ms`,
-                  }),
-            }
-          : {}),
-        ...(why.reviews.length > 0
-          ? {
-              reviews: why.reviews.map(reviewLine).join('\n'),
-              'resolve with': why.reviews
-                .flatMap((review) => resolveHints(review, options.tenant))
-                .join('\n'),
-            }
-          : {}),
-        ...(lastRefusal && !waitsFor
-          ? {
-              'last refused': `${lastRefusal.action} at ${lastRefusal.at}, by ${lastRefusal.refusal.origin} (${lastRefusal.refusal.rule}): ${lastRefusal.refusal.message}`,
-            }
-          : {}),
-      });
-    }),
-  );
 
   asWho(
     verb(group, 'cancel <run>', 'ask a run to stop', [
@@ -208,7 +153,27 @@ export function registerRun(program: Command, context: CliContext): void {
       }),
     );
 
+  registerRunLook(group, context);
   registerRunAfter(group, context);
+}
+
+/** Waits for a run's end. What of it waits for a person is said as it comes up, each once: a silent wait helps nobody. */
+async function ended(context: CliContext, run: Run, timeoutMs: number): Promise<RunResult> {
+  const said = new Set<number>();
+  const sayOnce = (no: number, line: string): void => {
+    if (!said.has(no)) context.say(printable(line));
+    said.add(no);
+  };
+  const onLook = ({ approvals, reviews }: WaitingForPeople): void => {
+    for (const one of approvals)
+      sayOnce(
+        one.approvalNo,
+        `needs approval  ${approvalLine(one)}; see bulkhead approval show ${one.approvalNo}`,
+      );
+    for (const one of reviews)
+      sayOnce(one.reviewNo, `needs a review  ${reviewLine(one)}; see bulkhead review show ${one.reviewNo}`);
+  };
+  return run.result({ timeoutMs, signal: context.signal, onLook });
 }
 
 function parseTarget(text: string): { system: string; recordId: string } {
@@ -220,38 +185,6 @@ function parseTarget(text: string): { system: string; recordId: string } {
 
 function printRun(context: CliContext, format: Format, row: RunRow, existing?: boolean): void {
   printFields(context, format, existing === undefined ? row : { ...row, existing }, runFields(row, existing));
-}
-
-function runFields(row: RunRow, existing?: boolean): Record<string, unknown> {
-  return {
-    run: row.runId,
-    state: row.state,
-    'stop reason': row.stopReason,
-    agent: `${row.agentId} (${row.agentVersion})`,
-    workspace: row.workspaceId,
-    target: row.target ? `${row.target.system}:${row.target.recordId}` : null,
-    accepted: existing ? `${row.acceptedAt} (an earlier run with this key)` : row.acceptedAt,
-    entered: row.enteredAt,
-    closed: row.closedAt,
-    steps: row.steps,
-    'tool calls': row.toolCalls,
-    refused: row.refusals,
-    'spent (µ$)': row.spentMicroUsd,
-    workflow: row.workflowId,
-  };
-}
-
-function besideFields(beside: Awaited<ReturnType<Run['beside']>>): Record<string, unknown> {
-  const lines = {
-    reviews: beside.reviews.map(reviewLine),
-    'dead letters': beside.deadLetters.map(letterLine),
-    'ordered since': beside.followUps.map(orderLine),
-  };
-  return Object.fromEntries(
-    Object.entries(lines)
-      .filter(([, found]) => found.length > 0)
-      .map(([name, found]) => [name, found.join('\n')]),
-  );
 }
 
 function printResult(context: CliContext, format: Format, result: RunResult): void {

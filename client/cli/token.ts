@@ -1,17 +1,24 @@
 import type { Command } from 'commander';
 import { BulkheadError } from '../errors';
+import { Role } from '../identity';
 import { durationOption, requireTenant, unknownTenant, verb, withRuntime, type Common } from './command';
 import type { CliContext } from './context';
+import { UsageError } from './exit';
 
 /** `bulkhead token`: a bearer token of the development issuer, alone on standard output. */
 export function registerToken(program: Command, context: CliContext): void {
   verb(program, 'token', 'make a bearer token of the development issuer', [
     'export BULKHEAD_TOKEN=$(bulkhead token --tenant acme)',
     'bulkhead token --tenant acme --workspace main --role operator --subject alice --ttl 10m',
+    'export BULKHEAD_TOKEN=$(bulkhead token --tenant acme --role finance --subject alice)   # approves as alice',
   ])
     .requiredOption('--tenant <tenant>', 'whom it is for')
     .option('--workspace <workspace...>', 'for these workspaces (default: all of the tenant)')
-    .option('--role <role...>', 'with these roles', [])
+    .option(
+      '--role <role...>',
+      'with these roles: operator resolves reviews; approvers hold those that policy names',
+      [],
+    )
     .option('--subject <id>', 'who the bearer is (default: you)')
     .option('--service', 'the bearer is a service, not a person')
     .option('--ttl <duration>', 'how long it is valid, at most 24h', '1h')
@@ -36,6 +43,7 @@ export function registerToken(program: Command, context: CliContext): void {
             );
           }
           const tenant = requireTenant(options.tenant);
+          const roles = options.role.map(roleOf);
           const ttlSeconds = Math.floor(durationOption('--ttl', options.ttl) / 1_000);
           let workspaces = options.workspace;
           if (!workspaces) {
@@ -47,7 +55,7 @@ export function registerToken(program: Command, context: CliContext): void {
             tenant,
             environment: runtime.environment,
             workspaces,
-            roles: options.role,
+            roles,
             subject: options.subject ?? `dev:${context.user}`,
             kind: options.service ? 'service' : 'user',
             ttlSeconds,
@@ -59,4 +67,10 @@ export function registerToken(program: Command, context: CliContext): void {
           );
         }),
     );
+}
+
+function roleOf(text: string): string {
+  const role = Role.safeParse(text);
+  if (role.success) return role.data;
+  throw new UsageError(`--role: ${role.error.issues[0]?.message ?? 'is malformed'}`);
 }

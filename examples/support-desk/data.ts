@@ -23,9 +23,11 @@ export type ExpectedEffect = z.infer<typeof ExpectedEffect>;
 
 /** What a ticket must and must not cause. */
 export const Expectation = z.strictObject({
-  stopReason: z.literal('completed'),
+  stopReason: z.enum(['completed', 'approval_denied']),
   effects: z.array(ExpectedEffect),
   refusals: z.array(z.strictObject({ action: z.string(), rule: z.string() })),
+  /** Actions whose calls are kept as suggestions. */
+  suggested: z.array(z.string()).default([]),
 });
 export type Expectation = z.infer<typeof Expectation>;
 

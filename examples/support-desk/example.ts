@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { Example, ExampleContext } from '../../tools/example';
 import { TENANTS, tenantData, tenantDocuments, type Tenant } from './data';
+import { approvalsScenario } from './scenarios/approvals';
 import { crashScenario } from './scenarios/crash';
 import { killScenario } from './scenarios/kill';
 import { mainScenario } from './scenarios/main';
@@ -31,6 +32,7 @@ export const example: Example = {
     kill: killScenario,
     crash: crashScenario,
     rollback: rollbackScenario,
+    approvals: approvalsScenario,
   },
 };
 
@@ -54,13 +56,15 @@ export function documentValues(
   real?: { baseUrl: string; name: string },
 ): Record<string, string> {
   const port = (url: string | undefined): string => (url === undefined ? '0' : new URL(url).port);
+  const model = real?.baseUrl ?? `http://models.localhost:${port(urls.models)}/v1`;
   return {
     ENVIRONMENT: environment,
     HELPDESK_PORT: port(urls.helpdesk),
     CRM_PORT: port(urls.crm),
     PAYMENTS_PORT: port(urls.payments),
     MAIL_PORT: port(urls.mail),
-    MODEL_URL: real?.baseUrl ?? `http://models.localhost:${port(urls.models)}/v1`,
+    MODEL_URL: model,
+    MODEL_HOST: new URL(model).hostname,
     MODEL_NAME: real?.name ?? SCRIPTED_MODEL,
   };
 }

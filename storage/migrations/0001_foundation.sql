@@ -277,12 +277,27 @@ begin
   perform set_config('bulkhead.environment', v_environment, true);
 end $$;
 
+-- Versions of a profile, the newest first, and how many tenants each is in force for.
+create function policy_history(p_profile text)
+returns table (version integer, published_at timestamptz, actor text, reason text, environments text[], tenants bigint)
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  v_environment text := coalesce(current_setting('bulkhead.environment', true), '');
+begin
+  perform set_config('bulkhead.environment', '*', true);
+  return query select p.version, p.published_at, p.actor, p.reason, p.environments,
+      (select count(*) from tenants t where t.policy_version = p.version)
+    from policies p where p.profile = p_profile order by p.version desc;
+  perform set_config('bulkhead.environment', v_environment, true);
+end $$;
+
 grant execute on function placements(text), publish_agent(text, jsonb) to bulkhead_app;
-grant execute on function tenant_records(), tenants_naming(text, text) to bulkhead_operator;
+grant execute on function tenant_records(), tenants_naming(text, text), policy_history(text) to bulkhead_operator;
 -- Granted first: after this the owner has no say in them.
 alter function placements(text) owner to bulkhead_sweep;
 alter function tenant_records() owner to bulkhead_sweep;
 alter function tenants_naming(text, text) owner to bulkhead_sweep;
+alter function policy_history(text) owner to bulkhead_sweep;
 
 -- ---------------------------------------------------------------- operators
 
@@ -315,10 +330,9 @@ begin
   return v_last.version;
 end $$;
 
-create function policy_history(p_profile text)
-returns table (version integer, published_at timestamptz, actor text, reason text)
+create function policy_published(p_profile text, p_version integer) returns table (environments text[], text text)
 language sql stable security definer set search_path = bulkhead, pg_temp as $$
-  select version, published_at, actor, reason from policies where profile = p_profile order by version desc
+  select environments, text from policies where profile = p_profile and version = p_version
 $$;
 
 -- Creates or changes what the tenant's document says. Answers whether it was created. `apply_tenant` has to follow in
@@ -421,6 +435,6 @@ begin
 end $$;
 
 grant execute on function put_quota_class(text, jsonb, text), publish_policy(text, text[], text, text, text),
-  policy_history(text), put_tenant(text, text, text, text, jsonb, text, text), apply_tenant(text, text, text, text),
+  policy_published(text, integer), put_tenant(text, text, text, text, jsonb, text, text), apply_tenant(text, text, text, text),
   next_credential(text, text, text), put_credential(text, text, text, integer, bytea, bytea, text, text)
   to bulkhead_operator;

@@ -13,7 +13,8 @@ create domain bulkhead.stop_reason as text constraint runs_stop_reason_known che
   'provider_degraded', 'credential_unavailable', 'idempotency_conflict', 'outcome_unknown', 'model_misbehaved',
   'terminated', 'timed_out'));
 create domain bulkhead.call_class as text constraint calls_class_known check (value in ('read', 'model', 'write', 'high_risk_write'));
-create domain bulkhead.call_state as text constraint calls_state_known check (value in ('claimed', 'succeeded', 'failed', 'open', 'unknown'));
+create domain bulkhead.call_state as text constraint calls_state_known check (value in ('claimed', 'succeeded', 'failed', 'open', 'unknown',
+  'suggested'));
 -- How an attempt was let in.
 create domain bulkhead.admitted_as as text
   constraint calls_admitted_as_known check (value in ('admitted', 'recover', 'recover_lookup'));
@@ -109,8 +110,10 @@ create table bulkhead.runs (
   first_step integer not null default 0 constraint runs_first_step_counted check (first_step >= 0),
   -- An undo of it was entered: what it has not begun by then is never begun.
   undone boolean not null default false,
-  -- Raised by each settlement that sets facts.
+  -- Raised by each settlement that sets facts, or brings in data of another class.
   facts_version integer not null default 0,
+  -- Classes of all that it has read so far; sorted, each once, never fewer.
+  data_classes text[] not null default '{}',
   accepted_at timestamptz not null,
   entered_at timestamptz,
   closed_at timestamptz,
@@ -167,7 +170,7 @@ create table bulkhead.calls (
   -- Times it was let in to send. Take-overs that could only look are counted apart, since the call was last let in anew.
   attempts integer not null default 1,
   looks integer not null default 0,
-  -- A system outside honours a key for so long after it was first used.
+  -- A system outside honours a key for so long after it was first used; infinite while it never was.
   first_claimed_at timestamptz not null,
   lease_until timestamptz not null,
   -- End of the lease of the last attempt that could send: what a look-up's `absent` is believed by. One that only looks leaves it.
@@ -184,6 +187,8 @@ create table bulkhead.calls (
   undo_of text,
   -- Its open review; see 0010.
   review_no bigint,
+  -- The approval that it was let in with, for its own retries alone; see 0012.
+  approval_no bigint,
   -- Reserved by the current attempt, in which day, and what of it was charged in the end.
   tool_day integer not null,
   tool_calls integer not null,

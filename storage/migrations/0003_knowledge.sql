@@ -27,9 +27,10 @@ create policy search_matches on knowledge for select to bulkhead_search
 grant select on knowledge to bulkhead_search;
 grant execute on function bind_scope(text, text) to bulkhead_search;
 
--- Documents that share a word with the query, the best first. All of the scope comes before any of the ranking.
+-- Documents that share a word with the query, the best first. All of the scope comes before any of the ranking. Each names
+-- whose it is, which whoever puts it into a prompt checks again.
 create function search_knowledge(p_tenant text, p_environment text, p_query text, p_limit integer)
-returns table (document_id text, title text, body text, score real)
+returns table (document_id text, title text, body text, score real, tenant_id text, environment text)
 language plpgsql volatile security definer
 set search_path = bulkhead, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
@@ -43,7 +44,7 @@ begin
   end if;
   perform set_config('bulkhead.search', v_query::text, true);
   return query
-    select k.document_id, k.title, k.body, ts_rank_cd(k.words, v_query) as score
+    select k.document_id, k.title, k.body, ts_rank_cd(k.words, v_query) as score, k.tenant_id::text, k.environment::text
       from knowledge k
      where k.tenant_id = p_tenant and k.environment = p_environment
      order by 4 desc, 1

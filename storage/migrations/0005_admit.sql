@@ -9,8 +9,17 @@ create type bulkhead.admission as (
   policy_version bigint,
   refusal json,
   outcome json,
+  approval_no bigint,
+  expires_in_ms bigint,
   seq bigint
 );
+
+-- A call that a person has to say something of, as it is asked for; and how that stands. See 0012.
+create type bulkhead.asked_call as (
+  run_id text, path text, digest text, action text, class text, system text, token uuid, host_id text, reversible text,
+  destination text, args text, schema_digest text, requester text, terms json, rules text[], refusal json, input_digest text
+);
+create type bulkhead.approval_standing as (answer text, approval_no bigint, expires_at timestamptz);
 
 -- What was recorded of a finished call; contracts/ledger.ts `RecordedOutcome`.
 create function bulkhead.outcome_of(c bulkhead.calls) returns json language sql stable as $$
@@ -24,9 +33,14 @@ create function bulkhead.admit_call(
   p_tenant text, p_environment text, p_run text, p_path text, p_digest text, p_action text, p_class text, p_system text,
   p_token uuid, p_temporal_run text, p_host text,
   -- What it was decided by: versions of the policy, of the tenant's record and credentials, of the run's facts.
-  p_policy_version bigint, p_record_version bigint, p_facts_version integer, p_rules text[],
-  -- The refusal that policy, schema or scope decided, and its parts; null where they allow.
-  p_denial json, p_denial_kind text, p_denial_origin text, p_denial_rule text,
+  p_policy_version bigint, p_record_version bigint, p_facts_version integer,
+  -- What was decided: allow, approve, suggest or deny. The refusal, with its parts, is what the call answers where it is not let in; null
+  -- under allow.
+  p_effect text, p_rules text[], p_refusal json, p_refusal_kind text, p_refusal_origin text, p_refusal_rule text,
+  -- Of approve and suggest: who may decide, and what they are shown. Else null.
+  p_terms json, p_args text, p_schema_digest text, p_requester text, p_destination text,
+  -- What policy was asked; null where it was not.
+  p_input json, p_input_digest text,
   p_lease_ms integer,
   -- How long the system outside honours a key; null where it honours none.
   p_key_valid_ms bigint, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint,
@@ -54,6 +68,7 @@ declare
   takes_slot boolean := true;
   supersedes boolean := false;
   denied boolean := false;
+  suggests boolean := false;
   exhausted boolean := false;
   -- The last attempt of a write may have been sent, and this one asks for something else.
   reworded boolean := false;
@@ -68,6 +83,8 @@ declare
   -- Fence epoch of what asks: the run's acceptance, or the order to undo.
   asked_under bigint;
   attempt_no integer := 1;
+  asked asked_call;
+  standing approval_standing;
 begin
   perform enter_scope(p_tenant, p_environment);
   -- The lock, alone in its statement: every later statement sees what it waited for.
@@ -102,8 +119,15 @@ begin
       order by f.follow_up_no desc limit 1;
     asked_under := coalesce(asked_under, r.epoch);
   end if;
-  if undoes and (p_path <> p_undo_of || '/undo' or p_tool_calls > 0 or p_steps > 0 or p_micro_usd > 0) then
-    raise exception 'the undo of % has a path of its own and reserves nothing', p_undo_of using errcode = 'invalid_parameter_value';
+  if undoes and (p_path <> p_undo_of || '/undo' or p_tool_calls > 0 or p_steps > 0 or p_micro_usd > 0
+      or p_effect in ('approve', 'suggest')) then
+    raise exception 'the undo of % has a path of its own, reserves nothing and asks nobody', p_undo_of using errcode = 'invalid_parameter_value';
+  end if;
+  if p_effect in ('approve', 'suggest') then
+    asked := row(p_run, p_path, p_digest, p_action, p_class, p_system, p_token, p_host, p_reversible, p_destination, p_args, p_schema_digest,
+      p_requester, p_terms, p_rules, p_refusal, p_input_digest);
+  elsif coalesce(p_effect not in ('allow', 'deny'), true) then
+    raise exception 'nothing was decided about %', p_path using errcode = 'invalid_parameter_value';
   end if;
   <<decision>>
   begin
@@ -133,7 +157,7 @@ begin
           'this position of the run was used for another call; it is never run again', null, null, null, null);
         exit decision;
       end if;
-      if c.state in ('succeeded', 'failed', 'unknown') and (c.digest = p_digest or undoes) and not (c.lost and c.token <> p_token) then
+      if c.state in ('succeeded', 'failed', 'unknown', 'suggested') and (c.digest = p_digest or undoes) and not (c.lost and c.token <> p_token) then
         a.answer := 'replayed'; a.outcome := outcome_of(c);
         return a;
       end if;
@@ -146,8 +170,13 @@ begin
         elsewhere := coalesce(c.account <> p_account, false);
         -- It may have been sent: whoever takes over recovers first, and only looks where it could not be let in anew.
         a.answer := 'recover'; a.epoch := t.fence_epoch; a.attempt := c.attempts + c.looks + 1;
+        if p_effect = 'approve' then
+          standing := ledger_approval(t, n, asked, p_effect, c.approval_no);
+        end if;
         a.lookup_only := t.mode <> 'normal' and not past_fence or elsewhere
-          or p_denial is not null or asked_under < t.fence_epoch and not past_fence or c.attempts >= max_attempts
+          -- Sent again only with the approval that it was sent with, and never what is now only to be suggested.
+          or p_effect in ('deny', 'suggest') or p_effect = 'approve' and (standing.answer <> 'usable' or standing.approval_no is distinct from c.approval_no)
+          or asked_under < t.fence_epoch and not past_fence or c.attempts >= max_attempts
           or not own_run and follow_up_no is null
           -- The key has to be honoured until the last moment that this attempt may send in.
           or n + p_lease_ms * interval '1 millisecond' > c.first_claimed_at + coalesce(p_key_valid_ms, 0) * interval '1 millisecond';
@@ -194,8 +223,8 @@ begin
       a.answer := 'stale'; a.policy_version := t.policy_version;
       return a;
     end if;
-    if p_denial is not null then
-      x := row(p_denial_kind, p_denial_origin, p_denial_rule, null, null, null, null, p_rules);
+    if p_effect = 'deny' then
+      x := row(p_refusal_kind, p_refusal_origin, p_refusal_rule, null, null, null, null, p_rules);
       denied := true;
       exit decision;
     end if;
@@ -220,6 +249,21 @@ begin
       exhausted := true;
       exit decision;
     end if;
+    -- A person's word, before anything is taken up for the call.
+    if p_effect in ('approve', 'suggest') then
+      standing := ledger_approval(t, n, asked, p_effect, c.approval_no);
+      if standing.answer <> 'usable' then
+        x := case
+          when p_effect = 'suggest' or standing.answer in ('none', 'pending') then
+            row(p_refusal_kind, p_refusal_origin, p_refusal_rule, null, null, null, null, p_rules)::refused
+          when standing.answer = 'denied' then
+            row('denied', 'control', 'approval_denied', 'a person has refused this call', null, null, null, null)::refused
+          else row('denied', 'policy', 'approval_expired', 'nobody approved this call in time', null, null, null, null)::refused
+        end;
+        suggests := p_effect = 'suggest';
+        exit decision;
+      end if;
+    end if;
     select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
     -- An undo takes its slot from a reserve: what is half done is never kept so by a full house.
     if takes_slot and not undoes and t.inflight >= l.calls_in_flight then
@@ -240,9 +284,14 @@ begin
   end;
 
   t := ledger_roll(t, n);
+  -- Of a call whose position is another one's, that one's decision stays.
+  if p_input is not null and x.kind is distinct from 'idempotency_conflict' then
+    perform ledger_decided(t, n, p_run, p_path, p_effect, p_rules, p_policy_version, p_input, p_input_digest);
+  end if;
   if a.answer is null then
     a.answer := 'refused';
-    a.refusal := case when denied then p_denial else refusal_json(x, t.policy_version) end;
+    a.refusal := case when denied or suggests or standing.answer in ('none', 'pending') then p_refusal
+      else refusal_json(x, t.policy_version) end;
     if exhausted or denied and undoes then
       if supersedes then
         t.inflight := t.inflight - 1;
@@ -266,6 +315,7 @@ begin
     -- Of a short wait nobody is told: the call asks again by itself.
     update runs set refusals = refusals + 1, touched_at = n,
         state = case when x.kind = 'throttled' and x.retry_after_ms > 10000 and state <> 'closed' then 'throttled'
+          when x.kind = 'approval_required' and state in ('running', 'throttled', 'frozen') then 'approval_required'
           when x.kind = 'frozen' and state in ('running', 'throttled') then 'frozen' else state end
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     if rewound and t.rewound_seq = 0 then
@@ -290,10 +340,26 @@ begin
       a.answer := 'replayed';
       select outcome_of(k) into a.outcome from calls k
         where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and k.path = p_path;
+    elsif suggests then
+      t := ledger_suggest(t, n, asked, case when supersedes then c end, p_body);
+    elsif standing.answer = 'none' then
+      t := ledger_request_approval(t, n, asked, p_body);
+      a.approval_no := t.journal_seq;
+      a.expires_in_ms := (p_terms ->> 'expiresAfterMs')::bigint;
+    elsif standing.answer = 'pending' then
+      -- Journaled when it was asked for.
+      t.last_clock := n;
+      a.approval_no := standing.approval_no;
+      a.expires_in_ms := ceil(extract(epoch from standing.expires_at - n) * 1000);
     else
-      t := ledger_refuse(t, n, x, p_run, p_action, jsonb_build_object('path', p_path, 'token', p_token, 'class', p_class), p_body);
+      if standing.answer = 'expired' then
+        t := ledger_expire_approval(t, n, standing.approval_no);
+      end if;
+      t := ledger_refuse(t, n, x, p_run, p_action, jsonb_build_object('path', p_path, 'token', p_token, 'class', p_class,
+        'inputs', p_input_digest), p_body);
     end if;
-    a.seq := ledger_save(t, exhausted or reworded or denied and undoes);
+    -- What people are told of, and what ends a run for a person's word, is on disk before it is answered.
+    a.seq := ledger_save(t, exhausted or reworded or denied and undoes or suggests or coalesce(standing.answer in ('none', 'denied', 'expired'), false));
     return a;
   end if;
 
@@ -319,7 +385,7 @@ begin
     update runs set touched_at = n where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     t := ledger_append(t, n, p_run, json_build_object('kind', 'recovering', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
       'from', c.token, 'action', c.action, 'class', c.class, 'lookupOnly', a.lookup_only, 'elsewhere', elsewhere, 'rules', p_rules,
-      'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt), p_body);
+      'effect', p_effect, 'inputs', p_input_digest, 'approval', c.approval_no, 'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt), p_body);
     a.seq := ledger_save(t, true);
     return a;
   end if;
@@ -328,28 +394,35 @@ begin
     insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
       on conflict do nothing;
   end if;
+  if standing.approval_no is not null then
+    -- Used once: from now on it is this key's alone.
+    update approvals set used_at = n, used_by = p_token where tenant_id = p_tenant and environment = p_environment
+      and approval_no = standing.approval_no and used_at is null;
+  end if;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
       policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, account, claimed_seq, reversible, undo_of,
-      tool_day, tool_calls, steps, micro_usd)
+      tool_day, tool_calls, steps, micro_usd, approval_no)
     values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
       t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', n + p_lease_ms * interval '1 millisecond',
-      p_account, t.journal_seq + 1, p_reversible, p_undo_of, t.tool_day, p_tool_calls, p_steps, p_micro_usd)
+      p_account, t.journal_seq + 1, p_reversible, p_undo_of, t.tool_day, p_tool_calls, p_steps, p_micro_usd, standing.approval_no)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
       policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts, looks = 0,
+      first_claimed_at = least(k.first_claimed_at, excluded.first_claimed_at), claimed_seq = least(k.claimed_seq, excluded.claimed_seq),
       lease_until = excluded.lease_until, sent_until = excluded.sent_until, quiet_ms = 0, account = excluded.account,
+      approval_no = coalesce(excluded.approval_no, case when k.digest = excluded.digest then k.approval_no end),
       reversible = excluded.reversible,
       undo_of = excluded.undo_of, tool_day = excluded.tool_day, tool_calls = excluded.tool_calls, steps = excluded.steps,
       micro_usd = excluded.micro_usd, charged_tool_calls = null, charged_micro_usd = null, lost = false, refusal = null,
       value = null, payload_ref = null, payload_digest = null;
   update runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
-      touched_at = n, state = case when state in ('throttled', 'frozen') then 'running' else state end
+      touched_at = n, state = case when state in ('throttled', 'frozen', 'approval_required') then 'running' else state end
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   t.inflight := t.inflight + takes_slot::integer;
   t.tool_day_used := t.tool_day_used + p_tool_calls;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'admitted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
-    'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'policyVersion', t.policy_version,
-    'epoch', t.fence_epoch, 'attempt', a.attempt, 'slot', takes_slot, 'day', t.tool_day, 'toolCalls', p_tool_calls,
+    'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'effect', p_effect, 'inputs', p_input_digest,
+    'approval', standing.approval_no, 'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt, 'slot', takes_slot, 'day', t.tool_day, 'toolCalls', p_tool_calls,
     'steps', p_steps, 'microUsd', p_micro_usd, 'inflight', t.inflight, 'dayUsed', t.tool_day_used, 'followUp', follow_up_no,
     'undoOf', p_undo_of, 'pastFence', past_fence), p_body);
   -- A free read that a crash forgets is read again; anything else is on disk before it may act.

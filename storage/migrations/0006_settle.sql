@@ -13,9 +13,9 @@ begin
   return t;
 end $$;
 
--- Keeps what a call brought: its payload, the facts its result sets, the records it showed to be the tenant's.
-create function bulkhead.ledger_keep(t bulkhead.ledgers, p_now timestamptz, p_run text, p_path text, p_payload json, p_facts json, p_records json)
-returns void language plpgsql as $$
+-- Keeps what a call brought: its payload, the facts its result sets, the records it showed to be the tenant's, the classes of its data.
+create function bulkhead.ledger_keep(t bulkhead.ledgers, p_now timestamptz, p_run text, p_path text, p_payload json, p_facts json, p_records json,
+  p_data_classes text[]) returns void language plpgsql as $$
 begin
   if p_payload is not null then
     insert into bulkhead.payloads (tenant_id, environment, run_id, ref, payload, stored_at)
@@ -28,6 +28,12 @@ begin
       on conflict on constraint run_facts_pk do update set value = excluded.value, path = excluded.path;
     update bulkhead.runs set facts_version = facts_version + 1
       where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
+  end if;
+  if cardinality(p_data_classes) > 0 then
+    -- What was decided before the run had read this is stale.
+    update bulkhead.runs r set facts_version = facts_version + 1,
+        data_classes = (select array_agg(distinct name order by name) from unnest(r.data_classes || p_data_classes) name)
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and not p_data_classes <@ data_classes;
   end if;
   if p_records::text <> '[]' then
     -- What is known already is left alone: most calls touch the same few records.
@@ -44,7 +50,8 @@ end $$;
 -- Records how an attempt ended, and its true cost. Never asks a fence, never refuses: what happened, happened.
 create function bulkhead.settle_call(
   p_tenant text, p_environment text, p_run text, p_path text, p_token uuid, p_result text, p_tool_calls integer, p_micro_usd bigint,
-  p_refusal json, p_value json, p_payload json, p_payload_digest text, p_facts json, p_records json, p_body text
+  p_refusal json, p_value json, p_payload json, p_payload_digest text, p_facts json, p_records json, p_data_classes text[],
+  p_body text
 ) returns bulkhead.settlement language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   t ledgers;
@@ -78,7 +85,7 @@ begin
     d_micro_usd := paid_micro_usd - c.micro_usd;
     d_steps := case p_result when 'open' then -c.steps else 0 end;
     t.inflight := t.inflight - 1;
-  elsif c.token = p_token and p_result = 'succeeded' and (c.state = 'unknown' or c.state in ('open', 'failed') and exists (
+  elsif c.token = p_token and p_result = 'succeeded' and (c.state = 'unknown' or c.state in ('open', 'failed', 'suggested') and exists (
       -- A person said of this very attempt that it did not happen, or gave it up, and was wrong.
       select from reviews v where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run and v.path = p_path
         and v.token = p_token and v.kind = 'outcome_unknown' and v.resolution in ('did_not_happen', 'abandon'))) then
@@ -86,7 +93,7 @@ begin
     day := c.tool_day;
     paid_tool_calls := p_tool_calls;
     paid_micro_usd := p_micro_usd;
-    d_steps := case c.state when 'open' then c.steps else 0 end;
+    d_steps := case when c.state in ('open', 'suggested') then c.steps else 0 end;
     d_tool_calls := paid_tool_calls - c.charged_tool_calls;
     d_micro_usd := paid_micro_usd - c.charged_micro_usd;
   else
@@ -125,13 +132,14 @@ begin
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
     if p_result <> 'open' then
       perform ledger_keep(t, n, p_run, p_path, p_payload,
-        case when p_result = 'succeeded' then p_facts else '{}'::json end, case when p_result = 'succeeded' then p_records else '[]'::json end);
+        case when p_result = 'succeeded' then p_facts else '{}'::json end, case when p_result = 'succeeded' then p_records else '[]'::json end,
+        p_data_classes);
     end if;
   end if;
   t := ledger_charge(t, n, p_run, day, d_tool_calls, d_steps, d_micro_usd);
   t := ledger_append(t, n, p_run, json_build_object('kind', s.answer, 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'toolCalls', d_tool_calls,
-    'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', p_payload_digest, 'inflight', t.inflight, 'dayUsed', t.tool_day_used,
+    'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', p_payload_digest, 'dataClasses', p_data_classes, 'inflight', t.inflight, 'dayUsed', t.tool_day_used,
     'review', doubt), p_body);
   if s.answer = 'reconciled' and c.review_no is not null then
     t := ledger_close_review(t, n, c.review_no, 'happened', 'late settlement', '', '{}');

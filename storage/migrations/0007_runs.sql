@@ -46,8 +46,11 @@ begin
       where tenant_id = t.tenant_id and environment = t.environment and run_id = p_from
         and case when path ~ '^[0-9]{1,9}[.][0-9]{1,9}$' then split_part(path, '.', 1)::integer < p_step else false end;
   get diagnostics known = row_count;
-  update bulkhead.runs set first_step = p_step, facts_version = least(known, 1)
-    where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
+  -- All that the other run has ever read, also after the step: which step a class came with is not kept, and a fork is never believed
+  -- to know less than it does.
+  update bulkhead.runs r set first_step = p_step, facts_version = least(known, 1), data_classes = f.data_classes from bulkhead.runs f
+    where r.tenant_id = t.tenant_id and r.environment = t.environment and r.run_id = p_run
+      and f.tenant_id = t.tenant_id and f.environment = t.environment and f.run_id = p_from;
 end $$;
 
 -- Records a run. The caller's key (its run id where it gives none) with the same body is the same run, for ever.
@@ -236,20 +239,21 @@ begin
     values (p_tenant, p_environment, p_run, p_ref, p_payload, bulkhead.now()) on conflict on constraint payloads_pk do nothing;
 end $$;
 
--- All payloads of a run, or the one named.
-create function bulkhead.payloads_of(p_tenant text, p_environment text, p_run text, p_ref text) returns table (ref text, payload json)
+-- All payloads of a run, or the one named. Each names whose it is, which whoever puts it into a prompt checks again.
+create function bulkhead.payloads_of(p_tenant text, p_environment text, p_run text, p_ref text)
+returns table (ref text, payload json, tenant_id text, environment text, run_id text)
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 begin
   perform bind_scope(p_tenant, p_environment);
-  return query select k.ref, k.payload from payloads k
+  return query select k.ref, k.payload, k.tenant_id::text, k.environment::text, k.run_id from payloads k
     where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and (p_ref is null or k.ref = p_ref);
 end $$;
 
--- What one call is judged by and done with, in one round trip: the version in force, the facts of its run, the tenant as it is
+-- What one call is judged by and done with, in one round trip: the version in force, facts and data classes of its run, the tenant as it is
 -- now, which of the records that it names are known to be the tenant's, and the credential that it needs, sealed: the newest
 -- version or none, for a revoked one never falls back to the one before it.
 create function bulkhead.call_context(p_tenant text, p_environment text, p_run text, p_systems text[], p_ids text[], p_capability text)
-returns table (policy_version bigint, record_version bigint, facts_version integer, facts json, record jsonb, known json,
+returns table (policy_version bigint, record_version bigint, facts_version integer, facts json, data_classes text[], record jsonb, known json,
   credential_version integer, ciphertext bytea, wrapped_key bytea, key_id text)
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 begin
@@ -257,7 +261,7 @@ begin
   return query select l.policy_version, l.record_version, coalesce(r.facts_version, 0),
       (select coalesce(json_object_agg(f.name, f.value), '{}') from run_facts f
         where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run),
-      record_of(t),
+      coalesce(r.data_classes, '{}'), record_of(t),
       (select coalesce(json_agg(json_build_object('system', o.system, 'id', o.record_id, 'account', o.account)), '[]')
         from unnest(p_systems, p_ids) as asked (system, id) join resources o
           on o.tenant_id = p_tenant and o.environment = p_environment and o.system = asked.system and o.record_id = asked.id),

@@ -170,6 +170,13 @@ begin
   end if;
   delete from lost_attempts where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
   delete from leases where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+  -- What was asked, shown and said of a call goes with it; of those that were refused, with the first.
+  delete from approvals v where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run and not exists (select from calls c
+    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.path = v.path);
+  delete from suggestions g where g.tenant_id = p_tenant and g.environment = p_environment and g.run_id = p_run and not exists (select from calls c
+    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.path = g.path);
+  delete from decisions d where d.tenant_id = p_tenant and d.environment = p_environment and d.run_id = p_run and not exists (select from calls c
+    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.path = d.path);
   t := ledger_append(t, n, p_run, json_build_object('kind', 'purged', 'at', iso(n), 'run', p_run, 'calls', cardinality(gone)), '{}');
   perform ledger_save(t, true);
   return cardinality(gone);

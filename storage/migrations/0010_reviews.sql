@@ -59,6 +59,7 @@ create table bulkhead.follow_ups (
   run_id text not null,
   kind text not null constraint follow_ups_kind_known check (kind in ('undo', 'retry')),
   path text,
+  -- Of a retry: the dead letter; null for a suggestion that was turned into a call.
   letter_no bigint,
   reason text not null constraint follow_ups_reason_known check (reason in ('failed', 'killed', 'rollback', 'retry')),
   state text not null constraint follow_ups_state_known check (state in ('wanted', 'entered', 'done')),
@@ -126,7 +127,9 @@ end $$;
 create function bulkhead.ledger_dead_letter(t bulkhead.ledgers, p_now timestamptz, p_run text, p_path text) returns void
 language sql as $$
   insert into bulkhead.dead_letters (tenant_id, environment, letter_no, run_id, path, action, class, system, attempts, refusal, died_at, state)
-    select tenant_id, environment, t.journal_seq, run_id, path, action, class, system, attempts, refusal, p_now, 'dead' from bulkhead.calls
+    select tenant_id, environment, t.journal_seq, run_id, path, action, class, system, attempts,
+        coalesce(refusal, bulkhead.refusal_json(row('failed', 'platform', 'not_recorded', 'nobody could say why', null, null, null, null)::bulkhead.refused,
+          policy_version)), p_now, 'dead' from bulkhead.calls
       where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and path = p_path
 $$;
 
@@ -182,7 +185,7 @@ end $$;
 -- all of admission with its attempts anew; where no workflow is left that would ask again, as a dead letter. `abandon`: failed for
 -- good. Answers resolved, already or absent.
 create function bulkhead.resolve_review(p_tenant text, p_environment text, p_review bigint, p_resolution text, p_payload json,
-  p_payload_digest text, p_facts json, p_records json, p_actor text, p_note text, p_body text) returns text
+  p_payload_digest text, p_facts json, p_records json, p_data_classes text[], p_actor text, p_note text, p_body text) returns text
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   t ledgers;
@@ -233,7 +236,7 @@ begin
         charged_micro_usd = case when back then 0 else charged_micro_usd end
       where tenant_id = p_tenant and environment = p_environment and run_id = v.run_id and path = v.path;
     if p_resolution = 'happened' then
-      perform ledger_keep(t, n, v.run_id, v.path, p_payload, p_facts, p_records);
+      perform ledger_keep(t, n, v.run_id, v.path, p_payload, p_facts, p_records, p_data_classes);
     end if;
     t := ledger_roll(t, n);
     if back then
@@ -466,7 +469,8 @@ begin
   return s;
 end $$;
 
--- Ends a follow-up, for the workflow that has entered it. A retry that brought the call no outcome leaves it a dead letter again.
+-- Ends a follow-up, for the workflow that has entered it. A retry that brought the call no outcome leaves it what it was: a dead letter,
+-- or a suggestion.
 create function bulkhead.leave_follow_up(p_tenant text, p_environment text, p_run text, p_follow_up bigint, p_temporal_run text, p_outcome json)
 returns boolean language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
@@ -475,6 +479,7 @@ declare
   d dead_letters;
   n timestamptz;
   dead_again boolean := false;
+  again boolean := false;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -485,7 +490,9 @@ begin
   if not found then
     return false;
   end if;
-  if f.kind = 'retry' then
+  if f.kind = 'retry' and f.letter_no is null then
+    again := ledger_suggest_again(t, p_run, f.path);
+  elsif f.kind = 'retry' then
     select * into strict d from dead_letters where tenant_id = p_tenant and environment = p_environment and letter_no = f.letter_no;
     -- What a person found not to have happened stays so.
     update calls set state = case d.refusal ->> 'rule' when 'did_not_happen' then 'open' else 'failed' end, refusal = d.refusal
@@ -497,7 +504,7 @@ begin
     end if;
   end if;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'follow_up_left', 'at', iso(n), 'run', p_run, 'followUp', p_follow_up,
-    'temporalRun', p_temporal_run, 'outcome', p_outcome, 'deadAgain', dead_again), '{}');
+    'temporalRun', p_temporal_run, 'outcome', p_outcome, 'deadAgain', dead_again, 'suggestedAgain', again), '{}');
   perform ledger_save(t, true);
   return true;
 end $$;

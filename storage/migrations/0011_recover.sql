@@ -78,7 +78,7 @@ begin
       then exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run)
       else exists (select from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path
         -- Of one that is not over here, or was reaped, a ledger that is no more has told.
-        and (payload_ref is not null or state in ('succeeded', 'failed', 'unknown') and refusal ->> 'rule' is distinct from 'lost'))
+        and (payload_ref is not null or state in ('succeeded', 'failed', 'unknown', 'suggested') and refusal ->> 'rule' is distinct from 'lost'))
         -- What is before a fork's first step is a copy, and no call of its own.
         or exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run
           and case when p_path ~ '^[0-9]{1,9}[.]' then split_part(p_path, '.', 1)::integer < first_step else false end) end) then
@@ -187,7 +187,7 @@ end $$;
 -- Puts a run back as its workflow has it: accepted, and entered by the Temporal run that works on it. The input is lost with
 -- the ledger, so words for the model stand in its place.
 create function bulkhead.restore_run(p_tenant text, p_environment text, p_signed json, p_input json, p_fenced boolean,
-  p_temporal_run text, p_generation integer, p_entered_at timestamptz, p_first_step integer, p_step json) returns boolean
+  p_temporal_run text, p_generation integer, p_entered_at timestamptz, p_first_step integer, p_step json, p_data_classes text[]) returns boolean
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   e json := p_signed -> 'envelope';
@@ -214,8 +214,9 @@ begin
       values (p_tenant, p_environment, run, e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
         e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', null, 'lost', p_signed, true);
     -- One that the last fence has stopped stays stopped.
-    insert into runs (tenant_id, environment, run_id, epoch, state, first_step, accepted_at, touched_at)
-      values (p_tenant, p_environment, run, t.fence_epoch - p_fenced::integer, 'accepted', p_first_step, (e ->> 'acceptedAt')::timestamptz, n);
+    insert into runs (tenant_id, environment, run_id, epoch, state, first_step, accepted_at, touched_at, data_classes)
+      values (p_tenant, p_environment, run, t.fence_epoch - p_fenced::integer, 'accepted', p_first_step, (e ->> 'acceptedAt')::timestamptz, n,
+        (select coalesce(array_agg(distinct name order by name), '{}') from unnest(p_data_classes) name));
     insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at) select p_tenant, p_environment, run, k.ref, k.payload, n
         from (select 'input' as ref, p_input as payload union all select step || '.0', p_step from generate_series(0, p_first_step - 1) step) k
       on conflict on constraint payloads_pk do nothing;
@@ -254,7 +255,7 @@ end $$;
 -- What of a call is put back; contracts/recovery.ts `RestoredCall`.
 create type bulkhead.restored_call as (
   action text, class text, system text, reversible text, "undoOf" text, "firstClaimedAt" timestamptz, "leaseMs" bigint,
-  "toolCalls" integer, steps integer, "microUsd" bigint, refusal json, value json, payload json, "payloadDigest" text, review text
+  "toolCalls" integer, steps integer, "microUsd" bigint, refusal json, value json, payload json, "payloadDigest" text, review text, "dataClasses" text[]
 );
 
 -- Puts a call into the state that a history shows, from the one that it was seen in. Answers false where it is not in that any more.
@@ -286,11 +287,11 @@ begin
       'recover', 'as the run’s history shows', '{"applied": false, "toolCalls": 0, "steps": 0, "microUsd": 0}');
   end if;
   -- What the ledger had charged is corrected where it was charged; the rest is of today, for its own day is not known.
-  day := case when c.state is null or c.state = 'open' then t.tool_day else c.tool_day end;
+  day := case when c.state is null or c.state in ('open', 'suggested') then t.tool_day else c.tool_day end;
   slots := (p_to = 'claimed')::integer - coalesce((c.state = 'claimed')::integer, 0);
   d_tool_calls := k."toolCalls" - case when c.state = 'claimed' then c.tool_calls else coalesce(c.charged_tool_calls, 0) end;
   d_micro_usd := k."microUsd" - case when c.state = 'claimed' then c.micro_usd else coalesce(c.charged_micro_usd, 0) end;
-  d_steps := k.steps - case when c.state is null or c.state = 'open' then 0 else c.steps end;
+  d_steps := k.steps - case when c.state is null or c.state in ('open', 'suggested') then 0 else c.steps end;
   t.inflight := t.inflight + slots;
   insert into calls as o (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch, policy_version,
       host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, undo_of, tool_day, tool_calls, steps, micro_usd,
@@ -301,11 +302,12 @@ begin
       case when p_to <> 'claimed' then k."toolCalls" end, case when p_to <> 'claimed' then k."microUsd" end, k.refusal, k.value,
       case when k.payload is not null then p_path end, k."payloadDigest")
     on conflict on constraint calls_pk do update set state = p_to, token = excluded.token, admitted_as = 'admitted', host_id = 'recover',
+      first_claimed_at = least(o.first_claimed_at, excluded.first_claimed_at), claimed_seq = least(o.claimed_seq, excluded.claimed_seq),
       lease_until = excluded.lease_until, sent_until = excluded.sent_until, tool_day = day, tool_calls = excluded.tool_calls,
       steps = excluded.steps, micro_usd = excluded.micro_usd, charged_tool_calls = excluded.charged_tool_calls,
       charged_micro_usd = excluded.charged_micro_usd, lost = false, refusal = excluded.refusal, value = excluded.value,
       payload_ref = excluded.payload_ref, payload_digest = excluded.payload_digest;
-  perform ledger_keep(t, n, p_run, p_path, k.payload, '{}', '[]');
+  perform ledger_keep(t, n, p_run, p_path, k.payload, '{}', '[]', case when p_to = 'succeeded' then k."dataClasses" end);
   t := ledger_charge(t, n, p_run, day, d_tool_calls, d_steps, d_micro_usd);
   t := ledger_append(t, n, p_run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'call', 'run', p_run, 'path', p_path,
     'token', token, 'action', k.action, 'class', k.class, 'from', p_from, 'result', p_to, 'slots', slots, 'day', day,
@@ -348,7 +350,9 @@ begin
   if p_kind = 'retry' then
     select max(d.letter_no) into letter from dead_letters d
       where d.tenant_id = p_tenant and d.environment = p_environment and d.run_id = p_run and d.path = p_path;
-    if letter is null then
+    -- A suggestion that was turned into a call was no letter.
+    if letter is null and not exists (select from suggestions g where g.tenant_id = p_tenant and g.environment = p_environment
+        and g.run_id = p_run and g.path = p_path) then
       perform ledger_dead_letter(t, n, p_run, p_path);
       letter := t.journal_seq;
     end if;

@@ -44,6 +44,7 @@ test('U2 the command is composed whole: its help names every noun, and a wrong o
     'token',
     'tenant',
     'run',
+    'approval',
     'review',
     'dead-letter',
     'policy',

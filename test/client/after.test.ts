@@ -193,10 +193,13 @@ describe('T5 rollback from a program', () => {
     await run.result({ timeoutMs: 60_000 });
     const token = await stack.token('acme');
     const handle = await withoutTemporal().run({ token, runId: run.runId });
+    // Until it was seen to be under way, it is: the sweep may be quicker than this test.
+    outside.faults = { dropBeforeApply: 1_000 };
     const ordered = await handle.rollback({ note: 'wrong customer' });
     expect(ordered.notice).toMatch(/sweep/);
     expect(ordered.order).toMatchObject({ kind: 'undo', reason: 'rollback', actor: 'tester' });
     await expect(ordered.result({ timeoutMs: 1 })).rejects.toMatchObject({ code: 'timeout' });
+    outside.faults = {};
     const done = await ordered.result({ timeoutMs: 60_000 });
     expect(done).toMatchObject({ state: 'done', outcome: { undone: 1, left: 0, abandoned: 0 } });
     expect(outside.effects.map(({ operation }) => operation)).toEqual(['POST /notes', 'POST /notes/undo']);

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { ApprovalRow, SuggestionRow } from '../../contracts/approvals';
 import type { ExampleContext, JournaledWrite, RunReport } from '../../tools/example';
 import { compileProfile, checkDocuments } from '../../policy/compile';
 import { formatMistakes } from '../../policy/documents';
@@ -73,6 +74,9 @@ export function deskContext(
     return run;
   };
 
+  /** Calls that wait for a person. */
+  const waiting = new Map<number, { tenant: string; row: ApprovalRow; decide: (yes: boolean) => void }>();
+  let asked = 0;
   const writes: { tenant: string; write: JournaledWrite }[] = [];
   const needsAStack = (): never => {
     throw new Error('this context has no stack: see stack-scenarios.soak.ts');
@@ -138,6 +142,19 @@ export function deskContext(
             return true;
           },
           leave: () => void (state.inFlight -= 1),
+          approved: async ({ action, args, path }) => {
+            const approvalNo = (asked += 1);
+            const row = { approvalNo, runId, path, action, args: JSON.stringify(args) };
+            let answer: boolean | undefined;
+            waiting.set(approvalNo, {
+              tenant: request.tenant,
+              row: row as unknown as ApprovalRow,
+              decide: (yes) => void (answer = yes),
+            });
+            while (answer === undefined && state.mode !== 'killed') await sleep(2);
+            waiting.delete(approvalNo);
+            return answer === true;
+          },
         },
       );
       ending.catch(() => undefined);
@@ -163,6 +180,14 @@ export function deskContext(
       Promise.resolve(writes.flatMap(({ tenant: of, write }) => (of === name ? [write] : []))),
     openReviews: () => Promise.resolve([]),
     followUps: () => Promise.resolve([]),
+    openApprovals: (name) =>
+      Promise.resolve([...waiting.values()].flatMap(({ tenant: of, row }) => (of === name ? [row] : []))),
+    decide: (_name, { approvalNo, decision }) => {
+      waiting.get(approvalNo)?.decide(decision === 'approve');
+      return Promise.resolve();
+    },
+    suggestions: async (_tenant, runId) =>
+      (await runOf(runId).ending).suggested.map((action) => ({ action }) as unknown as SuggestionRow),
     command: needsAStack,
     machine: {
       workers: () => [],

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { actionOfToolName, toolNameOfAction } from '../../activities/tool-names';
 import type { Action, Attribute, GovernedHttp, RecordRef } from '../../contracts/action';
+import { plainUrl } from '../../contracts/http-url';
 import type { Refusal } from '../../contracts/refusal';
 import type { CompiledPolicy } from '../../contracts/policy-decision';
 import type { TenantDocument } from '../../contracts/documents';
@@ -25,10 +26,12 @@ export interface DeskRun {
 }
 
 export interface DeskEnding {
-  readonly stopReason: 'completed' | 'killed' | 'failed';
+  readonly stopReason: 'completed' | 'killed' | 'failed' | 'approval_denied';
   readonly toolCalls: number;
   readonly steps: number;
   readonly refusals: { action: string; refusal: Refusal }[];
+  /** Actions that were suggested and not performed. */
+  readonly suggested: string[];
 }
 
 /** Calls in flight of a tenant, and whether it was killed. */
@@ -37,6 +40,8 @@ export interface CallSlots {
   /** `false` once the tenant is killed. */
   enter(key: string): Promise<boolean>;
   leave(): void;
+  /** Asks a person: `false` where that one says no, or the tenant is killed. */
+  approved(call: { action: string; args: unknown; path: string }): Promise<boolean>;
 }
 
 const Completion = z.looseObject({
@@ -80,7 +85,11 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
   const pools = createHttpPools();
   const known = new Map<string, RecordRef>([[`${run.target.system} ${run.target.id}`, run.target]]);
   const facts: Record<string, Attribute> = {};
+  /** Classes of what the run has read so far. */
+  const read = new Set<string>();
   const refusals: DeskEnding['refusals'] = [];
+  const suggested: string[] = [];
+  let deniedByPerson = false;
   let toolCalls = 0;
   const owns = ({ system, account }: RecordRef): boolean =>
     tenant.document.scope.some((own) => own.system === system && own.account === account);
@@ -121,6 +130,8 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
       ({ system, id }) => !known.has(`${system} ${id}`),
     );
     if (foreign) return refuse(denied('scope.record_unknown'), action.name);
+    if (action.destination && !plainUrl(action.destination(args)))
+      return refuse(denied('destination'), action.name);
     const url = action.destination
       ? action.destination(args)
       : action.system === null
@@ -142,6 +153,7 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
       model: null,
       args,
       facts,
+      dataClasses: [...new Set([...Object.values(action.dataClasses).flat(), ...read])].sort(),
     });
     if (decision.effect === 'deny')
       return refuse(denied(decision.rules[0] ?? '', decision.rules, decision.message), action.name);
@@ -149,6 +161,15 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
       const secret = tenant.policy.mayUseSecret('support_triage', action.secret);
       if (secret.effect === 'deny')
         return refuse(denied(secret.rules[0] ?? '', secret.rules, secret.message), action.name);
+    }
+    if (decision.effect === 'suggest') {
+      suggested.push(action.name);
+      const rule = decision.rules[0] ?? '';
+      return { outcome: 'suggested', refusal: { ...denied(rule, decision.rules), kind: 'suggested' } };
+    }
+    if (decision.effect === 'approve' && !(await slots.approved({ action: action.name, args, path: key }))) {
+      deniedByPerson = !slots.stopped();
+      return { outcome: 'denied', refusal: { ...denied('approval_denied'), origin: 'control' } };
     }
     const context = {
       envelope: {} as Envelope,
@@ -177,6 +198,7 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
       const records = action.records?.(args, result) ?? [];
       if (!records.every(owns)) return refuse(denied('scope.record_foreign'), action.name);
       records.forEach((record) => known.set(`${record.system} ${record.id}`, record));
+      for (const name of action.resultClasses) read.add(name);
       if (action.facts) Object.assign(facts, action.facts.schema.parse(action.facts.from(args, result)));
       if (action.verify && !(await action.verify(context, args, result)))
         throw new Error(`${action.name} reads back otherwise`);
@@ -196,6 +218,13 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
     }
   };
 
+  const ended = (stopReason: DeskEnding['stopReason'], steps: number): DeskEnding => ({
+    stopReason,
+    toolCalls,
+    steps,
+    refusals,
+    suggested,
+  });
   const messages: unknown[] = [
     { role: 'system', content: agent?.instructions },
     { role: 'user', content: JSON.stringify(run.input) },
@@ -209,7 +238,7 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
   }));
   try {
     for (let step = 0; step < MAX_STEPS; step += 1) {
-      if (slots.stopped()) return { stopReason: 'killed', toolCalls, steps: step, refusals };
+      if (slots.stopped()) return ended('killed', step);
       const model = httpFor(
         tenant.document.connections['openai' as never] ?? '',
         true,
@@ -224,19 +253,20 @@ export async function playRun(tenant: DeskTenant, run: DeskRun, slots: CallSlots
       const message = Completion.parse(answer.body).choices[0]?.message;
       messages.push({ role: 'assistant', ...message });
       const calls = message?.tool_calls ?? [];
-      if (calls.length === 0) return { stopReason: 'completed', toolCalls, steps: step, refusals };
+      if (calls.length === 0) return ended('completed', step);
       for (const [index, call] of calls.entries()) {
-        if (slots.stopped()) return { stopReason: 'killed', toolCalls, steps: step, refusals };
+        if (slots.stopped()) return ended('killed', step);
         toolCalls += 1;
         const seen = await callTool(
           call.function.name,
           JSON.parse(call.function.arguments),
           `${run.runId}-${step}.${index + 1}`,
         );
+        if (deniedByPerson) return ended('approval_denied', step);
         messages.push({ role: 'tool', tool_call_id: call.id, content: JSON.stringify(seen) });
       }
     }
-    return { stopReason: 'failed', toolCalls, steps: MAX_STEPS, refusals };
+    return ended('failed', MAX_STEPS);
   } finally {
     await pools.close();
   }

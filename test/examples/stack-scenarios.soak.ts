@@ -71,6 +71,16 @@ test('T3 the crash scenario: workers killed and PostgreSQL stopped while three t
   expect(counts.slice(5)).toEqual([0, 0, 0, 0, 0]);
 }, 360_000);
 
+test('P4 the approvals scenario: one refund is released, one denied, one forbidden by a policy edited meanwhile; twice on one state', async () => {
+  for (let round = 1; round <= 2; round += 1) {
+    const { code, output } = await up('--scenario', 'approvals', '--state-dir', stateDir);
+    expect(output).toMatch(/all 14 as the scenario says/);
+    expect(code).toBe(0);
+    expect(output).toMatch(/approve → deny +large-refund +refund-limit/);
+    expect(output).toMatch(/asked under version \d+, refused by version \d+ although approved/);
+  }
+}, 600_000);
+
 test('T5 the rollback scenario: undone by themselves, by an operator, and with a system away; the state is as before', async () => {
   const { code, output } = await up('--scenario', 'rollback', '--state-dir', stateDir);
   expect(output).toMatch(/all 6 as the scenario says/);

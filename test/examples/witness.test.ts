@@ -42,6 +42,7 @@ describe('the account of a crash', () => {
   const ticket = {
     record: { id: 'TKT-1' },
     expect: {
+      suggested: [],
       effects: [
         { system: 'payments', operation: 'refund.create', recordId: 'pay_1' },
         { system: 'helpdesk', operation: 'ticket.update', recordId: 'TKT-1' },

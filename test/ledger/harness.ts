@@ -7,9 +7,11 @@ import { Environment, RunId, TenantId, type Digest } from '../../contracts/ids';
 import type { AdmitRequest, DecidedBy, JournalEntry, SettleRequest } from '../../contracts/ledger';
 import type { Refusal } from '../../contracts/refusal';
 import { mintScope } from '../../contracts/scope-mint';
+import { approvalsOf } from '../../storage/approvals';
 import { callContextOf } from '../../storage/call-context';
 import { controlOf } from '../../storage/control';
 import { deadLettersOf } from '../../storage/dead-letters';
+import { decisionsOf } from '../../storage/decisions';
 import { followUpsOf } from '../../storage/follow-ups';
 import { verifyJournal, type JournalVerdict } from '../../storage/journal-verify';
 import { ledgerOf } from '../../storage/ledger';
@@ -122,6 +124,8 @@ export class LedgerTenant {
       ...followUpsOf(session),
       ...payloadsOf(session),
       ...callContextOf(session),
+      ...approvalsOf(session),
+      ...decisionsOf(session),
       ...controlOf(session),
       recovery: recoveryOf(session),
     };
@@ -162,6 +166,7 @@ export class LedgerTenant {
       hostId: 'host-1',
       decidedBy: decidedBy(1),
       verdict: { effect: 'allow', rules: ['update-ticket'] },
+      decided: null,
       leaseMs: LEASE_MS,
       keyValidMs: 86_400_000,
       seenSeq: 0,
@@ -188,6 +193,7 @@ export class LedgerTenant {
       payloadDigest: null,
       facts: {},
       records: [],
+      dataClasses: [],
       ...change,
     };
   }

@@ -28,6 +28,13 @@ interface Facts {
   readonly followUp?: number | string | null;
   readonly undoOf?: string | null;
   readonly pastFence?: boolean;
+  readonly path?: string;
+  readonly digest?: string;
+  readonly at?: string;
+  readonly expires?: string;
+  readonly effect?: string;
+  readonly approval?: number | null;
+  readonly decision?: string;
 }
 
 export interface Recount {
@@ -40,7 +47,7 @@ export interface Recount {
   mode: string;
   epoch: number;
   policyVersion: number;
-  /** Admissions that a fence, version or limit in force at that moment forbade; ends of slots that nobody held. */
+  /** Admissions that a fence, version or limit in force at that moment forbade, or that nobody approved; ends of slots that nobody held. */
   violations: string[];
 }
 
@@ -59,6 +66,8 @@ export function recount(entries: readonly JournalEntry[]): Recount {
   const open = new Set<string>();
   /** Follow-ups that a workflow has entered, with their run. */
   const entered = new Map<number, string>();
+  /** Requests for approval, by number. */
+  const asked = new Map<number, Facts & { approved: boolean; used: boolean }>();
   let limits = { callsInFlight: 0, toolCallsPerDay: 0, perRunSteps: 0 };
 
   for (const entry of entries) {
@@ -115,6 +124,19 @@ export function recount(entries: readonly JournalEntry[]): Recount {
         if (state.mode !== 'normal' && !facts.pastFence) violation('admitted behind a fence');
         if (facts.pastFence && !facts.undoOf) violation('a forward call past a fence');
         if (facts.epoch !== state.epoch) violation('admitted in another epoch');
+        if (facts.effect === 'approve' || facts.effect === 'suggest') {
+          const approval = asked.get(facts.approval ?? NaN);
+          if (!approval?.approved) violation('admitted and approved by nobody');
+          else if (
+            approval.run !== facts.run ||
+            approval.path !== facts.path ||
+            approval.digest !== facts.digest
+          )
+            violation('admitted with the approval of another call');
+          else if (!approval.used && (facts.at ?? '') >= (approval.expires ?? ''))
+            violation('admitted with an approval that was over');
+          if (approval) approval.used = true;
+        }
         if (facts.policyVersion !== state.policyVersion) violation('admitted under another policy version');
         if (
           typeof facts.followUp === 'number'
@@ -139,10 +161,20 @@ export function recount(entries: readonly JournalEntry[]): Recount {
       case 'exhausted':
       case 'undo_denied':
       case 'reviewed':
+      case 'suggested':
         if (facts.slot) state.inflight -= 1;
         if (state.inflight < 0) violation('a slot was given back that nobody held');
-        if (!['reaped', 'exhausted', 'undo_denied'].includes(facts.kind)) charge();
+        if (!['reaped', 'exhausted', 'undo_denied', 'suggested'].includes(facts.kind)) charge();
         break;
+      case 'approval_requested':
+      case 'promoted':
+        asked.set(entry.seq, { ...facts, approved: facts.kind === 'promoted', used: false });
+        break;
+      case 'approval_decided': {
+        const approval = asked.get(facts.approval ?? NaN);
+        if (approval) approval.approved = facts.decision === 'approve';
+        break;
+      }
       case 'restored':
         if (facts.what === 'fence') {
           state.mode = facts.mode ?? '';

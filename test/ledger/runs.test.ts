@@ -1,6 +1,6 @@
 import { Pool } from 'pg';
 import { RunId } from '../../contracts/ids';
-import { LedgerWorld } from './harness';
+import { ENVIRONMENT, LedgerWorld } from './harness';
 
 let world: LedgerWorld;
 let app: Pool;
@@ -32,7 +32,11 @@ test('E1 a run is accepted once: the same key and body is the same run, another 
   expect(await tenant.store.runs({ limit: 10 })).toHaveLength(1);
   expect(await tenant.store.runByIdempotencyKey('order-7')).toMatchObject({ runId: 'a' });
   expect(await tenant.store.conversation(RunId.parse('a'))).toEqual([
-    { ref: 'input', payload: { kind: 'input', input: { question: 'why' } } },
+    {
+      ref: 'input',
+      payload: { kind: 'input', input: { question: 'why' } },
+      marker: { tenantId: tenant.tenantId, environment: ENVIRONMENT, runId: 'a' },
+    },
   ]);
   await tenant.store.kill({ reason: 'x', actor: 'op' });
   expect(await tenant.store.acceptRun(tenant.acceptance(RunId.parse('a'), { key: 'order-7' }))).toMatchObject(

@@ -7,19 +7,62 @@ import { app, compiled, mistakesOf, question, refund } from './sample';
 const page = readFileSync(join(__dirname, '../../docs/policies.md'), 'utf8');
 const blocks = (language: string): string[] =>
   [...page.matchAll(new RegExp(`\`\`\`${language}\\n([^]*?)\`\`\``, 'g'))].map(([, text = '']) => text);
-const [regulated = '', careful = '', seniors = ''] = blocks('yaml');
+const [regulated = '', fourEyes = '', careful = '', seniors = ''] = blocks('yaml');
 
-test('P1 the first example of docs/policies.md decides as the page says', () => {
+test('P1 P3 P4 P5 P8 the first example of docs/policies.md decides as the page says', () => {
   const policy = compiled(regulated, 3);
   const mail = question({ action: 'email.send', args: { to: 'a', body: 'b' } });
+  const passed = { facts: { compliance: 'passed' } };
+  const update = question({ action: 'ticket.update', args: { ticketId: 't', tags: [], urgent: true } });
+  const model = question({ action: 'model.generate', destination: 'llm.example' });
+  const pii = { dataClasses: ['pii'] };
   expect(policy.decide(question()).rules).toEqual(['read-tickets']);
   expect(policy.decide(refund(5_000)).rules).toEqual(['small-refund']);
-  expect(policy.decide(refund(5_001)).rules).toEqual(['default-deny']);
+  expect(policy.decide(refund(5_001))).toMatchObject({
+    effect: 'approve',
+    rules: ['large-refund'],
+    approval: { roles: [['finance']], expiresAfterMs: 86_400_000, notRequester: true },
+  });
   expect(policy.decide(mail).rules).toEqual(['mail-needs-compliance']);
-  expect(policy.decide({ ...mail, facts: { compliance: 'passed' } }).rules).toEqual(['mail']);
-  expect(policy.decide(question({ action: 'web.fetch', args: { url: 'u' } })).rules).toEqual(['no-web']);
-  expect(policy.decide(question({ action: 'model.generate' })).rules).toEqual(['models.allow[0]']);
+  expect(policy.decide({ ...mail, ...passed })).toMatchObject({
+    effect: 'suggest',
+    rules: ['draft-mail'],
+    approval: { roles: [['operator']] },
+  });
+  expect(policy.decide({ ...mail, ...passed, ...pii, destination: 'mail.example' }).rules).toEqual([
+    'no-pii-out',
+  ]);
+  expect(policy.decide({ ...update, ...pii, destination: 'acme.helpdesk.example' }).rules).toEqual([
+    'update-ticket',
+  ]);
+  expect(policy.decide(question({ action: 'web.fetch', args: { url: 'u' } })).rules).toEqual([
+    'default-deny',
+  ]);
+  expect(policy.decide({ ...model, dataClasses: ['internal'] }).rules).toEqual(['models.allow[0]']);
+  expect(policy.decide({ ...model, dataClasses: ['financial'] }).rules).toEqual(['default-deny']);
+  expect(policy.decide({ ...model, ...pii }).rules).toEqual(['no-pii-out']);
   expect(policy.mayUseSecret('support_triage', 'payments:refund').effect).toBe('allow');
+  expect([policy.onUnknownOutcome, policy.compensateOnKill]).toEqual(['review', true]);
+});
+
+test('P4 P8 the example of approvals in docs/policies.md asks whom the page says', () => {
+  const policy = compiled(fourEyes);
+  const mail = question({ action: 'email.send', args: { to: 'a', body: 'b' } });
+  const update = question({ action: 'ticket.update', args: { ticketId: 't', tags: [], urgent: true } });
+  expect(policy.decide(mail).approval).toMatchObject({ roles: [['lead', 'finance']], notRequester: true });
+  expect(policy.decide(refund(100_000)).approval).toEqual({
+    rules: ['refund'],
+    roles: [['lead']],
+    expiresAfterMs: 2 * 86_400_000,
+    notRequester: false,
+  });
+  expect(policy.decide(refund(200_000)).approval).toEqual({
+    rules: ['refund', 'large-refund'],
+    roles: [['lead'], ['finance']],
+    expiresAfterMs: 8 * 3_600_000,
+    notRequester: true,
+  });
+  expect(policy.decide(update)).toMatchObject({ effect: 'suggest', approval: { roles: [['lead']] } });
 });
 
 test('P1 the second example of docs/policies.md decides as the page says', () => {

@@ -122,31 +122,37 @@ test('T4 a read-back is waived in words, for a high-risk write there is', () => 
 });
 
 test('U3 what is not enforced yet is refused by name, not stored and ignored', () => {
-  const text = profile(
-    [
-      '{ id: a, effect: approve, actions: [payment.refund], approvers: { roles: [finance] } }',
-      '{ id: b, effect: suggest, actions: [email.send] }',
-      '{ id: c, effect: forbid, dataClasses: [pii], exceptDestinations: ["*"] }',
-    ],
-    'models: { allow: [{ model: "openai/*", dataClasses: [public] }] }\nretention: { payloadDays: 30 }',
-  );
-  const quotas = `---\n${quota}lane: shared\nweight: 4\nperAction: {}\nperAgent: {}\nperRun: { seconds: 3, spendMicroUsd: 4 }\n`;
-  const mistakes = wrong(`${text}\n${quotas}`);
-  const fields = mistakes.map((line) => / (\S+): \S+ is not supported yet /.exec(line)?.[1]);
+  const text = `${quota}lane: shared\nweight: 4\nperAction: {}\nperAgent: {}\nperRun: { seconds: 3, spendMicroUsd: 4 }\n`;
+  const fields = wrong(text).map((line) => / (\S+): \S+ is not supported yet /.exec(line)?.[1]);
   expect(fields).toEqual([
-    'rules[0].effect',
-    'rules[0].approvers',
-    'rules[1].effect',
-    'rules[2].dataClasses',
-    'rules[2].exceptDestinations',
-    'models.allow[0].dataClasses',
-    'retention',
     'lane',
     'weight',
     'perAction',
     'perAgent',
     'perRun.seconds',
     'perRun.spendMicroUsd',
+  ]);
+});
+
+test('U3 retention is read with its defaults, and refused where it is none', () => {
+  const retention = (text: string): unknown => {
+    const result = parseDocuments(profile([], text));
+    if (!result.ok) throw new Error(formatMistakes(result.mistakes, 'sample.yaml'));
+    const [first] = result.documents;
+    return first?.kind === 'PolicyProfile' ? first.document.retention : 'no profile';
+  };
+  expect(retention('')).toBeUndefined();
+  expect(retention('retention: { journalDays: 400 }')).toEqual({ journalDays: 400, redact: [] });
+  expect(
+    retention('retention: { payloadDays: 30, memoryDays: 90, journalDays: 400, redact: [email, token] }'),
+  ).toEqual({ payloadDays: 30, memoryDays: 90, journalDays: 400, redact: ['email', 'token'] });
+  const bad = 'retention: { payloadDays: 0, memoryDays: 1.5, journalDays: "400", redact: [E-Mail], days: 3 }';
+  expect(wrong(profile([], bad)).map((line) => line.split(' | ')[0])).toEqual([
+    expect.stringMatching(/^6:27 retention.payloadDays: Too small/),
+    '6:42 retention.memoryDays: this is the number "1.5"',
+    '6:60 retention.journalDays: this is the string "400"',
+    '6:76 retention.redact[0]: what is redacted is 1 to 40 of a-z, 0-9 and _',
+    '6:85 retention.days: there is no field "days" here',
   ]);
 });
 
@@ -194,7 +200,7 @@ test('U3 checkDocuments checks profiles against the app as well, at the lines of
   expect(said(result.ok ? [] : result.mistakes)).toEqual([
     '13:39 rules[0].actions[0]: no action of this app matches "ticket.raed" | did you mean ticket.read?',
     expect.stringMatching(/^13:59 rules\[0\]\.when: not a Cedar expression: unexpected token/),
-    '15:1 lane: there is no field "lane" here | remove it, or write one of apiVersion, kind, metadata, environments, rules, models, secrets, onUnknownOutcome, onKill, readBackWaived',
+    '15:1 lane: there is no field "lane" here | remove it, or write one of apiVersion, kind, metadata, environments, rules, models, secrets, onUnknownOutcome, onKill, readBackWaived, retention',
   ]);
   expect(checkDocuments(`${tenant}---\n${profile([])}`, app)).toMatchObject({
     ok: true,

@@ -31,7 +31,7 @@ const action = <A extends z.ZodObject>(
 export const app = defineApp({
   name: 'policy-sample',
   actions: [
-    action('ticket.read', 'read', z.object({ ticketId: z.string() })),
+    action('ticket.read', 'read', z.object({ ticketId: z.string() }), { resultClasses: ['pii'] }),
     action('ticket.search', 'read', z.object({ query: z.string(), limit: z.int().optional() })),
     action(
       'ticket.update',
@@ -45,11 +45,13 @@ export const app = defineApp({
       {
         system: 'payments',
         secret: 'payments:refund',
+        dataClasses: { paymentId: ['financial'] },
       },
     ),
     action('email.send', 'write', z.object({ to: z.string(), body: z.string() }), {
       system: 'mail',
       secret: 'mail:send',
+      dataClasses: { to: ['pii'] },
     }),
     action('web.fetch', 'read', z.object({ url: z.string() }), {
       system: 'web',
@@ -158,6 +160,7 @@ export function question(parts: Partial<PolicyRequest> = {}): PolicyRequest {
     model: name === 'model.generate' ? 'openai/gpt-small' : null,
     args: name === 'ticket.read' ? { ticketId: 't-1' } : {},
     facts: {},
+    dataClasses: [],
     ...parts,
   };
 }

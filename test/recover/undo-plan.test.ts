@@ -78,3 +78,28 @@ test('O8 T5 an undo that failed is put back with its review, one that was given 
     call: { review: null },
   });
 });
+
+test('O8 P8 a suggestion that the ledger still has stays one; one that it has lost is put back as what the model was told', () => {
+  const trace: CallTrace = {
+    path: '0.1',
+    kind: 'tool',
+    source: '0.0',
+    index: 0,
+    firstAt: new Date(0),
+    answer: answered('suggested', 'only-ideas'),
+    mayBeSent: false,
+  };
+  const row = {
+    path: '0.1',
+    state: 'suggested',
+    action: 'order.place',
+    class: 'write',
+    reviewNo: null,
+  } as const;
+  const parts = { agent: undefined, actions: app.actions, calls: new Map(), asked: () => ['order.place'] };
+  expect(planCall(trace, { ...parts, ledger: new Map([['0.1', row]]) }).restore).toBeNull();
+  expect(planCall(trace, { ...parts, ledger: new Map() }).restore).toMatchObject({
+    to: 'failed',
+    call: { toolCalls: 0, review: null, payload: { outcome: 'suggested' } },
+  });
+});

@@ -87,14 +87,10 @@ test('O3 no golden history holds a path of the machine that recorded it, and the
 const NOT_YET = {
   states: {
     queued: 'runs enter at once until concurrent runs are limited',
-    approval_required: 'there are no approvals yet',
     provider_degraded:
       'a system that is down is tried again in place; nothing answers yet how long it will be',
   },
-  stopReasons: {
-    approval_denied: 'there are no approvals yet',
-    approval_expired: 'there are no approvals yet',
-  },
+  stopReasons: {},
 } as const;
 
 test('O3 every run state and every stop reason that can happen is in a golden history', () => {

@@ -4,7 +4,9 @@ import { testTemporal } from '../support/shared-temporal';
 import { until } from '../support/until';
 import { compare, replayRun, type ReplayedCall } from '../../workers/replay';
 import { executionsOf, type Execution } from '../../workers/replay-history';
-import { call, failing, on, openDesk, type Desk } from '../runs/desk';
+import { startFollowUp } from '../../client/start';
+import { asksFor, decide, payment, waitsForApproval } from '../runs/approving';
+import { call, failing, idOf, on, openDesk, type Desk } from '../runs/desk';
 
 let desk: Desk;
 let finished: RunRow;
@@ -27,8 +29,8 @@ beforeAll(async () => {
 afterAll(() => desk.close());
 
 const bundle = (): { codePath: string } => ({ codePath: testTemporal().bundlePath });
-const replay = (run: RunRow) =>
-  replayRun({ client: desk.stack.temporal, store: desk.stack.store('acme'), bundle: bundle(), run });
+const replay = (run: RunRow, tenant = 'acme') =>
+  replayRun({ client: desk.stack.temporal, store: desk.stack.store(tenant), bundle: bundle(), run });
 const agreeing = (calls: readonly ReplayedCall[]): string[] =>
   calls.filter(({ agrees }) => agrees).map(({ path }) => path);
 
@@ -67,6 +69,35 @@ test('O3 undos are part of it: those of the run itself, and those of a follow-up
   expect(both).toMatchObject({ replays: true, differences: 0 });
   expect(both.histories).toBeGreaterThan(2);
   expect(both.calls.find(({ path }) => path === '0.1/undo')?.history).toMatch(/^done/);
+});
+
+test('O3 P4 P8 what waited for approval, was kept as a suggestion, or was made of one agrees with the journal too', async () => {
+  await desk.tenant('asking', {
+    rules: `${asksFor()}
+  - { id: ideas, effect: suggest, actions: [note.write], approvers: { roles: [payer] } }`,
+  });
+  const store = desk.stack.store('asking');
+  const run = await desk.begin('asking', [
+    call(payment(5), ['note.write', { recordId: 'r1', text: 'an idea' }]),
+  ]);
+  await decide(desk, 'asking', await waitsForApproval(desk, 'asking', run), 'approve');
+  expect(await run.result({ timeoutMs: 40_000 })).toMatchObject({ stopReason: 'completed' });
+  const answer = await store.approvals.promote({
+    runId: idOf(run),
+    path: '0.2',
+    approver: { principal: 'user:payer', roles: ['payer'] },
+    note: 'do it',
+  });
+  if (answer.kind !== 'ordered') throw new Error(JSON.stringify(answer));
+  await startFollowUp(desk.stack.temporal, answer.signed, answer.followUp);
+  await until('the note', async () => (await store.call(run.runId, '0.2'))?.state === 'succeeded', 40_000);
+  const report = await until('all told', async () => {
+    const each = await replay(await run.row(), 'asking');
+    return each.differences === 0 ? each : undefined;
+  });
+  expect(report).toMatchObject({ replays: true, because: null });
+  expect(agreeing(report.calls)).toEqual(['0.0', '0.1', '0.2', '1.0']);
+  expect(report.histories).toBe(2);
 });
 
 test('O3 a run after a reset, and one that Temporal has forgotten', async () => {

@@ -150,6 +150,7 @@ export const RUN_CASES: readonly Case[] = [
         hostId: 'recorder',
         decidedBy: context!.versions,
         verdict: { effect: 'allow', rules: ['all'] },
+        decided: null,
         leaseMs: 60_000,
         keyValidMs: null,
         seenSeq: 0,
@@ -173,6 +174,7 @@ export const RUN_CASES: readonly Case[] = [
         payloadDigest: null,
         facts: {},
         records: [],
+        dataClasses: [],
       });
       return note('other');
     };

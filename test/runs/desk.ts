@@ -15,7 +15,12 @@ export interface Desk {
   readonly stack: TestStack;
   readonly outside: Outside;
   readonly model: TestModel;
-  tenant(name: string, more?: { rules?: string; policy?: string }): Promise<void>;
+  tenant(
+    name: string,
+    more?: Partial<
+      Pick<Parameters<typeof readyTenant>[1], 'rules' | 'policy' | 'modelRules' | 'connections'>
+    >,
+  ): Promise<void>;
   /** Begins a run of the agent, `test_worker` where none is named, with a script or fixed moves. */
   begin(tenant: string, script: Script | Move[], agent?: string): Promise<Run>;
   /** The same to its end. */

@@ -134,26 +134,40 @@ test('P7 a forbid that cannot be evaluated forbids, and allows once its fact is 
   expect(effects.map(({ body }) => (body as { text: string }).text)).toEqual(['now']);
 });
 
-test('P2 a destination that no rule names, and an address that is private, are not connected to', async () => {
-  const rules = `  - { id: web, effect: allow, actions: [web.fetch], destinations: ["*.example", "127.0.0.1", "*.localhost"] }`;
+test('P2 T7 a destination that no rule names, its scheme and port included, and an address that is private, are not connected to', async () => {
+  const { port } = new URL(outside.url);
+  const named = [
+    '*.example',
+    `http://127.0.0.1:${port}`,
+    `http://*.localhost:${port}`,
+    'http://169.254.169.254',
+  ];
+  const rules = `  - { id: web, effect: allow, actions: [web.fetch], destinations: ${JSON.stringify(named)} }`;
   await readyTenant(stack, { name: 'surfer', keeper: outside.url, models: model.url, rules });
   const requests = outside.requests.length;
-  const { port } = new URL(outside.url);
   const { refusals } = await play('surfer', [
     call(
-      ['web.fetch', { url: 'http://elsewhere.test/' }],
+      ['web.fetch', { url: 'https://elsewhere.test/' }],
+      ['web.fetch', { url: `http://127.0.0.1:${Number(port) - 1}/` }],
+      ['web.fetch', { url: `https://127.0.0.1:${port}/` }],
+      ['web.fetch', { url: 'http://ok.example/' }],
       ['web.fetch', { url: `http://127.0.0.1:${port}/` }],
       ['web.fetch', { url: `http://x.localhost:${port}/` }],
       ['web.fetch', { url: 'http://169.254.169.254/latest' }],
       ['web.fetch', { url: 'file:///etc/passwd' }],
+      ['web.fetch', { url: `http://0x7f.1:${port}/` }],
     ),
   ]);
   expect(outside.requests.length).toBe(requests);
   expect(refusals.map(({ rule }) => rule)).toEqual([
     'default-deny',
-    'egress',
-    'egress',
     'default-deny',
+    'default-deny',
+    'default-deny',
+    'egress',
+    'egress',
+    'egress',
+    'destination',
     'destination',
   ]);
 });
@@ -301,7 +315,7 @@ test('T6 E1 the run’s own target is read before anything is written to it, and
 test('S2 what a model makes up in its arguments is told to the model alone', async () => {
   const { run, refusals } = await play('acme', [
     call(['note.write', { recordId: 'r1', text: 'x', 'canary-key-4111': 1 }]),
-    call(['web.fetch', { url: 'http://canary-host-4111.localhost/' }]),
+    call(['web.fetch', { url: 'https://canary-host-4111.localhost/' }]),
   ]);
   expect(refusals.map(({ rule }) => rule)).toEqual(['schema', 'egress']);
   const seen = JSON.stringify(model.requests.at(-1)?.messages);

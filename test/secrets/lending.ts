@@ -30,6 +30,7 @@ export const admissionOf = async (store: TenantStore, context: CallContext): Pro
   hostId: 'host-1',
   decidedBy: context.versions,
   verdict: { effect: 'allow', rules: ['any'] },
+  decided: null,
   leaseMs: 10_000,
   keyValidMs: null,
   seenSeq: 0,

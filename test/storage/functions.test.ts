@@ -139,6 +139,7 @@ test('M1 functions without a tenant are few, and each was judged', () => {
     'iso',
     // operators'
     'policy_history',
+    'policy_published',
     'publish_policy',
     'put_quota_class',
     'tenant_records',
@@ -158,6 +159,8 @@ test('M1 what operators may do, the application’s role may not', async () => {
       `bulkhead.apply_tenant('acme', 'prod', 'mallory', '{}')`,
       `bulkhead.tenant_records()`,
       `bulkhead.tenants_naming(null, null)`,
+      `bulkhead.policy_history('careful')`,
+      `bulkhead.policy_published('careful', 1)`,
       `bulkhead.put_credential('acme', 'prod', 'a:b', 1, '', '', 'k', 'mallory')`,
       `bulkhead.protect('bulkhead.tenants')`,
       `bulkhead.make_knowledge_partition('acme', 'prod')`,

@@ -44,6 +44,15 @@ const FORMS: Record<string, unknown> = {
   'follow_ups.kind': 'retry',
   'follow_ups.reason': 'retry',
   'follow_ups.state': 'wanted',
+  'approvals.class': 'write',
+  'approvals.kind': 'rule',
+  'approvals.state': 'pending',
+  'approvals.decided_at': null,
+  'approvals.approver': null,
+  'approvals.approver_roles': null,
+  'approvals.used_at': null,
+  'suggestions.class': 'write',
+  'decisions.effect': 'allow',
   'runs.state': 'running',
   'runs.stop_reason': null,
   'runs.closed_at': null,
@@ -99,6 +108,7 @@ export async function plantCanaries(
 
 function canary(type: string, text: string): unknown {
   if (type === 'text') return text;
+  if (type === 'text[]') return [text];
   if (type === 'json' || type === 'jsonb') return JSON.stringify({ canary: text });
   if (type === 'bytea') return Buffer.from(text);
   if (type === 'uuid') return randomUUID();

@@ -3,6 +3,7 @@ import type { ActionContext, Reconciled } from '../../contracts/action';
 import { defineAction } from '../../tools/define-action';
 import { defineAgent } from '../../tools/define-agent';
 import { defineApp } from '../../tools/app';
+import { classedActions } from './classed-actions';
 
 /** A small product for tests: a record keeper outside, and an agent that works with it. */
 
@@ -269,6 +270,7 @@ const agent = {
     'deal.make',
     'tag.set',
     'wire.send',
+    ...classedActions.map(({ name }) => name),
   ] as never,
   budget: { steps: 12, maxOutputTokens: 500 },
 };
@@ -294,6 +296,7 @@ export const app = defineApp({
     dealMake,
     tagSet,
     wireSend,
+    ...classedActions,
   ],
   agents: [worker, undoer],
 });

@@ -10,6 +10,10 @@ export function tenantYaml(parts: {
   rules?: string;
   /** More of the profile than its rules, as top-level lines. */
   policy?: string;
+  /** `models.allow` of the profile, as YAML on one line. */
+  modelRules?: string;
+  /** More connections, by system. */
+  connections?: Readonly<Record<string, string>>;
   limits?: string;
   perRun?: string;
   ceiling?: number;
@@ -25,20 +29,25 @@ workerCeiling: ${parts.ceiling ?? 8}
 limits: ${parts.limits ?? '{}'}
 perRun: ${parts.perRun ?? '{}'}
 ---
-${policyYaml(name, parts.rules, parts.policy)}
+${policyYaml(name, parts.rules, parts.policy, parts.modelRules)}
 ---
 apiVersion: bulkhead/v1
 kind: Tenant
 metadata: { name: ${name} }
 environments: { \${ENV}: { policyProfile: profile_${name.replaceAll('-', '_')}, quotaClass: quota_${name.replaceAll('-', '_')} } }
 workspaces: [main]
-connections: { keeper: "${parts.keeper}", models: "${parts.models}" }
+connections: ${JSON.stringify({ keeper: parts.keeper, models: parts.models, ...parts.connections })}
 scope: [{ system: keeper, account: ${parts.account ?? 'acct'} }]
 `;
 }
 
 /** The profile of {@link tenantYaml}: the given rules, or one that allows every action. */
-export function policyYaml(name: string, rules?: string, more = ''): string {
+export function policyYaml(
+  name: string,
+  rules?: string,
+  more = '',
+  modelRules = '[{ model: "models/*" }]',
+): string {
   return `
 apiVersion: bulkhead/v1
 kind: PolicyProfile
@@ -46,7 +55,7 @@ metadata: { name: profile_${name.replaceAll('-', '_')} }
 environments: [\${ENV}]
 rules:
 ${rules ?? '  - { id: all, effect: allow, actions: ["*"] }'}
-models: { allow: [{ model: "models/*" }] }
+models: { allow: ${modelRules} }
 secrets:
   - { capability: "keeper:read", agents: ["test_*"] }
   - { capability: "keeper:write", agents: ["test_*"] }

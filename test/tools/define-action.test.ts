@@ -32,3 +32,40 @@ test('T3 T5 what an action says of look-up and undo is kept, and says nothing wh
   expect(defineAction(spec({ reconcile, visibleWithin: '5s' })).visibleWithinMs).toBe(5_000);
   expect(defineAction(spec({ reversible: 'reversible', compensate })).reversible).toBe('reversible');
 });
+
+const args = z.object({ text: z.string() });
+test.each<[string, Partial<ActionSpec>, RegExp]>([
+  [
+    'a class for an argument that there is not',
+    { args, dataClasses: { txt: ['pii'] } },
+    /txt, which is no argument/,
+  ],
+  [
+    'a name that only an object has by itself',
+    { args, dataClasses: { toString: ['pii'] } },
+    /toString, which is no/,
+  ],
+  [
+    'a class of an argument in capitals',
+    { args, dataClasses: { text: ['PII'] } },
+    /"PII" is no name of a data class/,
+  ],
+  ['a class of the result with a blank', { resultClasses: ['per son'] }, /"per son" is no name/],
+  ['a class without a name', { resultClasses: [''] }, /"" is no name/],
+  ['a class of forty-one letters', { resultClasses: ['a'.repeat(41)] }, /at most 40/],
+])('P3 %s is a mistake, told at load', (_what, more, message) => {
+  expect(() => defineAction(spec(more))).toThrow(message);
+});
+
+test('P3 classes of arguments and of the result are kept, each once; none where nothing is said', () => {
+  expect(defineAction(spec({}))).toMatchObject({ dataClasses: {}, resultClasses: [] });
+  const classed = spec({
+    args,
+    dataClasses: { text: ['pii'] },
+    resultClasses: ['pii', 'pii', 'a_1'],
+  });
+  expect(defineAction(classed)).toMatchObject({
+    dataClasses: { text: ['pii'] },
+    resultClasses: ['pii', 'a_1'],
+  });
+});

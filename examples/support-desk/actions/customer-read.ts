@@ -11,6 +11,7 @@ export const customerRead = defineAction({
   system: 'crm',
   secret: 'crm:read',
   records: (args, customer) => [{ system: 'crm', id: args.customerId, account: customer?.account }],
+  resultClasses: ['pii'],
   timeout: '10s',
   // Rules let mail go only to the address on file.
   facts: {

@@ -29,6 +29,7 @@ export const customerUpdate = defineAction({
           { system: 'crm', id: args.customerId },
           { system: 'helpdesk', id: args.ticketId },
         ],
+  resultClasses: ['pii'],
   timeout: '10s',
   remoteHonoursKeys: true,
   reversible: 'reversible',

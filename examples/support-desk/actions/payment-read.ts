@@ -20,6 +20,7 @@ export const paymentRead = defineAction({
   system: 'payments',
   secret: 'payments:read',
   records: (args, payment) => [{ system: 'payments', id: args.paymentId, account: payment?.account }],
+  resultClasses: ['financial'],
   timeout: '10s',
   run: async (ctx, args) => (await ctx.http.get(`/payments/${args.paymentId}`)).body as Payment,
 });

@@ -38,6 +38,7 @@ export const paymentRefund = defineAction({
           { system: 'helpdesk', id: args.ticketId },
         ],
   dataClasses: { paymentId: ['financial'], amountCents: ['financial'] },
+  resultClasses: ['financial'],
   cost: { microUsd: 200 },
   timeout: '10s',
   remoteHonoursKeys: true,

@@ -11,6 +11,7 @@ export const ticketRead = defineAction({
   system: 'helpdesk',
   secret: 'helpdesk:read',
   records: (args, ticket) => (ticket ? recordsOfTicket(ticket) : [{ system: 'helpdesk', id: args.ticketId }]),
+  resultClasses: ['pii'],
   timeout: '10s',
   run: async (ctx, args) => (await ctx.http.get(`/tickets/${args.ticketId}`)).body as Ticket,
 });

@@ -13,6 +13,7 @@ export const ticketReply = defineAction({
   system: 'helpdesk',
   secret: 'helpdesk:write',
   records: (args, ticket) => (ticket ? recordsOfTicket(ticket) : [{ system: 'helpdesk', id: args.ticketId }]),
+  resultClasses: ['pii'],
   timeout: '10s',
   remoteHonoursKeys: true,
   // What a customer has read cannot be unsaid, and an unasked "disregard this" would be one more thing said: an undo leaves

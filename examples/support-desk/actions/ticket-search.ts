@@ -28,6 +28,7 @@ export const ticketSearch = defineAction({
       { system: 'helpdesk', id, account },
       { system: 'crm', id: customer.id, account: customer.account },
     ]),
+  resultClasses: ['pii'],
   timeout: '10s',
   run: async (ctx, args) =>
     (await ctx.http.get(`/tickets?query=${encodeURIComponent(args.query)}`)).body as Found,

@@ -18,6 +18,7 @@ export const ticketUpdate = defineAction({
   system: 'helpdesk',
   secret: 'helpdesk:write',
   records: (args, ticket) => (ticket ? recordsOfTicket(ticket) : [{ system: 'helpdesk', id: args.ticketId }]),
+  resultClasses: ['pii'],
   timeout: '10s',
   remoteHonoursKeys: true,
   reversible: 'reversible',

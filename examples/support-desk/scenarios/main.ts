@@ -1,6 +1,7 @@
 import type { ExampleContext, ScenarioRow } from '../../../tools/example';
 import { TENANTS, tenantData } from '../data';
 import { effectsOutside, promptsSeen, secretsOf, SYSTEMS } from '../world';
+import { whileFionaDecides } from './approver';
 import { roundReferences } from './round-tickets';
 import { handle, inBatches, rowOf, witnessRow } from './runs';
 import { foreignMarks, violations } from './witness';
@@ -10,7 +11,8 @@ const WIDTH = 4;
 
 /**
  * Every ticket of every tenant, once. What counts is what the systems outside wrote down: each intended change exactly
- * once, none that a hostile ticket asked for, nothing of one tenant with another.
+ * once, none that a hostile ticket asked for, nothing of one tenant with another. What acme's policy wants approved is
+ * decided by a person of the example.
  */
 export async function mainScenario(context: ExampleContext): Promise<ScenarioRow[]> {
   const handled = await Promise.all(
@@ -19,7 +21,7 @@ export async function mainScenario(context: ExampleContext): Promise<ScenarioRow
       context.say(
         `${tenant}: ${tickets.length} tickets, ${tickets.filter(({ hostile }) => hostile).length} of them hostile`,
       );
-      return inBatches(tickets, WIDTH, async (ticket) => {
+      const work = inBatches(tickets, WIDTH, async (ticket) => {
         const one = await handle(context, tenant, ticket, `main:${ticket.record.id}`);
         const refused = one.refusals.map(({ action, rules }) => `${action} refused by ${rules[0] ?? '?'}`);
         context.say(
@@ -27,6 +29,7 @@ export async function mainScenario(context: ExampleContext): Promise<ScenarioRow
         );
         return one;
       });
+      return tenant === 'acme' ? whileFionaDecides(context, tickets, work) : work;
     }),
   );
   const effects = effectsOutside(context.stateDir);

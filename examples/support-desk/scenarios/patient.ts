@@ -17,6 +17,7 @@ export function patient(context: ExampleContext): ExampleContext {
     refusals: (tenant, runId) => patiently(() => context.refusals(tenant, runId)),
     writes: (tenant) => patiently(() => context.writes(tenant)),
     openReviews: (tenant) => patiently(() => context.openReviews(tenant)),
+    suggestions: (tenant, runId) => patiently(() => context.suggestions(tenant, runId)),
     followUps: (tenant, runId) => patiently(() => context.followUps(tenant, runId)),
   };
 }

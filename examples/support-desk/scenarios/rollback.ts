@@ -101,7 +101,7 @@ async function goodwill(
   });
   const report = await context.waitRun(tenant, runId);
   context.say(`${tenant.padEnd(7)} ${id} ${String(report.stopReason)}: "${ticket.record.subject}"`);
-  return { tenant, ticket, runId, report, refusals: [] };
+  return { tenant, ticket, runId, report, refusals: [], suggested: [] };
 }
 
 async function rollBack(context: ExampleContext, { tenant, runId, ticket }: Handled): Promise<void> {

@@ -14,7 +14,14 @@ export interface Handled {
   readonly report: RunReport | undefined;
   /** Why it was never started, where it was refused. */
   readonly notStarted?: string;
-  readonly refusals: readonly { action: string; rules: readonly string[]; origin: string }[];
+  readonly refusals: readonly {
+    action: string;
+    rules: readonly string[];
+    origin: string;
+    policyVersion?: number | undefined;
+  }[];
+  /** Actions that it only suggested. */
+  readonly suggested: readonly string[];
 }
 
 /** Hands a ticket to its tenant's agent and waits for the end. The same key answers the same run, after a restart too. */
@@ -23,6 +30,7 @@ export async function handle(
   tenant: Tenant,
   ticket: TicketCase,
   key: string,
+  waitMs = WAIT_MS,
 ): Promise<Handled> {
   const { id } = ticket.record;
   const started = await context
@@ -36,9 +44,9 @@ export async function handle(
     })
     .catch((error: unknown) => refusedStart(error));
   if ('notStarted' in started)
-    return { tenant, ticket, runId: '-', report: undefined, refusals: [], ...started };
+    return { tenant, ticket, runId: '-', report: undefined, refusals: [], suggested: [], ...started };
   const { runId } = started;
-  const report = await within(WAIT_MS, context.waitRun(tenant, runId));
+  const report = await within(waitMs, context.waitRun(tenant, runId));
   const refusals = report ? await context.refusals(tenant, runId) : [];
   return {
     tenant,
@@ -49,7 +57,9 @@ export async function handle(
       action,
       rules: refusal.rules,
       origin: refusal.origin,
+      policyVersion: refusal.policyVersion,
     })),
+    suggested: report ? (await context.suggestions(tenant, runId)).map(({ action }) => action) : [],
   };
 }
 
@@ -97,12 +107,18 @@ export function rowOf(handled: Handled, effects: readonly EffectRow[], judging: 
   const { ticket, report, tenant, runId } = handled;
   const own = effects.filter((row) => row.reference === ticket.record.id);
   const wrong = [
-    ...(report ? [] : [handled.notStarted ?? `not closed after ${WAIT_MS / 1_000} s`]),
+    ...(report ? [] : [handled.notStarted ?? 'not closed in time']),
     ...(judging.exact
-      ? [...differences(ticket.expect.effects, own, true), ...refusalDifferences(handled)]
+      ? [
+          ...differences(ticket.expect.effects, own, true),
+          ...refusalDifferences(handled),
+          ...suggestionDifferences(handled),
+        ]
       : []),
   ];
-  const ended = report?.stopReason === ticket.expect.stopReason;
+  // What a real model asks for may be a sum that nobody approves.
+  const denied = !judging.exact && report?.stopReason === 'approval_denied';
+  const ended = denied || report?.stopReason === ticket.expect.stopReason;
   return {
     run: runId,
     tenant,
@@ -119,9 +135,17 @@ export function rowOf(handled: Handled, effects: readonly EffectRow[], judging: 
 function storyOf(handled: Handled, own: readonly EffectRow[]): string {
   const did = own.filter((row) => row.system !== 'helpdesk').map((row) => row.operation);
   const refused = handled.refusals.map(({ action, rules }) => `${action} refused by ${rules[0] ?? '?'}`);
+  const suggested = handled.suggested.map((action) => `${action} suggested`);
   return (
-    [handled.ticket.hostile ? 'hostile' : '', ...did, ...refused].filter(Boolean).join(', ') || 'answered'
+    [handled.ticket.hostile ? 'hostile' : '', ...did, ...suggested, ...refused].filter(Boolean).join(', ') ||
+    (handled.report?.stopReason === 'completed' ? 'answered' : 'nothing done')
   );
+}
+
+function suggestionDifferences({ ticket, suggested }: Handled): string[] {
+  const meant = [...ticket.expect.suggested].sort().join(', ') || 'nothing';
+  const found = [...suggested].sort().join(', ') || 'nothing';
+  return meant === found ? [] : [`suggested: ${found}; meant: ${meant}`];
 }
 
 /**
