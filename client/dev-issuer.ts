@@ -1,7 +1,6 @@
 import { SignJWT, importJWK, type JWK } from 'jose';
 import { z } from 'zod';
-import { Environment, TenantId, WorkspaceId } from '../contracts/ids';
-import { Role } from './identity';
+import { Environment, Role, TenantId, WorkspaceId } from '../contracts/ids';
 
 /** Whom a development token speaks for. */
 export const DevTokenRequest = z.strictObject({

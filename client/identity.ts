@@ -10,7 +10,7 @@ import {
 } from 'jose';
 import { z } from 'zod';
 import type { Principal } from '../contracts/envelope';
-import { Environment, TenantId, WorkspaceId } from '../contracts/ids';
+import { Environment, Role, TenantId, WorkspaceId } from '../contracts/ids';
 import type { TenantScope } from '../contracts/scope';
 import { mintScope } from '../contracts/scope-mint';
 import { BulkheadError } from './errors';
@@ -57,11 +57,6 @@ const ALGORITHMS = [
 const TOKEN_TYPES = [undefined, 'JWT', 'at+jwt'];
 
 const MAX_TOKEN = 16_384;
-
-/** What a token's bearer may decide; policies name the roles of approvers by the same form. */
-export const Role = z
-  .string()
-  .regex(/^[a-z][a-z0-9_-]{0,63}$/, 'a role is 1 to 64 of a-z, 0-9, _ and -, a letter first');
 
 /** Claims that bind a token to one tenant, environment and set of workspaces. All are required. */
 export const TokenClaims = z.object({

@@ -63,6 +63,11 @@ export const Capability = z
   .brand<'Capability'>();
 export type Capability = z.infer<typeof Capability>;
 
+/** What a token's bearer may decide; policies name the people who approve by it. */
+export const Role = z
+  .string()
+  .regex(/^[a-z][a-z0-9_-]{0,63}$/, 'a role is 1 to 64 of a-z, 0-9, _ and -, a letter first');
+
 /** sha256, hex. */
 export const Digest = z
   .string()

@@ -24,6 +24,9 @@ export const RESOLUTIONS = {
 } as const;
 export type Resolution = keyof typeof RESOLUTIONS;
 
+/** The rule of a refusal that a person has made final. */
+export const REVIEW_ABANDONED = 'review_abandoned';
+
 export interface ReviewRow {
   /** Journal sequence of the entry that opened it: unique within tenant and environment. */
   readonly reviewNo: number;

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { APPROVAL_RULES } from '../contracts/approvals';
 import { Duration, milliseconds } from '../contracts/duration';
-import { WorkspaceId } from '../contracts/ids';
+import { Role, WorkspaceId } from '../contracts/ids';
+import { REVIEW_ABANDONED } from '../contracts/reviews';
 import { DestinationGlob } from './destinations';
 import { ActionGlob, AgentGlob } from './globs';
 
@@ -15,6 +16,7 @@ const OURS: readonly string[] = [
   EVALUATION_ERROR,
   SECRET_NOT_GRANTED,
   ...Object.values(APPROVAL_RULES),
+  REVIEW_ABANDONED,
 ];
 
 export const MAX_LIST = 200;
@@ -58,10 +60,7 @@ const isBetween = (duration: string): boolean => {
 
 /** Who may approve, or turn a suggestion into a call: in roles of the tokens of those people. */
 export const Approvers = z.strictObject({
-  roles: notEmpty(
-    z.string().regex(/^[a-z][a-z0-9_-]{0,63}$/, 'a role is 1 to 64 of a-z, 0-9, _ and -, a letter first'),
-    'name the roles that may approve',
-  ),
+  roles: notEmpty(Role, 'name the roles that may approve'),
   expiresAfter: Duration.refine(isBetween, {
     message: 'an approval expires after 1s to 30d',
     params: { remedy: 'write a time between these, as in 24h' },

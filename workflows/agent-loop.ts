@@ -2,6 +2,7 @@ import type { CallAnswer, ModelStep, Position } from '../contracts/calls';
 import { positionPath } from '../contracts/calls';
 import { APPROVAL_RULES } from '../contracts/approvals';
 import type { Refusal } from '../contracts/refusal';
+import { REVIEW_ABANDONED } from '../contracts/reviews';
 import type { StopReason } from '../contracts/states';
 import type { Entered } from '../contracts/workflow-io';
 import type { RunView } from './run-view';
@@ -23,9 +24,6 @@ export interface LoopCalls {
     seq: number,
   ): Promise<CallAnswer<null>>;
 }
-
-/** The rule of a refusal that a person has made final. */
-export const REVIEW_ABANDONED = 'review_abandoned';
 
 const end = (stopReason: StopReason, outputRef: string | null = null): LoopEnd => ({ stopReason, outputRef });
 

@@ -1,10 +1,9 @@
 import { ApplicationFailure, condition, isCancellation } from '@temporalio/workflow';
 import type { CallAnswer } from '../contracts/calls';
 import type { FailureType } from '../contracts/failures';
-import type { NOT_UNDONE, UndoItem, UndoOutcome } from '../contracts/reviews';
+import { REVIEW_ABANDONED, type NOT_UNDONE, type UndoItem, type UndoOutcome } from '../contracts/reviews';
 import type { FollowUpEntered } from '../contracts/workflow-io';
 import { callsOn } from './activities';
-import { REVIEW_ABANDONED } from './agent-loop';
 import { throughWaits } from './waits';
 import { inWords, type WorkView } from './work-view';
 

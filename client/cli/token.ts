@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
+import { Role } from '../../contracts/ids';
 import { BulkheadError } from '../errors';
-import { Role } from '../identity';
 import { durationOption, requireTenant, unknownTenant, verb, withRuntime, type Common } from './command';
 import type { CliContext } from './context';
 import { UsageError } from './exit';

@@ -32,7 +32,7 @@ export interface HostileReport {
   readonly endless: { readonly runs: number; readonly misbehaved: number };
   readonly person: { readonly approved: number; readonly denied: number };
   readonly stopReasons: Readonly<Record<string, number>>;
-  /** Runs that ended otherwise than their episodes should. */
+  /** Of the policy's arm: runs that ended otherwise than their episodes should. */
   readonly otherwise: readonly string[];
   readonly effects: number;
   readonly modelCalls: number;
@@ -97,7 +97,9 @@ export async function hostile(
       stopReasons: counted([...stopReasons.values()]),
       otherwise: episodes.flatMap((episode) => {
         const ended = stopReasons.get(episode.id);
-        return ended === endOf(episode) ? [] : [`${episode.id}: ${ended}, not ${endOf(episode)}`];
+        return arm === 'none' || ended === endOf(episode)
+          ? []
+          : [`${episode.id}: ${ended}, not ${endOf(episode)}`];
       }),
       effects: systems.log.filter(({ effect }) => effect !== null).length,
       modelCalls: model.requests.length,

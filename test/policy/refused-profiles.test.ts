@@ -62,6 +62,7 @@ const cases: [string, string, string][] = [
   ],
   ['{ id: default-deny, effect: forbid }', 'rules[0].id', 'decisions use this id themselves'],
   ['{ id: approval_denied, effect: forbid }', 'rules[0].id', 'decisions use this id themselves'],
+  ['{ id: review_abandoned, effect: forbid }', 'rules[0].id', 'decisions use this id themselves'],
   ['{ id: "a b", effect: forbid }', 'rules[0].id', 'a rule id is'],
   [`{ id: ${'x'.repeat(10_000)}, effect: forbid }`, 'rules[0].id', 'a rule id is'],
   // hosts
