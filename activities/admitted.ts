@@ -1,18 +1,27 @@
 import { Context } from '@temporalio/activity';
 import type { CallAnswer } from '../contracts/calls';
+import type { Checkpoint } from '../contracts/checkpoint';
+import type { OpenHttp } from '../contracts/http-port';
 import type { Admission } from '../contracts/ledger';
-import type { CallContext, Leasing } from '../contracts/ports';
+import type { CallContext, Leasing, SecretBroker } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
 import { DeadlinePassed } from './acting';
 import { LEASE_MARGIN_MS, remaining, type Attempt } from './attempt';
-import type { GatewayParts } from './gateway';
+import type { FenceWatch } from './fence-watch';
 import { isWrite, type ActIo, type Destination } from './governed-call';
 import { idempotencyKey } from './judge';
 import { assertOwn } from './markers';
 import { perform, recover, settleLost, type OpenSession } from './perform';
 import { settleOpen, settleRefused } from './settle';
 
-type Parts = Pick<GatewayParts, 'broker' | 'openHttp' | 'fence' | 'checkpoint'>;
+/** What an admitted call acts with. */
+export interface ActingParts {
+  readonly broker: SecretBroker;
+  readonly openHttp: OpenHttp;
+  readonly fence: FenceWatch;
+  /** Called at the named places of each call; production passes them. */
+  readonly checkpoint?: Checkpoint | undefined;
+}
 
 /** Where the call goes, and where else policy lets it be redirected; nowhere where nothing is said. */
 interface Way {
@@ -22,7 +31,7 @@ interface Way {
 
 /** Steps 4 to 7 of an admitted call, or the recovery of one whose last attempt was lost. */
 export async function actAdmitted(
-  parts: Parts,
+  parts: ActingParts,
   attempt: Attempt,
   admission: Extract<Admission, { answer: 'admitted' | 'recover' }>,
   { destination, mayGo }: Way,
@@ -62,7 +71,7 @@ export async function actAdmitted(
 
 /** The ways out of one admitted attempt: each ends with its own turn, all of them with the attempt. */
 function sessions(
-  parts: Parts,
+  parts: ActingParts,
   attempt: Attempt,
   granted: {
     epoch: number;
@@ -138,7 +147,7 @@ function sessions(
 
 /** Step 4: the admission has recorded the lease; here it is opened, to end no later than the record says. */
 function lend(
-  { broker }: Parts,
+  { broker }: ActingParts,
   attempt: Attempt,
   capability: string,
   admission: { leaseId: string | null; epoch: number },

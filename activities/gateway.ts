@@ -3,16 +3,14 @@ import { performance } from 'node:perf_hooks';
 import { Context } from '@temporalio/activity';
 import { canonicalJson, digestOf } from '../contracts/digest';
 import type { CallAnswer, StoredPayload } from '../contracts/calls';
-import { passCheckpoint, type Checkpoint } from '../contracts/checkpoint';
+import { passCheckpoint } from '../contracts/checkpoint';
 import type { Admission, AdmitRequest } from '../contracts/ledger';
-import type { OpenHttp } from '../contracts/http-port';
-import type { CallContext, SecretBroker, Storage } from '../contracts/ports';
-import { actAdmitted } from './admitted';
+import type { CallContext, Storage } from '../contracts/ports';
+import { actAdmitted, type ActingParts } from './admitted';
 import { keepRefusal, recorded, refused } from './answers';
 import { LEASE_MARGIN_MS, type Attempt } from './attempt';
 import { callingRun } from './call-context';
 import { failure } from './failure';
-import type { FenceWatch } from './fence-watch';
 import type { GovernedCall } from './governed-call';
 import { beatWith, seqOfEarlierAttempt } from './heartbeat';
 import { accountOf, callPath, judge, type Verdict } from './judge';
@@ -26,15 +24,10 @@ const SHORT_WAIT_MS = 10_000;
 const MAX_WAITS_IN_PLACE = 60;
 const MAX_STALE = 8;
 
-export interface GatewayParts {
+export interface GatewayParts extends ActingParts {
   readonly storage: Storage;
   readonly policies: Policies;
-  readonly broker: SecretBroker;
-  readonly openHttp: OpenHttp;
-  readonly fence: FenceWatch;
   readonly hostId: string;
-  /** Called at the named places of each call; production passes them. */
-  readonly checkpoint?: Checkpoint | undefined;
 }
 
 export interface Gateway {
