@@ -7,9 +7,10 @@ import { ownsAccount } from '../contracts/ownership';
 import { positionPath, undoPath } from '../contracts/calls';
 import type { RecordRef } from '../contracts/action';
 import type { AdmitRequest } from '../contracts/ledger';
-import type { ApprovalTerms, Endpoint, PolicyDecision, PolicyRequest } from '../contracts/policy-decision';
+import type { ApprovalTerms, Endpoint, PolicyRequest } from '../contracts/policy-decision';
 import type { CallContext } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
+import { outcomeOf } from '../policy/outcome';
 import type { PolicyInForce } from './policies';
 import { isRefusal, isWrite, type Destination, type GovernedCall } from './governed-call';
 
@@ -90,33 +91,17 @@ export async function judge(
   const asked = askedOf(call, envelope, context, destination);
   const { args: _args, ...input } = asked;
   const decided = { input, inputDigest: digestOf(asked) };
-  const decision = forUndo(call, policy.decide(asked));
-  const secret =
-    decision.effect !== 'deny' && call.secret
-      ? policy.mayUseSecret(envelope.agentId, call.secret)
-      : undefined;
-  // What may never be used is denied at once, also where a person would be asked first.
-  const refused = [decision, secret].find((each) => each?.effect === 'deny');
-  if (refused) return deny(refusalBy(refused), decided);
-  // An undo is read back by nobody: it answers, or a person reviews it.
-  if (
-    call.callClass === 'high_risk_write' &&
-    !call.verify &&
-    call.undoOf === null &&
-    !policy.readBackWaived(call.action)
-  ) {
-    return deny(
-      {
-        origin: 'policy',
-        rule: 'read_back_missing',
-        message: `${call.action} declares no read-back, and the policy does not accept that (readBackWaived)`,
-        policyVersion: policy.version,
-      },
-      decided,
-    );
-  }
-  const rules = [...decision.rules, ...(secret?.rules ?? [])];
-  if (decision.effect === 'allow') {
+  const outcome = outcomeOf(policy, asked, { secret: call.secret, readBack: call.verify !== null });
+  const why = {
+    origin: 'policy' as const,
+    rule: outcome.rules[0] ?? 'default-deny',
+    rules: [...outcome.rules],
+    message: outcome.message,
+    policyVersion: policy.version,
+  };
+  const rules = [...outcome.rules, ...outcome.grant];
+  if (outcome.effect === 'deny') return deny(why, decided);
+  if (outcome.effect === 'allow') {
     const mayGo = (url: URL): boolean =>
       policy.decide({
         ...asked,
@@ -125,15 +110,14 @@ export async function judge(
       }).effect === 'allow';
     return { effect: 'allow', rules, destination, mayGo, decided };
   }
-  const { approval: terms, effect } = decision;
+  const { approval: terms, effect } = outcome;
   const { schemaDigest } = call;
-  if (effect === 'deny' || terms === null || schemaDigest === null) {
+  if (terms === null || schemaDigest === null) {
     const message = `the policy asks a person about ${call.action}, and does not say whom`;
     return deny({ origin: 'platform', rule: 'policy_unusable', message }, decided);
   }
   const kind = effect === 'approve' ? 'approval_required' : 'suggested';
-  const refusal: Refusal = { kind, ...refusalBy(decision) };
-  return { effect, rules, destination, terms, schemaDigest, refusal, decided };
+  return { effect, rules, destination, terms, schemaDigest, refusal: { kind, ...why }, decided };
 }
 
 /** The whole question, with all that the call would carry: its arguments' classes and those of what its run has read. */
@@ -163,22 +147,6 @@ function askedOf(
     dataClasses: [...new Set([...call.dataClasses, ...dataClasses])].sort(),
   };
 }
-
-/** Who ordered an undo has decided that it is made; and one that is only suggested undoes nothing. */
-function forUndo(call: GovernedCall, decision: PolicyDecision): PolicyDecision {
-  if (call.undoOf === null) return decision;
-  if (decision.effect === 'approve') return { ...decision, effect: 'allow', approval: null };
-  if (decision.effect === 'suggest') return { ...decision, effect: 'deny', approval: null };
-  return decision;
-}
-
-const refusalBy = ({ rules, message, policyVersion }: PolicyDecision) => ({
-  origin: 'policy' as const,
-  rule: rules[0] ?? 'default-deny',
-  rules: [...rules],
-  message,
-  policyVersion,
-});
 
 /** Typed scope fields never decide scope; one that contradicts the envelope fails the call (promise E1). */
 function contradictedField(args: Readonly<Record<string, unknown>>, envelope: Envelope): string | undefined {

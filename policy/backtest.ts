@@ -1,7 +1,7 @@
 import type { DecisionRow } from '../contracts/approvals';
 import { MODEL_ACTION } from '../contracts/names';
 import type { CompiledPolicy, PolicyEffect } from '../contracts/policy-decision';
-import { outcomeOf } from './outcome';
+import { needsOf, outcomeOf } from './outcome';
 import type { Registry } from './vocabulary';
 
 /** Decisions that a candidate would make otherwise, of one agent and action and by the same rules. */
@@ -61,7 +61,8 @@ export function startBacktest(policy: CompiledPolicy, registry: Registry): Backt
         if (args === 'arguments_gone' && row.effect !== 'allow') unknown += 1;
         return;
       }
-      const { effect: to, rules } = outcomeOf(policy, { ...row.input, args }, registry);
+      const request = { ...row.input, args };
+      const { effect: to, rules } = outcomeOf(policy, request, needsOf(request, registry));
       if (to === row.effect) return;
       const { agentId: agent, action } = row.input;
       // Which entry of `secrets` granted the credential decided nothing.

@@ -7,7 +7,7 @@ import type { CompiledPolicy, PolicyRequest } from '../contracts/policy-decision
 import { type CaseDocument, type Expected, type PolicyCases, readCases } from './case-document';
 import { classesOf, classProblem } from './data-classes';
 import { type Mistake, closest, orderMistakes, pathText, quote } from './mistakes';
-import { type Outcome, outcomeOf } from './outcome';
+import { type Outcome, needsOf, outcomeOf } from './outcome';
 import type { Registry } from './vocabulary';
 
 /** What a case is put into: the app, and the profile that it is about. */
@@ -67,7 +67,7 @@ export function runCases(
   registry: Registry,
 ): CaseResult[] {
   return cases.map((one) => {
-    const got = outcomeOf(policy, one.question, registry);
+    const got = outcomeOf(policy, one.question, needsOf(one.question, registry));
     const { outcome, rules } = one.expected;
     const passed = got.effect === outcome && sameNames(got.rules, rules) && sameTerms(got, one.expected);
     return { case: one, got, passed };

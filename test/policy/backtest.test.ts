@@ -6,7 +6,7 @@ import { RunId } from '../../contracts/ids';
 import type { PolicyRequest } from '../../contracts/policy-decision';
 import type { TenantStore } from '../../contracts/ports';
 import { isNewAllow, startBacktest } from '../../policy/backtest';
-import { outcomeOf } from '../../policy/outcome';
+import { needsOf, outcomeOf } from '../../policy/outcome';
 import { app, compiled, profile, question, refund } from './sample';
 
 const SECRETS =
@@ -25,7 +25,7 @@ function recorded(
   policy = refunds,
 ): { row: DecisionRow; args: unknown } {
   const { args, ...input } = request;
-  const { effect, rules } = outcomeOf(policy, request, app);
+  const { effect, rules } = outcomeOf(policy, request, needsOf(request, app));
   const row = {
     runId: RunId.parse('r-1'),
     path: '1.1',

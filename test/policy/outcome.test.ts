@@ -1,4 +1,4 @@
-import { outcomeOf, READ_BACK_MISSING } from '../../policy/outcome';
+import { needsOf, outcomeOf, READ_BACK_MISSING } from '../../policy/outcome';
 import { SECRET_NOT_GRANTED } from '../../policy/rule-fields';
 import { app } from '../../examples/support-desk/app';
 import { judgeAll, withoutGrants } from './golden-ground';
@@ -63,7 +63,8 @@ describe.each(Object.entries(CHANGES))('profiles %s', (_, { change, shows }) => 
       for (const { key, args, verdict, policy } of await judgeAll(desk, { change, undo })) {
         // What form or scope refuses never comes to policy.
         if (!verdict.decided) continue;
-        const got = outcomeOf(policy, { ...verdict.decided.input, args }, desk);
+        const request = { ...verdict.decided.input, args };
+        const got = outcomeOf(policy, request, needsOf(request, desk));
         const rules = verdict.effect === 'deny' ? verdict.refusal.rules : withoutGrants(verdict.rules);
         const terms = verdict.effect === 'allow' || verdict.effect === 'deny' ? null : verdict.terms;
         expect({ key, effect: got.effect, rules: got.rules, approval: got.approval }).toEqual({
