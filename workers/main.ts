@@ -15,6 +15,7 @@ import { registerWorker } from './worker-command';
 /** The `bulkhead` command: settings, database, Temporal and terminal put together. */
 
 const interrupt = new AbortController();
+let answered = false;
 
 /** For commands that only wait; `up` and `worker` end in an order of their own. */
 function listenForInterrupt(): void {
@@ -22,7 +23,10 @@ function listenForInterrupt(): void {
   process.on('SIGINT', () => {
     interrupt.abort();
     // Whatever does not heed the signal by then would keep a person waiting.
-    setTimeout(() => process.exit(EXIT.interrupted), 1_000).unref();
+    setTimeout(() => {
+      if (!answered) context.say('interrupted');
+      process.exit(answered ? process.exitCode : EXIT.interrupted);
+    }, 1_000).unref();
   });
 }
 
@@ -58,5 +62,6 @@ const { version } = JSON.parse(readFileSync(path.join(packageRoot, 'package.json
 const program = buildProgram(context, version, [registerUp, registerDoctor, registerWorker]);
 
 void runProgram(program, context, process.argv.slice(2)).then((code) => {
+  answered = true;
   process.exitCode = code;
 });
