@@ -24,6 +24,8 @@ export interface Reading {
   readonly refusal: Refusal;
   /** Of `pending`: the same request may be made again at once, under its key. */
   readonly resend?: boolean;
+  /** Of a write that may have been applied: what the system outside is to blame for, which its breaker is told of at once. */
+  readonly trouble?: string;
   readonly retryAfterMs?: number;
 }
 
@@ -36,10 +38,15 @@ export interface Reading {
 export function readFailure(
   error: unknown,
   call: GovernedCall,
-  /** `before`: what may have been applied was by an earlier request than the one that failed. */
-  http: { mayHaveApplied: boolean; before: boolean; aborted: boolean },
+  /**
+   * `before`: what may have been applied was by an earlier request than the one that failed. `timedOut`: it was aborted, and
+   * because its time was over.
+   */
+  http: { mayHaveApplied: boolean; before: boolean; aborted: boolean; timedOut: boolean },
 ): Reading {
   const applied = isWrite(call.callClass) && http.mayHaveApplied;
+  const unreached = error instanceof HttpUnavailable || error instanceof HttpNotSent;
+  const late = `${call.system ?? call.action} gave no answer in time`;
   const refusal = (
     kind: Refusal['kind'],
     rule: string,
@@ -64,6 +71,8 @@ export function readFailure(
     return {
       result: http.aborted || resend || lookUp ? 'pending' : 'unknown',
       resend,
+      ...(http.timedOut && { trouble: late }),
+      ...(unreached && !http.aborted && { trouble: plain(error) }),
       refusal: refusal('outcome_unknown', 'answer_lost', message),
     };
   }
@@ -79,6 +88,10 @@ export function readFailure(
     const ambiguous = refusal('scope_ambiguous', 'scope.foreign_context', error.message, 'policy');
     return { result: 'failed', refusal: ambiguous };
   }
+  // Whatever a library makes of the abort: a request was out, or could not even get out, until the time was over.
+  if (http.timedOut && (unreached || http.mayHaveApplied)) {
+    return { result: 'open', refusal: refusal('provider_degraded', 'timed_out', late) };
+  }
   if (error instanceof FenceUnconfirmed || error instanceof DeadlinePassed || isLeaseOver(error)) {
     return { result: 'open', refusal: refusal('failed', 'not_sent', plain(error), 'platform') };
   }
@@ -88,11 +101,12 @@ export function readFailure(
       refusal: refusal('failed', 'aborted', 'the call was aborted before it was done', 'platform'),
     };
   }
-  if (error instanceof HttpNotSent || error instanceof HttpUnavailable) {
+  if (unreached) {
+    const told = error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs };
     return {
       result: 'open',
-      refusal: refusal('provider_degraded', 'unavailable', plain(error)),
-      ...(error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs }),
+      refusal: { ...refusal('provider_degraded', 'unavailable', plain(error)), ...told },
+      ...told,
     };
   }
   return { result: 'failed', refusal: refusal('failed', 'action_error', plain(error), 'platform') };

@@ -8,7 +8,7 @@ import type { Refusal } from '../contracts/refusal';
 import { DeadlinePassed } from './acting';
 import { LEASE_MARGIN_MS, remaining, type Attempt } from './attempt';
 import type { FenceWatch } from './fence-watch';
-import { isWrite, type ActIo, type Destination } from './governed-call';
+import { FREE, isWrite, type ActIo, type Destination } from './governed-call';
 import { idempotencyKey } from './judge';
 import { assertOwn } from './markers';
 import { perform, recover, settleLost, type OpenSession } from './perform';
@@ -171,5 +171,5 @@ async function refuseLease(
 ): Promise<CallAnswer<unknown>> {
   if (answer === 'recover') return await settleLost(attempt);
   if (refusal.kind === 'killed') return await settleOpen(attempt, refusal);
-  return await settleRefused(attempt, 'failed', refusal, 0);
+  return await settleRefused(attempt, 'failed', refusal, FREE);
 }

@@ -3,10 +3,13 @@ import type { CheckpointName } from '../contracts/checkpoint';
 import type { Envelope } from '../contracts/envelope';
 import type { TenantStore } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
-import type { GovernedCall } from './governed-call';
+import type { Cost, GovernedCall } from './governed-call';
 
 /** The lease outlives the deadline by this: the abort is done before anybody may take the call over. */
 export const LEASE_MARGIN_MS = 2_000;
+
+/** What frees this soon is waited for in place; what frees later is a value that the workflow waits for. */
+export const SHORT_WAIT_MS = 10_000;
 
 /** Everything one attempt of one call knows of itself. */
 export interface Attempt {
@@ -23,6 +26,10 @@ export interface Attempt {
   readonly seenSeq: number;
   /** Whether the run waits for a person's review of this call, as policy has it. */
   readonly waitsForReview: boolean;
+  /** Reserved of what only its provider can say afterwards: nothing before the call is decided. */
+  readonly bound: Cost;
+  /** Something else may answer in its place: trouble of its system is a value at once. */
+  readonly another: boolean;
   readonly checkpoint: (point: CheckpointName) => Promise<void>;
   /** Takes note of what the ledger has answered. */
   readonly heard: (seq: number) => void;

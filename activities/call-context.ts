@@ -77,6 +77,8 @@ export interface ServedLane {
   readonly environment: Environment;
   /** Temporal's, mostly called as the environment is. */
   readonly namespace: string;
-  /** Absent on the lifecycle and control queues, which serve every tenant of the environment. */
+  /** Absent on the lifecycle and control queues, which serve every tenant of the environment, and on the shared lane. */
   readonly tenantId?: TenantId;
+  /** On the shared lane: who is placed there at this moment. It rejects where nobody can say. */
+  readonly tenants?: { serves(tenantId: TenantId): Promise<boolean> };
 }

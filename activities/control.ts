@@ -9,6 +9,7 @@ import { createLeaving, type Leaving } from './leaving';
 import type { Policies } from './policies';
 import { callingControl } from './call-context';
 import { failure } from './failure';
+import { slotTeller } from './tell-slots';
 
 const POLL_MS = 50;
 const PAGE = 200;
@@ -22,8 +23,8 @@ export function createControl(parts: {
   policies: Policies;
   drainGraceMs: number;
 }): ControlActivities {
-  const { storage, client, drainGraceMs } = parts;
-  const leave = createLeaving(parts);
+  const { storage, client, drainGraceMs, policies } = parts;
+  const leave = createLeaving({ policies, tellSlots: slotTeller(client) });
 
   const stateOf = async (store: TenantStore): Promise<ControlState> => {
     const state = await store.control();

@@ -84,6 +84,12 @@ export function createEnvelopeInterceptor(parts: {
         `this worker serves environment ${lane.environment}, the envelope is of ${scope.environment}`,
       );
     }
+    if (lane.tenants && !(await lane.tenants.serves(scope.tenantId))) {
+      throw failure(
+        'WrongLane',
+        'this worker serves the shared lane; the tenant of the task is not placed on it',
+      );
+    }
     if (lane.tenantId !== undefined && scope.tenantId !== lane.tenantId) {
       throw failure(
         'WrongLane',
@@ -122,8 +128,8 @@ const FOLLOW_UPS = {
   retry: { workflowType: WORKFLOW.retry, activity: 'retryCall' },
 } as const;
 
-/** What a run that undoes its own writes may call. */
-const INLINE: readonly string[] = ['undoCall', 'leaveFollowUp'];
+/** What a run may call of these: it undoes its own writes, and asks where its calls go. */
+const INLINE: readonly string[] = ['undoCall', 'leaveFollowUp', 'findLane'];
 
 /** Whose follow-up it is, by the calling workflow's id, if its type is the one for that and may call this activity. */
 function followUpOf(
@@ -134,7 +140,9 @@ function followUpOf(
   const followUp = parseFollowUpId(workflowId);
   const fits = followUp
     ? workflowType === FOLLOW_UPS[followUp.kind].workflowType &&
-      ['enterFollowUp', 'leaveFollowUp', FOLLOW_UPS[followUp.kind].activity].includes(activityType)
+      ['enterFollowUp', 'leaveFollowUp', 'findLane', FOLLOW_UPS[followUp.kind].activity].includes(
+        activityType,
+      )
     : parseWorkflowId(workflowId)?.kind === 'run' &&
       workflowType === WORKFLOW.run &&
       INLINE.includes(activityType);

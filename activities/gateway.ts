@@ -6,28 +6,31 @@ import type { CallAnswer, StoredPayload } from '../contracts/calls';
 import { passCheckpoint } from '../contracts/checkpoint';
 import type { Admission, AdmitRequest } from '../contracts/ledger';
 import type { CallContext, Storage } from '../contracts/ports';
+import type { Refusal } from '../contracts/refusal';
 import { actAdmitted, type ActingParts } from './admitted';
 import { keepRefusal, recorded, refused } from './answers';
-import { LEASE_MARGIN_MS, type Attempt } from './attempt';
+import { LEASE_MARGIN_MS, SHORT_WAIT_MS, type Attempt } from './attempt';
 import { callingRun } from './call-context';
 import { failure } from './failure';
-import type { GovernedCall } from './governed-call';
+import { FREE, type GovernedCall } from './governed-call';
 import { beatWith, seqOfEarlierAttempt } from './heartbeat';
 import { accountOf, callPath, judge, type Verdict } from './judge';
 import { KnownContexts } from './known-contexts';
 import type { Policies } from './policies';
+import type { AskedFor, RememberedRefusals } from './remembered-refusals';
 import { ToldSequences } from './told-sequences';
 
-/** A refusal that frees this soon is waited for in place; a later one is a value that the workflow waits for. */
-const SHORT_WAIT_MS = 10_000;
 /** After this many waits in place the refusal is answered as a value, so that the run's state shows it. */
 const MAX_WAITS_IN_PLACE = 60;
 const MAX_STALE = 8;
+/** Waits in place for a limit grow from the first to the last: who may go on earlier than told, because it was raised, does so soon. */
+const WAIT_MS = { first: 250, last: 1_000 };
 
 export interface GatewayParts extends ActingParts {
   readonly storage: Storage;
   readonly policies: Policies;
   readonly hostId: string;
+  readonly remembered: RememberedRefusals;
 }
 
 export interface Gateway {
@@ -36,7 +39,7 @@ export interface Gateway {
 }
 
 export function createGateway(parts: GatewayParts): Gateway {
-  const { storage, policies, hostId, checkpoint = passCheckpoint } = parts;
+  const { storage, policies, hostId, remembered, checkpoint = passCheckpoint } = parts;
   const contexts = new KnownContexts();
   const told = new ToldSequences();
 
@@ -63,13 +66,17 @@ export function createGateway(parts: GatewayParts): Gateway {
         }
         beatWith({ seq: admission.seq });
         await attempt.checkpoint('admitted');
-        return await actAdmitted(
-          parts,
-          attempt,
-          admission,
-          verdict.effect === 'deny' ? { destination: lookUpDestination(call, context) } : verdict,
-          context,
-        );
+        try {
+          return await actAdmitted(
+            parts,
+            attempt,
+            admission,
+            verdict.effect === 'deny' ? { destination: lookUpDestination(call, context) } : verdict,
+            context,
+          );
+        } finally {
+          remembered.settled(attempt.store);
+        }
     }
   }
 
@@ -95,6 +102,8 @@ export function createGateway(parts: GatewayParts): Gateway {
       deadline: performance.now() + call.timeoutMs,
       seenSeq: Math.max(call.seenSeq, seqOfEarlierAttempt(), told.highest(scope)),
       waitsForReview: call.undoOf !== null,
+      bound: FREE,
+      another: false,
       checkpoint: (point) => checkpoint(point, place),
       heard: (seq) => told.hear(scope, seq),
     };
@@ -120,9 +129,19 @@ export function createGateway(parts: GatewayParts): Gateway {
       const inForce = await policies.inForce(store, context.versions.policyVersion);
       const policy = 'policy' in inForce ? inForce.policy : undefined;
       const waitsForReview = asking.waitsForReview || policy?.onUnknownOutcome === 'review';
-      const attempt: Attempt = { ...asking, waitsForReview };
+      const bound = call.bound?.(context.record) ?? FREE;
+      const another = policy !== undefined && call.another?.(policy) === true;
+      const attempt: Attempt = { ...asking, waitsForReview, bound, another };
       await attempt.checkpoint('decided');
-      const admission = await store.admit({
+      const reserve = {
+        ...call.reserve,
+        microUsd: call.reserve.microUsd + bound.microUsd,
+        modelTokens: call.reserve.modelTokens + bound.modelTokens,
+      };
+      const limited = askedFor(attempt, reserve);
+      const answered = verdict.effect === 'allow' ? await waitWhileRefused(attempt, limited) : undefined;
+      const askedAt = performance.now();
+      const admitting = store.admit({
         runId,
         path: attempt.path,
         digest,
@@ -138,16 +157,50 @@ export function createGateway(parts: GatewayParts): Gateway {
         leaseMs: call.timeoutMs + LEASE_MARGIN_MS,
         keyValidMs: call.keyValidMs,
         seenSeq: attempt.seenSeq,
-        reserve: call.reserve,
+        reserve,
         capability: context.sealed?.capability ?? null,
         reversible: call.reversible,
         undoOf: call.undoOf,
         pastFence: call.undoOf !== null && policy?.compensateOnKill === true,
         account: accountOf(call, context),
       });
+      const admission = await admitting
+        .then((answer) => {
+          if (answer.answer === 'refused' && verdict.effect === 'allow')
+            remembered.remember(store, limited, answer.refusal, askedAt);
+          return answer;
+        })
+        .finally(answered);
       if (admission.answer === 'admitted' || admission.answer === 'recover')
         await attempt.checkpoint('claimed');
       if (admission.answer !== 'stale' || turn >= MAX_STALE) return { attempt, admission, verdict, context };
+    }
+  }
+
+  /**
+   * Throws `Waiting` where this host knows that the ledger would refuse the call for now. Nothing is decided by that: a
+   * refusal that lasts is the ledger's to answer, and a call that may have been sent is asked about there at once. Else
+   * answers whom to tell once the ledger has answered, if anybody waits to hear it.
+   */
+  async function waitWhileRefused(attempt: Attempt, asked: AskedFor): Promise<(() => void) | undefined> {
+    const { call, store, envelope, path } = attempt;
+    const turn = Context.current().info.attempt;
+    if (call.undoOf !== null || turn > MAX_WAITS_IN_PLACE) return undefined;
+    for (;;) {
+      const found = remembered.find(store, asked, turn === 1 ? Number.POSITIVE_INFINITY : SHORT_WAIT_MS);
+      // Who may turn to another model is told by the ledger that this one is not to be had.
+      if (found?.refusal.kind === 'provider_degraded' && attempt.another) return undefined;
+      if (found) {
+        if (turn > 1 && (await store.call(envelope.rootRunId, path))?.state === 'claimed') return undefined;
+        const { refusal, forMs } = found;
+        remembered.count(store, asked, refusal);
+        const lasts = (refusal.retryAfterMs ?? 0) > SHORT_WAIT_MS;
+        const waitMs = lasts ? forMs : waitInPlace(refusal, turn);
+        throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, waitMs);
+      }
+      const asks = remembered.begin(store, asked);
+      if (!asks || 'answered' in asks) return asks?.answered;
+      await asks.others;
     }
   }
 
@@ -159,12 +212,17 @@ export function createGateway(parts: GatewayParts): Gateway {
     // Nothing for the conversation yet: what it will be told is what a person says of the call.
     if (approval) return { kind: refusal.kind, refusal, approval, seq };
     const { retryAfterMs } = refusal;
+    if (attempt.another && refusal.kind === 'provider_degraded') return refused(attempt, refusal, seq, null);
     if (
       retryAfterMs !== undefined &&
       retryAfterMs <= SHORT_WAIT_MS &&
       Context.current().info.attempt <= MAX_WAITS_IN_PLACE
     ) {
-      throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, retryAfterMs);
+      throw failure(
+        'Waiting',
+        `${refusal.rule}: ${refusal.message}`,
+        waitInPlace(refusal, Context.current().info.attempt),
+      );
     }
     if (retryAfterMs !== undefined) return refused(attempt, refusal, seq, null);
     await keepRefusal(attempt, refusal);
@@ -187,6 +245,23 @@ export function createGateway(parts: GatewayParts): Gateway {
   }
 
   return { govern };
+}
+
+/** How long a refusal is waited for in place, milliseconds: never longer than until it frees. */
+function waitInPlace({ origin, retryAfterMs = 0 }: Refusal, turn: number): number {
+  if (origin !== 'tenant_cap') return retryAfterMs;
+  return Math.min(retryAfterMs, WAIT_MS.last, WAIT_MS.first * 2 ** (turn - 1));
+}
+
+/** What of a call decides which limits concern it. */
+function askedFor({ call, envelope }: Attempt, reserve: AskedFor['reserve']): AskedFor {
+  const { action, callClass, system } = call;
+  const { runId, rootRunId, agentId } = envelope;
+  return {
+    ...{ runId: rootRunId, action, callClass, system, reserve, leaseMs: call.timeoutMs + LEASE_MARGIN_MS },
+    // Limits of agents are those of the agent at the root.
+    agentId: runId === rootRunId ? agentId : null,
+  };
 }
 
 /** The verdict as the ledger is told it, with exactly what a person would be asked to approve. */

@@ -2,7 +2,8 @@ import type { Attribute, GovernedHttp, Passage, RecordRef, Reversibility } from 
 import type { Position, StoredPayload } from '../contracts/calls';
 import type { TenantRecord } from '../contracts/documents';
 import type { Digest } from '../contracts/ids';
-import type { CallClass } from '../contracts/ledger';
+import type { AdmitRequest, CallClass } from '../contracts/ledger';
+import type { CompiledPolicy } from '../contracts/policy-decision';
 import type { Refusal } from '../contracts/refusal';
 
 /** Where a call goes: the URL that policy judges and the client connects to are one and the same. */
@@ -22,7 +23,12 @@ export interface Acted {
   /** Classes of what it brought into the run. */
   readonly dataClasses: readonly string[];
   readonly microUsd: number;
+  /** Of a model, input and output, as its provider counted them; 0 of a tool. */
+  readonly modelTokens: number;
 }
+/** What an effect cost in the end. */
+export type Cost = Pick<Acted, 'microUsd' | 'modelTokens'>;
+export const FREE: Cost = { microUsd: 0, modelTokens: 0 };
 
 /** What an effect gets: the granted way out, nothing of credentials, and when to stop. */
 export interface ActIo {
@@ -53,6 +59,8 @@ export interface GovernedCall {
   readonly system: string | null;
   readonly secret: string | null;
   readonly model: string | null;
+  /** Of a model that answers in the place of another one: that one. Policy has to name it so. */
+  readonly insteadOf?: string;
   readonly agentClass: string;
   readonly timeoutMs: number;
   /** The canonical arguments: those that were checked are those that are sent. */
@@ -61,7 +69,17 @@ export interface GovernedCall {
   readonly dataClasses: readonly string[];
   /** Of the action's argument schema; `null` for what has none, and so can neither be approved nor suggested. */
   readonly schemaDigest: Digest | null;
-  readonly reserve: { readonly toolCalls: 0 | 1; readonly steps: 0 | 1; readonly microUsd: number };
+  readonly reserve: AdmitRequest['reserve'];
+  /**
+   * Of a call whose provider says afterwards what it cost: the most that it may cost at the prices in force. Reserved beside
+   * `reserve`, and charged where a request was sent and its cost stays unknown. Left out: what it costs is known before.
+   */
+  readonly bound?: (record: TenantRecord) => Cost;
+  /**
+   * Asked once policy has decided: whether something else may answer in the place of this call. Then trouble of its system is a
+   * value at once, and not waited for in place.
+   */
+  readonly another?: (policy: CompiledPolicy) => boolean;
   /** A refusal by form: unknown action, arguments out of schema. Judged before policy is asked. */
   readonly refusedByForm: Refusal | null;
   readonly destination: (record: TenantRecord) => Destination | Refusal | null;

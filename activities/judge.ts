@@ -7,7 +7,7 @@ import { ownsAccount } from '../contracts/ownership';
 import { positionPath, undoPath } from '../contracts/calls';
 import type { RecordRef } from '../contracts/action';
 import type { AdmitRequest } from '../contracts/ledger';
-import type { ApprovalTerms, Endpoint, PolicyRequest } from '../contracts/policy-decision';
+import type { ApprovalTerms, CompiledPolicy, Endpoint, PolicyRequest } from '../contracts/policy-decision';
 import type { CallContext } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
 import { outcomeOf } from '../policy/outcome';
@@ -88,6 +88,8 @@ export async function judge(
   if ('missing' in inForce)
     return deny({ origin: 'platform', rule: 'policy_unusable', message: inForce.missing });
   const { policy } = inForce;
+  const standIn = refusedStandIn(call, context, policy);
+  if (standIn) return deny(standIn);
   const asked = askedOf(call, envelope, context, destination);
   const { args: _args, ...input } = asked;
   const decided = { input, inputDigest: digestOf(asked) };
@@ -118,6 +120,25 @@ export async function judge(
   }
   const kind = effect === 'approve' ? 'approval_required' : 'suggested';
   return { effect, rules, destination, terms, schemaDigest, refusal: { kind, ...why }, decided };
+}
+
+/**
+ * Why a model may not answer in the place of another one, beside what holds for every model: policy in force has to name it so,
+ * and without a credential it would end the call that the other one may still answer.
+ */
+function refusedStandIn(
+  { insteadOf, model, secret }: GovernedCall,
+  { sealed }: CallContext,
+  policy: CompiledPolicy,
+): Omit<Refusal, 'kind' | 'rules'> | undefined {
+  if (insteadOf === undefined || model === null) return undefined;
+  if (!policy.fallbacksOf(insteadOf).includes(model)) {
+    const message = `the policy in force does not name ${model} as a fallback of ${insteadOf}`;
+    return { origin: 'policy', rule: 'fallback_not_named', message, policyVersion: policy.version };
+  }
+  if (secret === null || sealed !== null) return undefined;
+  const message = `the tenant has no usable ${secret}, so ${model} cannot answer for ${insteadOf}`;
+  return { origin: 'platform', rule: 'credential_unavailable', message };
 }
 
 /** The whole question, with all that the call would carry: its arguments' classes and those of what its run has read. */

@@ -4,6 +4,7 @@ import type { TenantStore } from '../contracts/ports';
 import type { FollowUpKind } from '../contracts/reviews';
 import type { StopReason } from '../contracts/states';
 import type { Policies } from './policies';
+import type { TellSlots } from './tell-slots';
 
 /** Starts the workflow of a follow-up; harmless for one that was started. */
 export type StartFollowUp = (
@@ -25,9 +26,16 @@ const NEVER_UNDONE: readonly StopReason[] = ['completed', 'cancelled'];
 /**
  * The one way in which a run is closed, by itself, by a kill or by the sweep: with it an undo is ordered where the run's
  * agent asks for one after a failure, or the policy in force after a kill (promise T5). What the ledger then says the run
- * ended by decides which of the two counts.
+ * ended by decides which of the two counts. Who has its slot now is told.
  */
-export function createLeaving({ policies }: { policies: Policies }) {
+export function createLeaving({
+  policies,
+  tellSlots,
+}: {
+  policies: Policies;
+  /** Left out where the sweep does it. */
+  tellSlots?: TellSlots;
+}) {
   const undoOf = async (store: TenantStore, run: ClosingRun) => {
     const [agent, text] = await Promise.all([store.agent(run.agentId, run.agentVersion), store.policyText()]);
     const inForce = text && (await policies.inForce(store, text.version));
@@ -45,7 +53,14 @@ export function createLeaving({ policies }: { policies: Policies }) {
   ): Promise<{ stopReason: StopReason; followUpNo?: number }> => {
     const { runId, temporalRunId } = run;
     const undo = NEVER_UNDONE.includes(ending.stopReason) ? undefined : await undoOf(store, run);
-    return await store.leaveRun({ runId, temporalRunId, ...ending, ...(undo && { undo }) });
+    const { handed = [], ...left } = await store.leaveRun({
+      runId,
+      temporalRunId,
+      ...ending,
+      ...(undo && { undo }),
+    });
+    await tellSlots?.(handed);
+    return left;
   };
 }
 export type Leaving = ReturnType<typeof createLeaving>;

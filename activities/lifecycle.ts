@@ -2,26 +2,29 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
 import { passCheckpoint, type Checkpoint, type CheckpointName } from '../contracts/checkpoint';
 import type { RunId } from '../contracts/ids';
-import { tenantQueue } from '../contracts/names';
 import type { Storage, TenantStore } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
 import { STOP_REASONS } from '../contracts/states';
 import type { FollowUpActivities, FollowUpEntered, RunActivities } from '../contracts/workflow-io';
 import { callingFollowUp, callingRun } from './call-context';
 import { failure } from './failure';
+import { createLanes, type LaneParts } from './find-lane';
 import { createLeaving, type StartFollowUp } from './leaving';
 import type { Policies } from './policies';
+import type { TellSlots } from './tell-slots';
 
 /** Bounds of a run's loop that are settings of the platform, told to the run at entry so that its replay is stable. */
 export interface RunBounds {
   readonly continueAsNewAfter: number;
   readonly maxWaitMs: number;
   readonly maxMisbehaviour: number;
+  /** Absent: a model may repeat itself for ever. */
+  readonly maxRepeats?: number | undefined;
   /** On people. Absent: the workflows' own, a week. */
   readonly maxReviewWaitMs?: number | undefined;
 }
 
-export interface LifecycleParts {
+export interface LifecycleParts extends LaneParts {
   readonly storage: Storage;
   readonly policies: Policies;
   readonly bounds: RunBounds;
@@ -29,18 +32,20 @@ export interface LifecycleParts {
   readonly requestCancel: (workflowId: string) => Promise<void>;
   /** May fail: the sweep starts what nobody started. */
   readonly startFollowUp: StartFollowUp;
+  readonly tellSlots: TellSlots;
   readonly checkpoint?: Checkpoint | undefined;
 }
 
-type Lifecycle = Pick<RunActivities, 'enterRun' | 'leaveRun' | 'beginUndo'> &
-  Pick<FollowUpActivities, 'enterFollowUp' | 'leaveFollowUp'>;
+type Lifecycle = Pick<RunActivities, 'enterRun' | 'parkRun' | 'resumeRun' | 'leaveRun' | 'beginUndo'> &
+  Pick<FollowUpActivities, 'enterFollowUp' | 'leaveFollowUp' | 'findLane'>;
 
 const POLL_MS = 100;
 
 /** How runs and follow-ups enter and leave. They run on the lifecycle queue, which no tenant's work can fill. */
 export function createLifecycle(parts: LifecycleParts): Lifecycle {
-  const { storage, bounds, requestCancel, startFollowUp } = parts;
+  const { storage, bounds, requestCancel, startFollowUp, tellSlots } = parts;
   const leave = createLeaving(parts);
+  const lanes = createLanes(parts);
 
   const pass = async (point: CheckpointName): Promise<void> => {
     const { tenantId, runId } = callingRun().signed.envelope;
@@ -48,48 +53,93 @@ export function createLifecycle(parts: LifecycleParts): Lifecycle {
     await (parts.checkpoint ?? passCheckpoint)(point, { tenantId, runId, path: '', action: '', attempt });
   };
 
-  const followUpEntered = (
+  const followUpEntered = async (
+    store: TenantStore,
+    runId: RunId,
     of: { followUpNo: number; items: FollowUpEntered['items']; path: string | null; seq: number },
-    tenantId: Parameters<typeof tenantQueue>[0],
-  ): FollowUpEntered => ({
-    kind: 'entered',
-    followUpNo: of.followUpNo,
-    queue: tenantQueue(tenantId),
-    maxWaitMs: bounds.maxWaitMs,
-    items: of.items,
-    path: of.path,
-    seq: of.seq,
-  });
+  ): Promise<FollowUpEntered> => {
+    const action = of.path === null ? undefined : (await store.call(runId, of.path))?.action;
+    const named = [...of.items.map((item) => item.action), ...(action === undefined ? [] : [action])];
+    return {
+      kind: 'entered',
+      followUpNo: of.followUpNo,
+      ...(await lanes.told(store, named)),
+      maxWaitMs: bounds.maxWaitMs,
+      items: of.items,
+      path: of.path,
+      ...(action !== undefined && { action }),
+      seq: of.seq,
+    };
+  };
 
   return {
+    findLane: lanes.findLane,
+
     async enterRun({ generation, previousTemporalRunId }) {
       const { scope, signed, temporalRunId } = callingRun();
       const { envelope } = signed;
       const store = storage.tenant(scope);
       if (generation > 0) await pass('before_continue');
-      const entry = await store.enterRun({
+      const { handed, ...entry } = await store.enterRun({
         runId: envelope.runId,
         temporalRunId,
         previousTemporalRunId,
         generation,
       });
+      await tellSlots(handed);
       if (entry.kind === 'refused') {
         waitWhileRewound(entry.refusal);
         return entry;
       }
+      if (entry.kind === 'queued') return entry;
+      // Nothing was named that may be open.
+      if (entry.kind === 'waits') throw failure('ContractBroken', 'a run that enters waits for nobody');
       if (generation > 0) await pass('after_continue');
       const agent = await store.agent(envelope.agentId, envelope.agentVersion);
-      const { maxReviewWaitMs, ...others } = bounds;
+      const { maxReviewWaitMs, maxRepeats, ...others } = bounds;
       return {
         kind: 'entered',
-        queue: tenantQueue(envelope.tenantId),
-        maxSteps: Math.min(entry.maxSteps, agent?.budget.steps ?? entry.maxSteps),
+        ...(await lanes.told(store, agent?.actions ?? [])),
+        // What the tenant's quota leaves a run is the ledger's to say at each step, as it is by then.
+        maxSteps: agent?.budget.steps ?? entry.maxSteps,
         ...others,
         ...(maxReviewWaitMs !== undefined && { maxReviewWaitMs }),
+        ...(maxRepeats !== undefined && { maxRepeats }),
         ...(entry.firstStep > 0 && { firstStep: entry.firstStep }),
         ...(agent?.onFailure === 'undo' && { undoOnFailure: true }),
+        parks: true,
         seq: entry.seq,
       };
+    },
+
+    async parkRun({ state }) {
+      const { scope, signed, temporalRunId } = callingRun();
+      const { runId } = signed.envelope;
+      const { handed } = await storage.tenant(scope).parkRun({ runId, temporalRunId, state });
+      await tellSlots(handed);
+    },
+
+    async resumeRun(wait) {
+      const { scope, signed, temporalRunId } = callingRun();
+      const { runId } = signed.envelope;
+      const { handed, ...entry } = await storage.tenant(scope).enterRun({
+        runId,
+        temporalRunId,
+        previousTemporalRunId: temporalRunId,
+        generation: 0,
+        ...(wait.state !== 'frozen' && { unlessOpen: wait }),
+      });
+      await tellSlots(handed);
+      switch (entry.kind) {
+        case 'queued':
+        case 'waits':
+          return entry;
+        case 'entered':
+          return { kind: 'goesOn', seq: entry.seq };
+        case 'refused':
+          waitWhileRewound(entry.refusal);
+          return { kind: 'goesOn', seq: 0 };
+      }
     },
 
     async leaveRun(ending) {
@@ -109,22 +159,23 @@ export function createLifecycle(parts: LifecycleParts): Lifecycle {
 
     async beginUndo() {
       const { scope, signed, temporalRunId } = callingRun();
-      const { runId, tenantId } = signed.envelope;
+      const { runId } = signed.envelope;
       const store = storage.tenant(scope);
       await untilNoneClaimed(store, runId);
       const begun = await store.beginUndo({ runId, temporalRunId });
-      return begun.kind === 'nothing' ? begun : followUpEntered({ ...begun, path: null }, tenantId);
+      return begun.kind === 'nothing' ? begun : await followUpEntered(store, runId, { ...begun, path: null });
     },
 
     async enterFollowUp({ followUpNo }) {
       const { scope, signed, temporalRunId } = callingFollowUp(followUpNo);
-      const { runId, tenantId } = signed.envelope;
-      const entry = await storage.tenant(scope).enterFollowUp({ runId, followUpNo, temporalRunId });
+      const { runId } = signed.envelope;
+      const store = storage.tenant(scope);
+      const entry = await store.enterFollowUp({ runId, followUpNo, temporalRunId });
       if (entry.kind === 'refused') {
         waitWhileRewound(entry.refusal);
         return entry;
       }
-      return followUpEntered({ ...entry, followUpNo }, tenantId);
+      return await followUpEntered(store, runId, { ...entry, followUpNo });
     },
 
     async leaveFollowUp({ followUpNo, outcome }) {

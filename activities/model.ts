@@ -1,23 +1,30 @@
-import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { APICallError, generateText, jsonSchema, tool, type ModelMessage, type ToolSet } from 'ai';
-import { z } from 'zod';
+import type { ModelMessage } from 'ai';
 import type { Action } from '../contracts/action';
 import type { Agent } from '../contracts/agent';
 import type { CallAnswer, ModelStep, Position, StoredModelStep } from '../contracts/calls';
-import { HttpForbidden, HttpNotSent, HttpRefused, HttpUnavailable } from '../contracts/http-errors';
+import { digestOf } from '../contracts/digest';
 import { MODEL_ACTION } from '../contracts/names';
 import type { Envelope } from '../contracts/envelope';
+import type { CompiledPolicy } from '../contracts/policy-decision';
 import type { Storage, StoredItem, TenantStore } from '../contracts/ports';
+import { refusalOf } from './attempt';
 import { assembleMessages, NotStored } from './conversation';
 import { callingRun } from './call-context';
 import { failure } from './failure';
-import type { ActIo } from './governed-call';
+import type { GovernedCall } from './governed-call';
 import type { Gateway } from './gateway';
 import { ForeignContext } from './markers';
+import { askModel, questionOf, type Question } from './model-ask';
+import { costOf, inputBound } from './model-bounds';
+import { throughFallbacks } from './model-fallback';
+import { RestingModels } from './model-rest';
+import type { Policies } from './policies';
 import { missing } from './rewound';
 import type { StoredSteps } from './stored-steps';
-import { actionOfToolName, toolNameOfAction } from './tool-names';
+import { actionOfToolName } from './tool-names';
 
+/** Enough to tell the few calls of two steps apart; history holds one of each call. */
+const ASKED_DIGEST_CHARS = 16;
 /** Of one attempt of a model call. */
 const MODEL_TIMEOUT_MS = 60_000;
 
@@ -25,9 +32,11 @@ const MODEL_TIMEOUT_MS = 60_000;
 export function createCallModel(parts: {
   storage: Storage;
   steps: StoredSteps;
+  policies: Policies;
   gateway: Gateway;
   actions: ReadonlyMap<string, Action>;
 }) {
+  const resting = new RestingModels();
   return async function callModel(input: {
     position: Position;
     seq: number;
@@ -45,55 +54,103 @@ export function createCallModel(parts: {
         `version ${envelope.agentVersion} of agent ${envelope.agentId} is not registered`,
       );
     const messages = await messagesOf(store, envelope, conversation, input);
-    const [provider, model] = splitModel(agent.model);
+    const question =
+      messages instanceof ForeignContext ? messages : questionOf(agent, messages, parts.actions);
     let stored: StoredModelStep | undefined;
-    const answer = await parts.gateway.govern({
-      position: input.position,
-      undoOf: null,
-      reversible: null,
-      seenSeq: input.seq,
-      site: 'agentRun.model',
-      action: MODEL_ACTION,
-      callClass: 'model',
-      system: provider,
-      secret: `${provider}:generate`,
+    const answer = await throughFallbacks({
       model: agent.model,
-      agentClass: agent.class,
-      timeoutMs: MODEL_TIMEOUT_MS,
-      args: {},
-      dataClasses: [],
-      schemaDigest: null,
-      reserve: { toolCalls: 0, steps: 1, microUsd: 0 },
-      refusedByForm: null,
-      destination: (record) => {
-        const base = record.connections[provider];
-        if (base !== undefined) return { url: new URL(base), connection: true };
-        const message = `the tenant has no connection to the model provider ${provider}; add it to the Tenant document`;
-        return {
-          kind: 'denied',
-          origin: 'platform',
-          rule: 'connection_missing',
-          rules: ['connection_missing'],
-          message,
-        };
+      resting: {
+        left: (model) => resting.left(scope, model),
+        trouble: (model, retryAfterMs) => resting.trouble(scope, model, retryAfterMs),
+        answered: (model) => resting.answered(scope, model),
       },
-      records: [],
-      keyValidMs: null,
-      visibleWithinMs: null,
-      act: async (io) => {
-        // Thrown in here, so that the ledger has it and a person gets it to review.
-        if (messages instanceof ForeignContext) throw messages;
-        stored = await ask({ io, agent, model, messages, actions: parts.actions });
-        const value = stepOf(stored, agent);
-        return { payload: stored, value, facts: {}, records: [], dataClasses: [], microUsd: 0 };
+      fallbacks: async () => {
+        const version = (await store.policyText())?.version;
+        const inForce = version === undefined ? undefined : await parts.policies.inForce(store, version);
+        return inForce && 'policy' in inForce ? inForce.policy.fallbacksOf(agent.model) : [];
       },
-      verify: null,
-      reconcile: null,
-      refusalPayload: () => null,
+      ask: (model, another) =>
+        parts.gateway.govern(
+          modelCall({
+            ...input,
+            agent,
+            model,
+            another,
+            question,
+            actions: parts.actions,
+            keep: (step) => (stored = step),
+          }),
+        ),
     });
     if (answer.kind === 'done' && stored) parts.steps.keep(store, envelope.rootRunId, answer.ref, stored);
     // The ledger holds what this activity gave it at settlement, so a recorded value is a model step again.
     return answer.kind === 'done' ? { ...answer, value: answer.value as ModelStep } : answer;
+  };
+}
+
+/** The call of one model, the agent's own or one that answers in its place. */
+function modelCall(of: {
+  position: Position;
+  seq: number;
+  agent: Agent;
+  /** `provider/model`. */
+  model: string;
+  question: Question | ForeignContext;
+  actions: ReadonlyMap<string, Action>;
+  another: (policy: CompiledPolicy) => boolean;
+  keep: (step: StoredModelStep) => void;
+}): GovernedCall {
+  const { agent, model, question, actions } = of;
+  const [provider, name] = splitModel(model);
+  const inputTokens = question instanceof ForeignContext ? 0 : inputBound(question);
+  const instead = model !== agent.model;
+  return {
+    position: of.position,
+    undoOf: null,
+    reversible: null,
+    seenSeq: of.seq,
+    site: 'agentRun.model',
+    action: MODEL_ACTION,
+    callClass: 'model',
+    system: provider,
+    secret: `${provider}:generate`,
+    model,
+    ...(instead && { insteadOf: agent.model }),
+    agentClass: agent.class,
+    timeoutMs: MODEL_TIMEOUT_MS,
+    // Not the model: whichever answers is an attempt at one and the same call.
+    args: {},
+    dataClasses: [],
+    schemaDigest: null,
+    reserve: { toolCalls: 0, steps: 1, microUsd: 0, modelTokens: 0 },
+    bound: ({ prices }) => costOf(prices[model], inputTokens, agent.budget.maxOutputTokens),
+    another: of.another,
+    refusedByForm: null,
+    destination: (record) => {
+      const base = record.connections[provider];
+      if (base !== undefined) return { url: new URL(base), connection: true };
+      const message = `the tenant has no connection to the model provider ${provider}; add it to the Tenant document`;
+      return refusalOf('denied', 'platform', 'connection_missing', message);
+    },
+    records: [],
+    keyValidMs: null,
+    visibleWithinMs: null,
+    act: async (io) => {
+      // Thrown in here, so that the ledger has it and a person gets it to review.
+      if (question instanceof ForeignContext) throw question;
+      const step = await askModel(io, io.record.models[model] ?? name, question, inputTokens);
+      const payload: StoredModelStep = instead ? { ...step, model } : step;
+      of.keep(payload);
+      const cost = costOf(io.record.prices[model], step.inputTokens, step.outputTokens);
+      const value = {
+        ...stepOf(payload, agent, actions),
+        ...(cost.microUsd > 0 && { microUsd: cost.microUsd }),
+      };
+      return { payload, value, facts: {}, records: [], dataClasses: [], ...cost };
+    },
+    verify: null,
+    reconcile: null,
+    refusalPayload: () => null,
   };
 }
 
@@ -117,122 +174,19 @@ async function messagesOf(
   }
 }
 
-async function ask(parts: {
-  io: ActIo;
-  agent: Agent;
-  model: string;
-  messages: ModelMessage[];
-  actions: ReadonlyMap<string, Action>;
-}): Promise<StoredModelStep> {
-  const { io, agent, model, messages, actions } = parts;
-  const provider = createOpenAICompatible({
-    name: 'tenant',
-    baseURL: io.baseUrl?.href.replace(/\/$/, '') ?? '',
-    // The grant adds the credential at the moment of sending; the SDK never sees it.
-    fetch: io.fetch,
-  });
-  const answer = await generateText({
-    model: provider.chatModel(io.record.models[agent.model] ?? model),
-    system: agent.instructions,
-    messages,
-    tools: toolsOf(agent, actions),
-    maxOutputTokens: agent.budget.maxOutputTokens,
-    maxRetries: 0,
-    abortSignal: io.signal,
-  }).catch((error: unknown) => {
-    throw ours(error);
-  });
-  return {
-    kind: 'model',
-    text: answer.text,
-    toolCalls: answer.toolCalls.map(({ toolCallId, toolName, input }) => ({
-      id: toolCallId,
-      name: toolName,
-      args: storable(input),
-    })),
-    inputTokens: answer.usage.inputTokens ?? 0,
-    outputTokens: answer.usage.outputTokens ?? 0,
-  };
-}
-
-/** Arguments nested deeper than this are nobody's: canonical JSON is made by recursion. */
-const MAX_DEPTH = 500;
-
-/**
- * The arguments as they can be stored. What has no JSON form (`1e400` is read as infinity) or is nested too deeply becomes
- * `null`, which is in no schema: the call is refused by its form, and the model is told.
- */
-function storable(args: unknown): unknown {
-  let level: unknown[] = [args];
-  for (let depth = 0; level.length > 0; depth += 1) {
-    if (depth > MAX_DEPTH || level.some((value) => typeof value === 'number' && !Number.isFinite(value)))
-      return null;
-    level = level.flatMap((value) =>
-      typeof value === 'object' && value !== null ? Object.values(value as Record<string, unknown>) : [],
-    );
-  }
-  return args ?? null;
-}
-
-function stepOf(stored: StoredModelStep, agent: Agent): ModelStep {
+function stepOf(stored: StoredModelStep, agent: Agent, actions: ReadonlyMap<string, Action>): ModelStep {
   const known = (name: string): string | null =>
     agent.actions.find((action) => action === actionOfToolName(name)) ?? null;
   return {
     toolCalls: stored.toolCalls.map(({ name }) => known(name)),
     inputTokens: stored.inputTokens,
     outputTokens: stored.outputTokens,
+    ...(stored.model !== undefined && { model: stored.model }),
+    asked: stored.toolCalls.map(({ name, args }) => ({
+      digest: digestOf({ name, args }).slice(0, ASKED_DIGEST_CHARS),
+      write: (actions.get(known(name) ?? '')?.effect ?? 'read') !== 'read',
+    })),
   };
-}
-
-/** Tools as the model sees them, without `execute`: a model asks, the gateway acts. */
-function toolsOf(agent: Agent, actions: ReadonlyMap<string, Action>): ToolSet {
-  return Object.fromEntries(
-    agent.actions.flatMap((name) => {
-      const action = actions.get(name);
-      if (!action) return [];
-      // A plain JSON schema: the gateway is the one that judges arguments, not the SDK.
-      const inputSchema = jsonSchema(
-        z.toJSONSchema(action.args, { unrepresentable: 'any', io: 'input' }) as Parameters<
-          typeof jsonSchema
-        >[0],
-      );
-      return [[toolNameOfAction(name), tool({ description: action.description, inputSchema })]];
-    }),
-  );
-}
-
-/** The SDK wraps what `fetch` threw, and reports a status as its own error: back to the four ways a request fails. */
-function ours(error: unknown): unknown {
-  const own = ownCause(error);
-  if (own) return own;
-  if (!APICallError.isInstance(error)) return error;
-  const status = error.statusCode;
-  if (status === undefined) return new HttpUnavailable('the model provider gave no usable answer');
-  if (status === 429)
-    return new HttpNotSent(
-      'the model provider answered 429; nothing was charged',
-      retryAfterMs(error.responseHeaders),
-    );
-  if (status >= 500)
-    return new HttpUnavailable(`the model provider answered ${status}`, retryAfterMs(error.responseHeaders));
-  return new HttpRefused(`the model provider answered ${status}`, status, null);
-}
-
-function ownCause(error: unknown): Error | undefined {
-  for (
-    let cause: unknown = error, depth = 0;
-    cause instanceof Error && depth < 6;
-    cause = cause.cause, depth += 1
-  ) {
-    if (cause instanceof HttpForbidden || cause instanceof HttpNotSent || cause instanceof HttpUnavailable)
-      return cause;
-  }
-  return undefined;
-}
-
-function retryAfterMs(headers: Record<string, string> | undefined): number | undefined {
-  const seconds = Number(headers?.['retry-after'] ?? Number.NaN);
-  return Number.isFinite(seconds) && seconds >= 0 ? Math.round(seconds * 1_000) : undefined;
 }
 
 function splitModel(model: string): [string, string] {

@@ -4,11 +4,11 @@ import type { TenantRecord } from '../contracts/documents';
 import { foreignRecord } from '../contracts/ownership';
 import type { Admission } from '../contracts/ledger';
 import { isStorageBusy } from '../contracts/storage-busy';
-import { mayPass, readFailure } from './acting';
+import { DeadlinePassed, mayPass, readFailure } from './acting';
 import { refusalOf, remaining, type Attempt } from './attempt';
-import type { Acted, ActIo } from './governed-call';
+import { FREE, type Acted, type ActIo } from './governed-call';
 import { readBack } from './read-back';
-import { pendingUntilLeaseIsOver, settleDone, settleFailure, settleRefused } from './settle';
+import { pendingUntilLeaseIsOver, settleDone, settleFailure, settleRefused, tellTrouble } from './settle';
 
 /**
  * The way out of one turn of a call. Closed before anything is read or settled from it: what an action left running is
@@ -42,14 +42,20 @@ export async function perform(
     } catch (error) {
       session.close();
       if (isStorageBusy(error) || isTemporalFailure(error)) throw error;
-      const { aborted } = session.io.signal;
+      const { signal } = session.io;
+      const { aborted } = signal;
+      const timedOut = aborted && signal.reason instanceof DeadlinePassed;
       const before = mayHaveApplied;
       mayHaveApplied ||= session.mayHaveApplied() > 0;
-      const reading = readFailure(error, call, { mayHaveApplied, before, aborted });
-      if (reading.result !== 'pending') return await settleFailure(attempt, reading);
+      const reading = readFailure(error, call, { mayHaveApplied, before, aborted, timedOut });
       const pause = 200 * 2 ** turn;
       // Without a key that the system honours the same request would be a second write: it is looked up after the lease.
-      if (!reading.resend || turn > 3 || remaining(attempt) <= pause * 2) {
+      const again = reading.resend === true && turn <= 3 && remaining(attempt) > pause * 2;
+      if (reading.trouble !== undefined && !again) await tellTrouble(attempt, reading.trouble);
+      // A provider may bill what it has got, whatever came of it.
+      const cost = mayHaveApplied ? attempt.bound : FREE;
+      if (reading.result !== 'pending') return await settleFailure(attempt, reading, cost);
+      if (!again) {
         throw pendingUntilLeaseIsOver(attempt, reading.refusal.message);
       }
       await delay(pause);
@@ -127,7 +133,7 @@ async function settleAbsent(attempt: Attempt, quietMs: number | null): Promise<C
   if (early > 0) throw pendingUntilLeaseIsOver(attempt, `${action} does not show yet`, early);
   const message = `an earlier attempt of ${action} was lost, and a look-up proves that it was not applied`;
   const refusal = refusalOf('provider_degraded', 'provider', 'proven_absent', message);
-  return await settleFailure(attempt, { result: 'open', refusal, retryAfterMs: 50 });
+  return await settleFailure(attempt, { result: 'open', refusal, retryAfterMs: 50 }, FREE);
 }
 
 /** Asks the system outside without being able to change it. */
@@ -144,7 +150,7 @@ async function looking<T>(openSession: OpenSession, look: (io: ActIo) => Promise
 export async function settleLost(attempt: Attempt): Promise<CallAnswer<unknown>> {
   const message = `an earlier attempt of ${attempt.call.action} was lost; whether it was applied is not known`;
   const refusal = refusalOf('outcome_unknown', 'provider', 'attempt_lost', message);
-  return await settleRefused(attempt, 'unknown', refusal, 0);
+  return await settleRefused(attempt, 'unknown', refusal, FREE);
 }
 
 /** Step 6: what came back is believed only if it is in its schema, the tenant's own, and read back. */
@@ -161,7 +167,7 @@ async function accept(
   if (foreign) {
     const message = `a ${foreign.system} record in the result is not shown to be this tenant's; the result was discarded`;
     const refusal = refusalOf('scope_ambiguous', 'policy', 'scope.foreign_result', message);
-    return await settleRefused(attempt, 'failed', refusal, acted.microUsd);
+    return await settleRefused(attempt, 'failed', refusal, acted);
   }
   if (verify) {
     const seen = await readBack(attempt, acted, verify, (look) => looking(openSession, look));
@@ -183,7 +189,7 @@ async function accept(
               'read_back_unavailable',
               `${action} answered, but it could not be read back`,
             );
-      return await settleRefused(attempt, 'unknown', refusal, acted.microUsd);
+      return await settleRefused(attempt, 'unknown', refusal, acted);
     }
   }
   return await settleDone(attempt, acted);

@@ -28,12 +28,15 @@ import { createUndoCall } from './undo';
 /** Every activity and its zone. An activity that is missing here is refused by the interceptor. */
 export const ZONES = {
   enterRun: 'run',
+  parkRun: 'run',
+  resumeRun: 'run',
   leaveRun: 'run',
   beginUndo: 'run',
   callModel: 'run',
   callTool: 'run',
   enterFollowUp: 'followUp',
   leaveFollowUp: 'followUp',
+  findLane: 'followUp',
   undoCall: 'followUp',
   retryCall: 'followUp',
   loadControl: 'control',
@@ -45,6 +48,7 @@ export const ZONES = {
   reapCalls: 'platform',
   ensureControls: 'platform',
   startFollowUps: 'platform',
+  tendQueues: 'platform',
   purge: 'platform',
   checkHeads: 'platform',
 } as const satisfies Zones &
@@ -57,13 +61,13 @@ export const ZONES = {
 export function laneActivities(
   parts: GatewayParts & { actions: ReadonlyMap<string, Action> },
 ): Pick<RunActivities, 'callModel' | 'callTool'> & Pick<FollowUpActivities, 'undoCall' | 'retryCall'> {
-  const { storage, actions } = parts;
+  const { storage, policies, actions } = parts;
   const gateway = createGateway(parts);
   const steps = new StoredSteps();
   const tools = { storage, gateway, calls: createAskedCalls({ steps, actions }) };
   return guarded(
     {
-      callModel: frozenWhileRewound(createCallModel({ storage, steps, gateway, actions })),
+      callModel: frozenWhileRewound(createCallModel({ storage, steps, policies, gateway, actions })),
       callTool: frozenWhileRewound(createCallTool(tools)),
       undoCall: frozenWhileRewound(createUndoCall(tools)),
       retryCall: frozenWhileRewound(createRetryCall(tools)),

@@ -7,16 +7,18 @@ import type { Refusal } from '../contracts/refusal';
 import { isStorageBusy } from '../contracts/storage-busy';
 import type { Reading } from './acting';
 import { refused } from './answers';
-import { LEASE_MARGIN_MS, remaining, type Attempt } from './attempt';
+import { LEASE_MARGIN_MS, refusalOf, remaining, SHORT_WAIT_MS, type Attempt } from './attempt';
 import { failure } from './failure';
-import type { Acted } from './governed-call';
+import { FREE, type Acted, type Cost } from './governed-call';
 
 const SETTLE_TRIES = 6;
+
+type Refused = Exclude<CallAnswer<unknown>, { kind: 'done' }>;
 
 type Truth = Omit<SettleRequest, 'runId' | 'path' | 'token'>;
 
 const NOTHING: Omit<Truth, 'result'> = {
-  charge: { toolCalls: 0, microUsd: 0 },
+  charge: { toolCalls: 0, microUsd: 0, modelTokens: 0 },
   refusal: null,
   value: null,
   payload: null,
@@ -60,12 +62,18 @@ export function pendingUntilLeaseIsOver(attempt: Attempt, why: string, afterMs =
   );
 }
 
+const chargeOf = ({ call }: Attempt, { microUsd, modelTokens }: Cost): Truth['charge'] => ({
+  toolCalls: call.reserve.toolCalls,
+  microUsd,
+  modelTokens,
+});
+
 /** The effect happened and what it brought is believed. */
 export async function settleDone(attempt: Attempt, acted: Acted): Promise<CallAnswer<unknown>> {
   const payloadDigest = digestOf(acted.payload);
   const settled = await settle(attempt, {
     result: 'succeeded',
-    charge: { toolCalls: attempt.call.reserve.toolCalls, microUsd: acted.microUsd },
+    charge: chargeOf(attempt, acted),
     refusal: null,
     value: acted.value,
     payload: acted.payload,
@@ -82,13 +90,13 @@ export async function settleRefused(
   attempt: Attempt,
   result: 'failed' | 'unknown',
   refusal: Refusal,
-  microUsd: number,
+  cost: Cost,
 ): Promise<CallAnswer<unknown>> {
   const payload = attempt.call.refusalPayload(refusal);
   const settled = await settle(attempt, {
     ...NOTHING,
     result,
-    charge: { toolCalls: attempt.call.reserve.toolCalls, microUsd },
+    charge: chargeOf(attempt, cost),
     refusal,
     payload,
     payloadDigest: payload && digestOf(payload),
@@ -96,18 +104,53 @@ export async function settleRefused(
   return refused(attempt, refusal, settled.seq, settled.reviewNo);
 }
 
-/** Surely nothing was sent: everything is given back, and the call may be claimed again. */
-export async function settleOpen(attempt: Attempt, refusal: Refusal): Promise<CallAnswer<unknown>> {
-  const settled = await settle(attempt, { ...NOTHING, result: 'open', refusal });
+/**
+ * Nothing was done: everything is given back, and the call may be claimed again. Of a model all but what its provider may bill
+ * for a request that was sent.
+ */
+export async function settleOpen(attempt: Attempt, refusal: Refusal, cost: Cost = FREE): Promise<Refused> {
+  const charge = { toolCalls: 0, microUsd: cost.microUsd, modelTokens: cost.modelTokens } as const;
+  const settled = await settle(attempt, { ...NOTHING, result: 'open', charge, refusal });
   return { kind: refusal.kind, refusal, seq: settled.seq };
 }
 
-/** Settles a failed effect as it was read. Throws where a later attempt of the same activity may still succeed. */
-export async function settleFailure(attempt: Attempt, reading: Reading): Promise<CallAnswer<unknown>> {
-  if (reading.result !== 'open') {
-    return await settleRefused(attempt, reading.result as 'failed' | 'unknown', reading.refusal, 0);
+/**
+ * Tells the breaker of a system what it did to a call that stays claimed: its outcome may be known much later, and then says
+ * nothing of the system. The call itself does not hang on it, so a busy ledger is not asked again.
+ */
+export async function tellTrouble({ store, envelope, path, token }: Attempt, message: string): Promise<void> {
+  const refusal = refusalOf('provider_degraded', 'provider', 'answer_lost', message);
+  try {
+    await store.trouble({ runId: envelope.rootRunId, path, token, refusal });
+  } catch (error) {
+    if (!isStorageBusy(error)) throw error;
   }
-  await settleOpen(attempt, reading.refusal);
+}
+
+/**
+ * Settles a failed effect as it was read. Throws where a later attempt of the same activity may still succeed soon.
+ *
+ * @param cost what is charged although it brought nothing.
+ */
+export async function settleFailure(
+  attempt: Attempt,
+  reading: Reading,
+  cost: Cost,
+): Promise<CallAnswer<unknown>> {
+  if (reading.result !== 'open') {
+    return await settleRefused(attempt, reading.result as 'failed' | 'unknown', reading.refusal, cost);
+  }
+  const answer = await settleOpen(attempt, reading.refusal, cost);
   Context.current().cancellationSignal.throwIfAborted();
-  throw failure('ProviderUnavailable', reading.refusal.message, reading.retryAfterMs);
+  if (attempt.another && answer.kind === 'provider_degraded') return answer;
+  return askAgain(answer, reading.retryAfterMs);
+}
+
+/**
+ * A call that may be claimed again: soon in place, by the activity's own retry; later as a value, so that the run shows what it
+ * waits for and holds no worker meanwhile.
+ */
+export function askAgain(answer: Refused, retryAfterMs = answer.refusal.retryAfterMs): Refused {
+  if (retryAfterMs !== undefined && retryAfterMs > SHORT_WAIT_MS) return answer;
+  throw failure('ProviderUnavailable', answer.refusal.message, retryAfterMs);
 }

@@ -16,6 +16,7 @@ import { callingPlatform } from './call-context';
 import { inBatches } from './batches';
 import { createLeaving } from './leaving';
 import type { Policies } from './policies';
+import { slotTeller } from './tell-slots';
 
 const PAGE = 200;
 const AT_ONCE = 16;
@@ -23,6 +24,8 @@ const AT_ONCE = 16;
 const SETTLING_MS = 3_000;
 /** A follow-up that nothing was heard of for so long may have no workflow; one that waits for a person is asked for in vain. */
 const FOLLOW_UP_SETTLING_MS = 5_000;
+/** Runs told at a time that they have stood in line for too long: many were accepted together. */
+const TOO_LONG_PAGE = 1_000;
 /** Calls purged at a time: each tenant's in a transaction of its own, under the lock that its calls wait for. */
 const PURGED_AT_ONCE = 500;
 
@@ -50,7 +53,8 @@ export interface SweepParts {
 /** Mends what was lost between the database and Temporal. Every part is idempotent, bounded, and safe beside itself. */
 export function createSweep(parts: SweepParts): SweepActivities {
   const { storage, client, environment, startAccepted, ensureControl, startFollowUp } = parts;
-  const leave = createLeaving(parts);
+  const tellSlots = slotTeller(client);
+  const leave = createLeaving({ policies: parts.policies, tellSlots });
   const closeEnded = async (run: SweepRun): Promise<boolean> => {
     const stopReason = await endedAs(client, run);
     if (!stopReason) return false;
@@ -102,6 +106,18 @@ export function createSweep(parts: SweepParts): SweepActivities {
         if ((await startFollowUp(client, signed, { kind, followUpNo })) === 'started') started += 1;
       });
       return { started };
+    },
+
+    async tendQueues() {
+      callingPlatform();
+      const handed = await storage.platform.tendLines();
+      const [notTaken, tooLong] = await Promise.all([
+        storage.platform.slotsNotTaken(SETTLING_MS, PAGE),
+        storage.platform.queuedTooLong(TOO_LONG_PAGE),
+      ]);
+      const told = new Set([...handed, ...[...notTaken, ...tooLong].map(({ workflowId }) => workflowId)]);
+      await tellSlots([...told]);
+      return { told: told.size };
     },
 
     async purge() {

@@ -32,7 +32,7 @@ export function forwardCall({ position, seq, asked, lost, action, agentClass }: 
     site: 'agentRun.tool',
     model: null,
     agentClass,
-    reserve: { toolCalls: 1, steps: 1, microUsd: action?.costMicroUsd ?? 0 },
+    reserve: { toolCalls: 1, steps: 1, microUsd: action?.costMicroUsd ?? 0, modelTokens: 0 },
   } as const;
   if (!action) {
     // The name is the model's own words, so it is told to nobody but the model.
@@ -120,7 +120,7 @@ export function undoOf(
     action: forward.action,
     callClass: forward.callClass,
     reversible: forward.reversible,
-    reserve: { toolCalls: 0, steps: 0, microUsd: 0 },
+    reserve: { toolCalls: 0, steps: 0, microUsd: 0, modelTokens: 0 },
     // Not part of the conversation: no model is told, and an undo that policy refused may be asked for again.
     refusalPayload: () => null,
   } as const;
@@ -146,7 +146,7 @@ export function undoOf(
     act: async (io) => {
       await compensate(contextOf(io), args, result.value);
       const payload = { kind: 'tool', outcome: 'done', action: action.name, result: null } as const;
-      return { payload, value: null, facts: {}, records: [], dataClasses: [], microUsd: 0 };
+      return { payload, value: null, facts: {}, records: [], dataClasses: [], microUsd: 0, modelTokens: 0 };
     },
     verify: null,
     // The action's look-up is for what it did, not for what undid it.
@@ -233,6 +233,7 @@ function acted(action: Action, args: unknown, result: unknown): Acted {
     records: action.records?.(args, parsed.data) ?? [],
     dataClasses: action.resultClasses,
     microUsd: action.costMicroUsd,
+    modelTokens: 0,
   };
 }
 

@@ -1,10 +1,16 @@
 import { callOverhead } from './call-overhead';
+import { fairShares } from './fair-shares';
+import { noisyNeighbour } from './noisy-neighbour';
 import { policyBench } from './policy';
+import { tenantsBench } from './tenants';
 
 /** Benchmarks by name. Each prints ratios against a baseline measured in the same run, and gates nothing. */
 const BENCHES: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
   'call-overhead': callOverhead,
+  'fair-shares': fairShares,
+  'noisy-neighbour': noisyNeighbour,
   policy: policyBench,
+  tenants: tenantsBench,
 };
 
 const [name, ...args] = process.argv.slice(2);

@@ -161,7 +161,13 @@ function policyWith(texts: readonly string[]): CompiledPolicy {
     vocabulary,
     rules: new Map(rules.map((rule) => [rule.id, rule])),
     slices,
-    document: { secrets: [], onUnknownOutcome: 'stop', onKill: { compensate: false }, readBackWaived: [] },
+    document: {
+      secrets: [],
+      models: { allow: [], fallback: [] },
+      onUnknownOutcome: 'stop',
+      onKill: { compensate: false },
+      readBackWaived: [],
+    },
   });
 }
 

@@ -21,6 +21,7 @@ import { findTemporal } from '../workers/embedded/find-temporal';
 import { startPostgres } from '../workers/embedded/postgres';
 import { startTemporal } from '../workers/embedded/temporal';
 import type { WorkerParts } from '../workers/parts';
+import type { HostSpec } from './host-spec';
 
 /** Everything a benchmark works on: real Temporal, real PostgreSQL (with its usual durability), and parts for workers. */
 export type BenchStack = Awaited<ReturnType<typeof startBenchStack>>;
@@ -50,8 +51,10 @@ export async function startBenchStack(app: App) {
   await admin.connect();
   await admin.query('create extension pg_stat_statements');
   const keys = await generateEnvelopeKeys();
-  const masterKey = masterKeyOf(randomBytes(32));
-  const storage = openStorage({ databaseUrl: roleUrl(postgres.adminUrl, 'app', passwords.app), environment });
+  const masterSecret = randomBytes(32);
+  const masterKey = masterKeyOf(masterSecret);
+  const databaseUrl = roleUrl(postgres.adminUrl, 'app', passwords.app);
+  const storage = openStorage({ databaseUrl, environment });
   const operator = openOperator({
     databaseUrl: roleUrl(postgres.adminUrl, 'operator', passwords.operator),
     environment,
@@ -75,7 +78,20 @@ export async function startBenchStack(app: App) {
     logger: pino({ level: 'silent' }),
   };
   for (const agent of app.agents.values()) await storage.platform.publishAgent(agent);
+  /** For hosts in processes of their own. */
+  const hostSpec: HostSpec = {
+    temporalAddress: temporal.address,
+    databaseUrl,
+    environment,
+    jwks: keys.jwks,
+    masterSecret: masterSecret.toString('base64'),
+    bounds: config.run,
+    timing: config.timing,
+  };
   return {
+    home,
+    hostSpec,
+    pids: { temporal: temporal.pid, postgres: postgres.pid },
     parts,
     storage,
     operator,

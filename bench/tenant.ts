@@ -77,7 +77,8 @@ scope: [{ system: keeper, account: acct }]
   const parsed = parseDocuments(yaml);
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.mistakes));
   for (const { kind, document, text } of parsed.documents) {
-    if (kind === 'QuotaClass') await stack.operator.putQuotaClass(document, 'bench');
+    if (kind === 'ProviderPool') await stack.operator.putProviderPool(document, 'bench');
+    else if (kind === 'QuotaClass') await stack.operator.putQuotaClass(document, 'bench');
     else if (kind === 'Tenant') await stack.operator.putTenant(document, 'bench');
     else
       await stack.operator.publishPolicy(

@@ -6,6 +6,7 @@ import type { TenantRecord } from '../contracts/documents';
 import { Target, type SignedEnvelope } from '../contracts/envelope';
 import { AgentId, WorkspaceId, type RunId } from '../contracts/ids';
 import type { AcceptRun, Acceptance, EnvelopeSigner, RunRow, Storage, TenantStore } from '../contracts/ports';
+import type { Refusal } from '../contracts/refusal';
 import { BulkheadError, reachDatabase, refusedBy, scopeAmbiguous } from './errors';
 import type { VerifiedPrincipal } from './identity';
 import { requireBoundedJson } from './json-bounds';
@@ -29,6 +30,8 @@ export const RunRequest = z.strictObject({
   target: Target.nullable().optional(),
   /** The same key and body answer the same run; the same key with another body is refused. */
   idempotencyKey: IdempotencyKey.optional(),
+  /** From 1, which goes first among the tenant's queued runs, to 5; 3 where it is left out. A tenant's quota bounds it. */
+  priority: z.int().min(1).max(5).optional(),
   /** Only ever compared with the token, never believed. */
   tenantId: z.string().optional(),
   environment: z.string().optional(),
@@ -90,14 +93,15 @@ export async function acceptRun(
     const record = await requireRecord(store);
     const workspaceId = chooseWorkspace(who, record, request.workspace);
     const agent = await requireAgent(store, request.agent);
-    const { input, target = null, idempotencyKey = null } = request;
+    const { input, target = null, idempotencyKey = null, priority } = request;
     const runId = newRunId(who.scope, idempotencyKey);
     const inputDigest = digestOf(input);
     const signed = await ports.signer.sign(
       mint(who, record, { runId, workspaceId, agent, target, inputDigest }),
     );
-    const bodyDigest = digestOf({ agent: request.agent, workspace: workspaceId, target, input });
-    return store.acceptRun({ signed, idempotencyKey, bodyDigest, input });
+    const asked = priority === undefined ? {} : { priority };
+    const bodyDigest = digestOf({ agent: request.agent, workspace: workspaceId, target, input, ...asked });
+    return store.acceptRun({ signed, idempotencyKey, bodyDigest, input, ...asked });
   });
   return await begin(ports, acceptance);
 }
@@ -156,7 +160,7 @@ async function begin(ports: AcceptancePorts, acceptance: Acceptance): Promise<Ac
         },
       );
     case 'refused':
-      throw refusedBy(acceptance.refusal);
+      throw notAccepted(acceptance.refusal);
     case 'accepted':
     case 'existing': {
       const { run, signed } = acceptance;
@@ -167,6 +171,16 @@ async function begin(ports: AcceptancePorts, acceptance: Acceptance): Promise<Ac
       return { run, signed, existing: acceptance.kind === 'existing', started, notice };
     }
   }
+}
+
+/** A priority that is not the tenant's to ask for is a mistake in the request; every other refusal is one of the ledger's. */
+function notAccepted(refusal: Refusal): BulkheadError {
+  if (refusal.rule !== 'best_priority') return refusedBy(refusal);
+  return new BulkheadError(
+    'invalid',
+    `${refusal.message}, and ${refusal.used} was asked for: ask for ${refusal.value} to 5, or have \`limits.bestPriority\` of its quota class changed`,
+    { reason: 'best_priority', refusal },
+  );
 }
 
 /** The ledger says `no_data_found` of a step that nothing can begin from. */

@@ -2,6 +2,7 @@ import type { Client } from '@temporalio/client';
 import type { ApprovalRow, SuggestionRow } from '../contracts/approvals';
 import type { JournalEntry } from '../contracts/ledger';
 import type { EnvelopeSigner, RunRow, Storage } from '../contracts/ports';
+import type { QuotaState } from '../contracts/quotas';
 import type { DeadLetter, ReviewRow } from '../contracts/reviews';
 import type { RunState, StopReason } from '../contracts/states';
 import { acceptRun, forkRun, type RunRequest } from './acceptance';
@@ -23,7 +24,7 @@ import {
   retryDeadLetter,
   type LetterDecision,
 } from './dead-letters';
-import { reachDatabase, scopeAmbiguous } from './errors';
+import { BulkheadError, reachDatabase, scopeAmbiguous } from './errors';
 import type { OrderedFollowUp } from './follow-ups';
 import type { TokenVerifier, VerifiedPrincipal } from './identity';
 import { findReview, listReviews, resolveReview, type ResolvedReview, type ReviewVerdict } from './reviews';
@@ -106,6 +107,16 @@ export class BulkheadClient {
     const caller = await this.identify(asking);
     const row = await visibleRow(caller, runId);
     return reachDatabase(() => caller.store.journal({ afterSeq, limit: 500, runId: row.runId }));
+  }
+
+  /** What the token's tenant may use, and what it has used. */
+  async quotas(asking: Asking): Promise<QuotaState> {
+    const { who, store } = await this.identify(asking);
+    const state = await reachDatabase(() => store.quotas());
+    if (state) return state;
+    throw new BulkheadError('not_found', `there is no tenant ${who.scope.tenantId} in this environment`, {
+      reason: 'unknown_tenant',
+    });
   }
 
   /** What waits for a person, the newest first; with `open: false`, also what was resolved. */

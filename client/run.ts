@@ -1,20 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WorkflowFailedError, WorkflowNotFoundError } from '@temporalio/client';
-import { z } from 'zod';
-import type { ApprovalRow } from '../contracts/approvals';
 import type { SignedEnvelope } from '../contracts/envelope';
 import type { RunRow } from '../contracts/ports';
-import type { Refusal } from '../contracts/refusal';
-import type { ReviewRow } from '../contracts/reviews';
-import { RUN_STATES, STOP_REASONS, type RunState, type StopReason } from '../contracts/states';
+import { RUN_STATES, type RunState, type StopReason } from '../contracts/states';
 import { QUERIES, SIGNALS } from '../contracts/workflow-io';
-import { askedBy } from './approvals';
 import { besideRun, waitingForPeople, type BesideRun, type WaitingForPeople } from './beside';
 import type { Caller } from './caller';
 import { BulkheadError, reachDatabase } from './errors';
+import { explained, Live, type Explanation } from './explanation';
 import { orderRollback, type OrderedFollowUp } from './follow-ups';
-import { refusalsOf } from './journal';
 import { isTemporalTrouble } from './temporal-trouble';
+
+export type { Explanation } from './explanation';
 
 /** How a run ended. `output` is the agent's last word, where it had one. */
 export interface RunResult {
@@ -30,50 +27,11 @@ export interface RunResult {
   };
 }
 
-/** Where a run stands and why. */
-export interface Explanation {
-  readonly runId: string;
-  readonly state: RunState;
-  readonly stopReason: StopReason | null;
-  /** The state, or the stop reason, in words. */
-  readonly means: string;
-  /** ISO time, of the database's clock. */
-  readonly since: string;
-  /** What it waits for: the refusal that binds, with limit, value, use and when it frees; `null` where it waits for none. */
-  readonly waitsFor: Refusal | null;
-  /** Of `approval_required`: when the request expires, and the run ends for it. ISO time, of the database's clock. */
-  readonly until: string | null;
-  /** Open requests for approval of its calls, the newest first: a person has to decide. */
-  readonly approvals: readonly ApprovalRow[];
-  /** Open reviews of its calls, the newest first: a person has to look. */
-  readonly reviews: readonly ReviewRow[];
-  /** The last time something was refused to it, whatever became of that. */
-  readonly lastRefusal: { readonly action: string; readonly at: string; readonly refusal: Refusal } | null;
-}
-
-/** The answer of the query `runState`, as far as it is used here. */
-const Live = z.object({
-  state: z.enum(Object.keys(RUN_STATES) as [RunState, ...RunState[]]),
-  detail: z.string(),
-  since: z.string(),
-  approvalNo: z.number().nullish(),
-});
-type Live = z.infer<typeof Live>;
-
 /** How long one look at a run's workflow lasts before its row is read again. */
 const LONG_POLL_MS = 20_000;
 
 /** The same where somebody watches what the run waits for. */
 const WATCHED_POLL_MS = 2_000;
-
-/** States in which a refusal is what the run waits for. */
-const WAITING: ReadonlySet<RunState> = new Set([
-  'throttled',
-  'approval_required',
-  'review_required',
-  'provider_degraded',
-  'frozen',
-]);
 
 /**
  * A run that the caller may see. Its row in the database is the truth, also for one that was terminated from outside,
@@ -137,39 +95,10 @@ export class Run {
     }
   }
 
-  /** What the run does or waits for, since when, and what was last refused to it. */
+  /** What the run does or waits for, by which limit, since when and until when, and what was last refused to it. */
   async explain(): Promise<Explanation> {
     const row = await this.row();
-    const live = row.state === 'closed' ? undefined : await this.live();
-    const state = live?.state ?? row.state;
-    const { store } = this.ports;
-    const lastRefusal = (await reachDatabase(() => refusalsOf(store, row.runId))).at(-1) ?? null;
-    const { approvals, reviews } = await waitingForPeople(this.ports.store, this.accepted.runId);
-    const waits = WAITING.has(state) && lastRefusal !== null;
-    const approval =
-      state === 'approval_required'
-        ? (approvals.find(({ approvalNo }) => approvalNo === live?.approvalNo) ?? approvals[0])
-        : undefined;
-    // The refusal that a person has to answer is that of the request or review: others may have come since.
-    const asked = state === 'review_required' ? reviews[0]?.refusal : approval && askedBy(approval);
-    return {
-      runId: row.runId,
-      state,
-      stopReason: row.stopReason,
-      means:
-        row.stopReason === null ? (live?.detail ?? RUN_STATES[state]) : STOP_REASONS[row.stopReason].means,
-      since:
-        row.closedAt ??
-        // The workflow enters the wait anew at each look.
-        approval?.requestedAt ??
-        live?.since ??
-        (waits ? lastRefusal.at : (row.enteredAt ?? row.acceptedAt)),
-      waitsFor: asked ?? (waits ? lastRefusal.refusal : null),
-      until: approval?.expiresAt ?? null,
-      approvals,
-      reviews,
-      lastRefusal,
-    };
+    return explained(this.ports.store, row, row.state === 'closed' ? undefined : await this.live());
   }
 
   /**

@@ -1,7 +1,7 @@
-import { WorkflowNotFoundError } from '@temporalio/client';
+import { WorkflowNotFoundError, type Client } from '@temporalio/client';
 import { followUpWorkflowId } from '../contracts/names';
-import type { RunRow } from '../contracts/ports';
-import type { SIGNALS } from '../contracts/workflow-io';
+import type { RunRow, TenantStore } from '../contracts/ports';
+import { SIGNALS } from '../contracts/workflow-io';
 import type { Caller } from './caller';
 import { reachDatabase } from './errors';
 import { isTemporalTrouble } from './temporal-trouble';
@@ -29,16 +29,69 @@ export async function tellDecided(
       .map((followUp) => followUpWorkflowId(row.workflowId, followUp)),
   ];
   let told = true;
-  for (const workflowId of waiting) {
-    try {
-      await temporal.withDeadline(Date.now() + SIGNAL_DEADLINE_MS, () =>
-        temporal.workflow.getHandle(workflowId).signal(signal),
-      );
-    } catch (error) {
-      if (error instanceof WorkflowNotFoundError) continue;
-      if (!isTemporalTrouble(error)) throw error;
-      told = false;
-    }
+  for (const workflowId of waiting) told = (await tell(temporal, workflowId, signal)) && told;
+  return told;
+}
+
+/** States in which a run waits for what a limit lets it have. */
+const WAIT_FOR_LIMITS = ['throttled', 'queued'] as const;
+/** Of each state, the oldest first; the rest looks again by itself, or is told by those that go on. */
+const MOST_TOLD = 500;
+const TOLD_AT_ONCE = 20;
+
+/**
+ * Tells the runs that wait for a limit to ask again, because it may be another one now. Only a hint. `false` where Temporal did
+ * not answer; no Temporal is asked for where nobody waits.
+ */
+export async function tellWaiting({
+  store,
+  temporal,
+}: {
+  store: Pick<TenantStore, 'runs'>;
+  temporal: () => Promise<Client>;
+}): Promise<boolean> {
+  const waiting: RunRow[] = [];
+  for (const state of WAIT_FOR_LIMITS) waiting.push(...(await oldest(store, state)));
+  if (waiting.length === 0) return true;
+  const client = await temporal();
+  let told = true;
+  for (let at = 0; at < waiting.length && told; at += TOLD_AT_ONCE) {
+    const answers = await Promise.all(
+      waiting.slice(at, at + TOLD_AT_ONCE).map(({ workflowId }) => tell(client, workflowId, SIGNALS.wakeRun)),
+    );
+    told = answers.every(Boolean);
   }
   return told;
+}
+
+async function oldest(
+  store: Pick<TenantStore, 'runs'>,
+  state: (typeof WAIT_FOR_LIMITS)[number],
+): Promise<RunRow[]> {
+  let rows: RunRow[] = [];
+  for (let page = await store.runs({ limit: MOST_TOLD, state }); page.length > 0;) {
+    rows = [...rows, ...page].slice(-MOST_TOLD);
+    const last = page.at(-1);
+    if (page.length < MOST_TOLD || !last) break;
+    page = await store.runs({ limit: MOST_TOLD, state, before: last.acceptedAt });
+  }
+  return rows.reverse();
+}
+
+/** `false` where Temporal did not answer. */
+async function tell(
+  temporal: Client,
+  workflowId: string,
+  signal: Decided | typeof SIGNALS.wakeRun,
+): Promise<boolean> {
+  try {
+    await temporal.withDeadline(Date.now() + SIGNAL_DEADLINE_MS, () =>
+      temporal.workflow.getHandle(workflowId).signal(signal),
+    );
+    return true;
+  } catch (error) {
+    if (error instanceof WorkflowNotFoundError) return true;
+    if (!isTemporalTrouble(error)) throw error;
+    return false;
+  }
 }

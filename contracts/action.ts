@@ -85,6 +85,8 @@ export interface ActionSpec<A extends z.ZodObject = z.ZodObject, R extends z.Zod
   /** Classes of the data in its result: from then on its run carries them into every later call (promise P3). */
   resultClasses?: string[];
   cost?: { microUsd: number };
+  /** Slow or heavy: its calls run on a lane apart, with a small ceiling, and hold up none of the tenant's others. */
+  lane?: 'expensive';
   /** Of one attempt, read-back included. */
   timeout: string;
   /** The system runs a repeated `Idempotency-Key` once; for how long (default 24 h). */
@@ -117,6 +119,7 @@ export interface Action {
   readonly dataClasses: Readonly<Record<string, readonly string[]>>;
   readonly resultClasses: readonly string[];
   readonly costMicroUsd: number;
+  readonly lane: 'ordinary' | 'expensive';
   readonly timeoutMs: number;
   readonly remoteHonoursKeys: boolean;
   readonly keyValidForMs: number;

@@ -1,11 +1,16 @@
 import { z } from 'zod';
 import { ActionName, AgentId, AgentVersion } from './ids';
 
-/** An agent as its author declares it. `model` is `provider/model`; the provider is a system of the tenant's connections. */
+/** `provider/model`; the provider is a system of the tenant's connections. */
+export const ModelName = z
+  .string()
+  .regex(/^[a-z][a-z0-9_-]{0,39}\/[A-Za-z0-9._-]{1,100}$/, 'a model is provider/model');
+
+/** An agent as its author declares it. */
 export const AgentSpec = z.strictObject({
   id: AgentId,
   class: z.string().regex(/^[a-z][a-z0-9_]{0,39}$/),
-  model: z.string().regex(/^[a-z][a-z0-9_-]{0,39}\/[A-Za-z0-9._-]{1,100}$/, 'a model is provider/model'),
+  model: ModelName,
   instructions: z.string().min(1).max(20_000),
   actions: z.array(ActionName).min(1).max(100),
   /** What becomes of its writes when a run of it fails: they stay, or are undone in reverse order. */

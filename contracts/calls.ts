@@ -47,6 +47,19 @@ export interface ModelStep {
   readonly toolCalls: readonly (string | null)[];
   readonly inputTokens: number;
   readonly outputTokens: number;
+  /** Of each tool call, in their order; absent in histories of before it was told. */
+  readonly asked?: readonly AskedDigest[];
+  /** What it cost, where its tokens have a price. */
+  readonly microUsd?: number;
+  /** `provider/model` that answered in the place of the agent's own. */
+  readonly model?: string;
+}
+
+/** By which the workflow knows the same call again, and nothing else of it. */
+export interface AskedDigest {
+  /** Short, of action and canonical arguments. */
+  readonly digest: string;
+  readonly write: boolean;
 }
 
 /**
@@ -62,6 +75,8 @@ export type StoredModelStep = {
   readonly toolCalls: readonly { readonly id: string; readonly name: string; readonly args: unknown }[];
   readonly inputTokens: number;
   readonly outputTokens: number;
+  /** `provider/model` that answered in the place of the agent's own. */
+  readonly model?: string;
   readonly lost?: Lost;
 };
 export type StoredToolResult =

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { Environment, SystemName, TenantId, WorkspaceId } from './ids';
+import { ModelName } from './agent';
+import { ActionName, AgentId, Environment, SystemName, TenantId, WorkspaceId } from './ids';
 
 /** Tenant and QuotaClass documents (YAML, kind by kind). PolicyProfile lives in `policy/`, with its compiler. */
 
@@ -8,18 +9,66 @@ const DocumentName = z
   .regex(/^[a-z][a-z0-9_-]{0,63}$/, 'a name is 1 to 64 of a-z, 0-9, _ and -, a letter first');
 const count = z.int().nonnegative();
 
-/** Limits of a tenant. Enforced so far: `toolCallsPerDay`, `callsInFlight`. Days are UTC. */
-export const Limits = z.strictObject({
+/** Layers that a tenant, one of its agents or one of its actions can be limited by; what is left out is not. Days are the tenant's. */
+const LAYERS = {
+  toolCallsPerDay: count,
+  stepsPerDay: count,
+  /** Of the time that calls were at work, as the ledger measures it. */
+  activeSecondsPerDay: count,
+  spendMicroUsdPerDay: count,
+  modelTokensPerDay: count,
+  highRiskWritesPerDay: count,
+  /** A bucket that holds a minute's worth and drains as fast: at most twice as many in any one minute. */
+  callsPerMinute: count.max(1_000_000),
+  modelTokensPerMinute: count.max(1_000_000_000),
+  callsInFlight: count.max(100_000),
+};
+/** Limits of one agent, or one action, of a tenant. */
+export const NamedLimits = z.strictObject(LAYERS).partial();
+export type NamedLimits = z.infer<typeof NamedLimits>;
+
+/** Limits of a tenant. */
+export const Limits = NamedLimits.extend({
   toolCallsPerDay: count.default(20_000),
-  callsInFlight: count.default(8),
+  callsInFlight: count.max(100_000).default(8),
+  /** A bucket, as `callsPerMinute` is. */
+  runStartsPerMinute: count.max(1_000_000).default(600),
+  /** Attempts of calls that were let in before; 120 where nothing is said. */
+  retriesPerMinute: count.max(1_000_000).optional(),
+  /** Runs accepted that hold no slot yet. */
+  queuedRuns: count.default(10_000),
+  /** How long such a run waits for its first slot before it ends. */
+  queuedSeconds: z.int().positive().default(86_400),
+  /** Slots: runs that work at the same time. One that waits for a person holds none. */
+  concurrentRuns: count.max(100_000).default(50),
+  /** The best priority that may be asked for, 1 going first: without more, a tenant can only put its own runs back. */
+  bestPriority: z.int().min(1).max(5).default(3),
 });
 export type Limits = z.infer<typeof Limits>;
 
-export const PerRun = z.strictObject({ steps: z.int().positive().max(10_000).default(50) });
+/** Budgets of one run: what is used up ends it. */
+export const PerRun = z.strictObject({
+  steps: z.int().positive().max(10_000).default(50),
+  /** Of the time that its calls were at work; waiting costs nothing. */
+  seconds: z.int().positive().optional(),
+  spendMicroUsd: count.optional(),
+});
 export type PerRun = z.infer<typeof PerRun>;
 
-/** `own`: a task queue and worker of its own in the shared hosts. `dedicated`: worker processes of its own too. */
-export const Lane = z.enum(['own', 'dedicated']);
+/** A time zone of the IANA database, as its days are counted by. */
+export const TimeZone = z.string().refine((zone) => {
+  try {
+    return new Intl.DateTimeFormat('en', { timeZone: zone }).resolvedOptions().timeZone !== '';
+  } catch {
+    return false;
+  }
+}, 'this is no time zone of the IANA database, like Europe/Berlin');
+
+/**
+ * `own`: a task queue and worker of its own in the shared hosts. `dedicated`: worker processes of its own too. `shared`: one
+ * queue and worker for a long tail of tenants, in weighted-fair order.
+ */
+export const Lane = z.enum(['own', 'dedicated', 'shared']);
 export type Lane = z.infer<typeof Lane>;
 
 export const QuotaClassDocument = z.strictObject({
@@ -27,16 +76,30 @@ export const QuotaClassDocument = z.strictObject({
   kind: z.literal('QuotaClass'),
   metadata: z.strictObject({ name: DocumentName }),
   lane: Lane.default('own'),
-  /** Concurrent activities of the tenant's worker, per host. */
+  /** Share of a tenant on the shared lane, beside those of the others that wait there. */
+  weight: z.int().positive().max(1_000).default(1),
+  /** Concurrent activities of the tenant's worker, per host. On the shared lane the platform's setting holds instead. */
   workerCeiling: z.int().positive().max(1_000).default(8),
+  /** The same for its expensive actions, which have a worker of their own. */
+  expensiveCeiling: z.int().positive().max(1_000).default(2),
   limits: Limits.prefault({}),
   perRun: PerRun.prefault({}),
+  perAction: z.record(ActionName, NamedLimits).default({}),
+  perAgent: z.record(AgentId, NamedLimits).default({}),
 });
 export type QuotaClassDocument = z.infer<typeof QuotaClassDocument>;
 
 const BaseUrl = z
   .url({ protocol: /^https?$/ })
   .refine((url) => !new URL(url).username, 'a connection holds no credentials');
+
+const microUsdPerMTok = z.int().nonnegative().max(1_000_000_000);
+/** What a provider asks for a million tokens, in millionths of a dollar. */
+export const ModelPrice = z.strictObject({
+  inputMicroUsdPerMTok: microUsdPerMTok,
+  outputMicroUsdPerMTok: microUsdPerMTok,
+});
+export type ModelPrice = z.infer<typeof ModelPrice>;
 
 export const TenantDocument = z.strictObject({
   apiVersion: z.literal('bulkhead/v1'),
@@ -46,14 +109,31 @@ export const TenantDocument = z.strictObject({
     .record(Environment, z.strictObject({ policyProfile: DocumentName, quotaClass: DocumentName }))
     .refine((environments) => Object.keys(environments).length > 0, 'name at least one environment'),
   workspaces: z.array(WorkspaceId).min(1),
+  /** By which its days begin and end. */
+  timeZone: TimeZone.default('UTC'),
   /** Base URL by system, model providers included. */
   connections: z.record(SystemName, BaseUrl).default({}),
   /** The accounts outside that are the tenant's. */
   scope: z.array(z.strictObject({ system: SystemName, account: z.string().min(1).max(200) })).default([]),
   /** What an agent's `provider/model` is called at the tenant's provider, where it differs. */
   models: z.record(z.string(), z.string().min(1).max(200)).default({}),
+  /** Provider pools that its model calls are made from, by provider. Of any other provider it owns all its capacity. */
+  pools: z.record(SystemName, DocumentName).default({}),
+  /** By `provider/model`, as agents name it. What has no price here costs nothing. */
+  prices: z.record(ModelName, ModelPrice).default({}),
 });
 export type TenantDocument = z.infer<typeof TenantDocument>;
+
+/** What one credential of a model provider can carry, in each environment by itself. Tenants share it by the weight of their class. */
+export const ProviderPoolDocument = z.strictObject({
+  apiVersion: z.literal('bulkhead/v1'),
+  kind: z.literal('ProviderPool'),
+  metadata: z.strictObject({ name: DocumentName }),
+  provider: SystemName,
+  callsInFlight: count.max(100_000),
+  modelTokensPerMinute: count.max(1_000_000_000).optional(),
+});
+export type ProviderPoolDocument = z.infer<typeof ProviderPoolDocument>;
 
 /** What the runtime knows of a tenant in one environment: read fresh, never carried in an envelope. */
 export interface TenantRecord {
@@ -62,11 +142,17 @@ export interface TenantRecord {
   readonly policyProfile: string;
   readonly quotaClass: string;
   readonly lane: Lane;
+  readonly weight: number;
   readonly workerCeiling: number;
+  readonly expensiveCeiling: number;
   readonly limits: Limits;
   readonly perRun: PerRun;
+  readonly perAction: Readonly<Record<string, NamedLimits>>;
+  readonly perAgent: Readonly<Record<string, NamedLimits>>;
+  readonly timeZone: string;
   readonly workspaces: readonly WorkspaceId[];
   readonly connections: Readonly<Record<string, string>>;
   readonly scope: readonly { readonly system: string; readonly account: string }[];
   readonly models: Readonly<Record<string, string>>;
+  readonly prices: Readonly<Record<string, ModelPrice>>;
 }

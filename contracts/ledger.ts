@@ -56,7 +56,13 @@ export interface AdmitRequest {
   /** Highest sequence the run has seen. */
   readonly seenSeq: number;
   /** Charged while claimed, trued up at settlement. */
-  readonly reserve: { readonly toolCalls: 0 | 1; readonly steps: 0 | 1; readonly microUsd: number };
+  readonly reserve: {
+    readonly toolCalls: 0 | 1;
+    readonly steps: 0 | 1;
+    readonly microUsd: number;
+    /** An upper bound of what a model may use for input and output. */
+    readonly modelTokens: number;
+  };
   /** Of the credential that the attempt is to be lent, if it is let in; `null` for none. */
   readonly capability: string | null;
   /** Of a write, as its action declares it; `null` for reads and model calls. */
@@ -135,7 +141,7 @@ export interface SettleRequest {
   readonly path: string;
   readonly token: string;
   readonly result: SettleResult;
-  readonly charge: { readonly toolCalls: 0 | 1; readonly microUsd: number };
+  readonly charge: { readonly toolCalls: 0 | 1; readonly microUsd: number; readonly modelTokens: number };
   /** Why it failed, stayed open or is unknown. */
   readonly refusal: Refusal | null;
   readonly value: unknown;

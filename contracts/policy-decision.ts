@@ -72,6 +72,8 @@ export interface CompiledPolicy {
   decide(request: PolicyRequest): PolicyDecision;
   /** Whether agents of this id may use the secret capability. Silence is no. */
   mayUseSecret(agentId: string, capability: string): PolicyDecision;
+  /** Models that may answer where this one's provider is in trouble, in their order. */
+  fallbacksOf(model: string): readonly string[];
   /** Whether a run waits for the review of a write whose outcome is not known, or ends. */
   readonly onUnknownOutcome: 'review' | 'stop';
   /** Whether a kill undoes what the killed runs did. */

@@ -1,8 +1,15 @@
 import type { Passage, RecordRef, Reversibility } from './action';
 import type { Agent } from './agent';
 import type { ApprovalStore, DecisionStore } from './approvals';
+import type { Breaker, Trouble } from './breakers';
 import type { StoredPayload } from './calls';
-import type { Lane, TenantDocument, QuotaClassDocument, TenantRecord } from './documents';
+import type {
+  Lane,
+  ProviderPoolDocument,
+  TenantDocument,
+  QuotaClassDocument,
+  TenantRecord,
+} from './documents';
 import type { SignedEnvelope } from './envelope';
 import type { Environment, RunId, TenantId } from './ids';
 import type {
@@ -14,6 +21,8 @@ import type {
   SettleRequest,
   Settlement,
 } from './ledger';
+import type { QuotaChange, QuotaOf, QuotaState, RepeatedRefusal } from './quotas';
+import type { DividePool } from './pools';
 import type { RecoveryStore, SeenHead } from './recovery';
 import type { Refusal } from './refusal';
 import type {
@@ -50,6 +59,32 @@ export interface RunRow {
   readonly refusals: number;
   readonly spentMicroUsd: number;
   readonly outputRef: string | null;
+  /** Since when it is in its state. */
+  readonly stateSince: string;
+  /** 1 goes first, 5 last. */
+  readonly priority: number;
+  /** Since when it holds a slot of its tenant, and since when it stands in line for one: at most one of the two. */
+  readonly slotSince: string | null;
+  readonly queuedSince: string | null;
+  readonly lastRefusal: LastRefusal | null;
+}
+
+/** What was last refused to a run, exactly: also of a flood. */
+export interface LastRefusal {
+  readonly at: string;
+  readonly action: string;
+  readonly refusal: Refusal;
+}
+
+/** Where a run stands in line for a slot. */
+export interface StandingInLine {
+  /** 1 is next. */
+  readonly position: number;
+  /** How many stand there, it included. */
+  readonly waiting: number;
+  /** Slots that there are, `null` without a limit, and those taken. */
+  readonly value: number | null;
+  readonly used: number;
 }
 
 export interface AcceptRun {
@@ -60,6 +95,8 @@ export interface AcceptRun {
   readonly idempotencyKey: string | null;
   readonly bodyDigest: string;
   readonly input: unknown;
+  /** From 1, which goes first, to 5; 3 where nobody says. */
+  readonly priority?: number;
 }
 export type Acceptance =
   | { readonly kind: 'accepted' | 'existing'; readonly run: RunRow; readonly signed: SignedEnvelope }
@@ -74,7 +111,20 @@ export type Entry =
       readonly firstStep: number;
       readonly seq: number;
     }
+  /** It stands in line for a slot, and is told once it has one. `position` is `null` beyond a thousand. */
+  | {
+      readonly kind: 'queued';
+      readonly refusal: Refusal;
+      readonly position: number | null;
+      readonly waiting: number;
+      readonly seq: number;
+    }
+  /** What it waits for is not decided: it needs no slot yet. */
+  | { readonly kind: 'waits'; readonly expiresInMs: number | null; readonly seq: number }
   | { readonly kind: 'refused'; readonly refusal: Refusal; readonly stopReason: StopReason };
+
+/** Workflows that were given a slot by what another run did: they are to be told. */
+export type Handed = readonly string[];
 
 /** One call as the ledger has it. */
 export interface CallRow {
@@ -153,7 +203,17 @@ export interface TenantStore {
     temporalRunId: string;
     previousTemporalRunId: string | null;
     generation: number;
-  }): Promise<Entry>;
+    /** Of a run that has given its slot up: it needs none while this is open. */
+    unlessOpen?: { readonly approvalNo: number } | { readonly reviewNo: number };
+  }): Promise<Entry & { readonly handed: Handed }>;
+  /** Gives the slot up while a person is waited for. Changes nothing for a workflow that does not work on the run. */
+  parkRun(request: {
+    runId: RunId;
+    temporalRunId: string;
+    state: 'approval_required' | 'review_required' | 'frozen';
+  }): Promise<{ handed: Handed }>;
+  /** `undefined` for a run that does not stand in line. */
+  standingInLine(runId: RunId): Promise<StandingInLine | undefined>;
   /** Frees the slot and closes the row; answers the first stop reason ever recorded for the run. */
   leaveRun(request: {
     runId: RunId;
@@ -162,7 +222,7 @@ export interface TenantStore {
     outputRef: string | null;
     /** Whether an undo is ordered with it, should the run turn out to have failed, or to be killed. */
     undo?: { readonly onFailure: boolean; readonly onKill: boolean };
-  }): Promise<{ stopReason: StopReason; followUpNo?: number }>;
+  }): Promise<{ stopReason: StopReason; followUpNo?: number; handed?: Handed }>;
   run(runId: RunId): Promise<RunRow | undefined>;
   runByIdempotencyKey(key: string): Promise<RunRow | undefined>;
   runs(page: {
@@ -181,6 +241,11 @@ export interface TenantStore {
   reviews(page: { open: boolean; limit: number; runId?: RunId }): Promise<ReviewRow[]>;
   review(reviewNo: number): Promise<ReviewRow | undefined>;
   resolveReview(request: ResolveReview): Promise<ReviewAnswer>;
+  /** Of systems that have failed since they last answered: those that let nothing through first. */
+  breakers(): Promise<Breaker[]>;
+  /** Counts for the breaker what a call that stays claimed has met. Changes nothing where another attempt has taken the call over. */
+  trouble(of: Trouble): Promise<void>;
+
   /** The newest first. */
   deadLetters(page: { open: boolean; limit: number }): Promise<DeadLetter[]>;
   deadLetter(letterNo: number): Promise<DeadLetter | undefined>;
@@ -237,6 +302,14 @@ export interface TenantStore {
   policyText(version?: number): Promise<{ version: number; profile: string; text: string } | undefined>;
   agent(agentId: string, version?: string): Promise<Agent | undefined>;
   record(): Promise<TenantRecord | undefined>;
+  /** `undefined` for a tenant that does not exist. */
+  lane(): Promise<TenantLane | undefined>;
+
+  // quotas
+  /** `undefined` for a tenant without a ledger. */
+  quotas(): Promise<QuotaState | undefined>;
+  /** Counts refusals that a host has answered from what the ledger had told it, as if the ledger had been asked each time. */
+  countRefusals(refusals: readonly RepeatedRefusal[]): Promise<void>;
 
   searchKnowledge(query: string, limit: number): Promise<MarkedPassage[]>;
   putKnowledge(document: { documentId: string; title: string; text: string }): Promise<void>;
@@ -259,6 +332,17 @@ export interface Placement {
   readonly tenantId: TenantId;
   readonly lane: Lane;
   readonly workerCeiling: number;
+  readonly expensiveCeiling: number;
+}
+
+/** Where a tenant's calls go now, and whether anybody takes them there. */
+export interface TenantLane {
+  readonly lane: Lane;
+  readonly weight: number;
+  readonly workerCeiling: number;
+  readonly expensiveCeiling: number;
+  /** Hosts that serve it and have renewed their row of late. */
+  readonly hosts: number;
 }
 
 /** What hosts poll, all tenants of the environment in one query. */
@@ -287,6 +371,8 @@ export interface SweepFollowUp {
 
 /** The platform's own view, across tenants of one environment: narrow functions, no payload. */
 export interface PlatformStore {
+  /** Divides every provider pool anew; `false` where another host is at it. */
+  dividePools(divide: DividePool): Promise<boolean>;
   placements(): Promise<Placement[]>;
   controlVersions(): Promise<ControlVersion[]>;
   /** Where each tenant's journal ends, as far as it is on disk. */
@@ -296,6 +382,12 @@ export interface PlatformStore {
   heartbeatHost(host: { hostId: string; pid: number; roles: string[] }): Promise<void>;
   acceptedNotStarted(olderThanMs: number, limit: number): Promise<SweepRun[]>;
   openRunsIdle(olderThanMs: number, limit: number): Promise<SweepRun[]>;
+  /** Runs that have held a slot for so long and have not come for it; those asked often are listed ever more rarely. */
+  slotsNotTaken(olderThanMs: number, limit: number): Promise<{ workflowId: string; slotSince: string }[]>;
+  /** Runs that have waited for their first slot for longer than they may; listed as rarely. */
+  queuedTooLong(limit: number): Promise<{ workflowId: string }[]>;
+  /** Counts the slots and lines of tenants anew, hands over what is free, and answers who has a slot for it. */
+  tendLines(): Promise<Handed>;
   /** Ordered, not done, and last touched so long ago. */
   followUpsWaiting(olderThanMs: number, limit: number): Promise<SweepFollowUp[]>;
   /** Ends the leases of hosts that have not renewed their row for so long; answers how many. */
@@ -320,6 +412,8 @@ export interface PolicyVersion {
 
 /** What operators change. Each act is one transaction, journaled with the actor. */
 export interface OperatorStore {
+  /** Creates the pool, or changes its capacity; its tenants' shares follow within a second. */
+  putProviderPool(document: ProviderPoolDocument, actor: string): Promise<void>;
   putQuotaClass(document: QuotaClassDocument, actor: string): Promise<void>;
   /** Creates or updates the tenant in every environment it names. */
   putTenant(document: TenantDocument, actor: string): Promise<{ created: boolean }>;
@@ -343,6 +437,11 @@ export interface OperatorStore {
     actor: string,
   ): Promise<{ version: number }>;
   tenants(): Promise<TenantRecord[]>;
+  /**
+   * Sets limits of one tenant alone, over those of its class; in force for the next call, of running runs too. Throws a RangeError
+   * where a limit or value cannot be.
+   */
+  setQuota(scope: TenantScope, of: QuotaOf, changes: readonly QuotaChange[], actor: string): Promise<void>;
 }
 
 export interface Storage {

@@ -51,6 +51,8 @@ export interface RestoredCall {
   readonly toolCalls: 0 | 1;
   readonly steps: 0 | 1;
   readonly microUsd: number;
+  /** Of a model call, as its recorded value says. */
+  readonly modelTokens: number;
   readonly refusal: Refusal | null;
   readonly value: unknown;
   readonly payload: StoredPayload | null;

@@ -20,7 +20,11 @@ export interface AgentRunCarry {
   readonly usage: Usage;
   /** Model answers in a row, so far, without one usable call. */
   readonly misbehaved?: number;
+  /** Calls of the last step, and in how many steps in a row each was asked for to the same end. */
+  readonly repeated?: readonly Repeated[];
 }
+/** Digest of the call, its outcome, steps in a row. */
+export type Repeated = readonly [digest: string, outcome: string, times: number];
 export interface Usage {
   readonly modelCalls: number;
   readonly toolCalls: number;
@@ -36,10 +40,31 @@ export interface AgentRunResult {
   readonly usage: Usage;
 }
 
+/** Where calls go, as the tenant's placement said when it was asked. */
+export interface CallLane {
+  readonly queues: { readonly calls: string; readonly expensive: string };
+  /** Of the tenant's tasks in a queue that it shares. */
+  readonly weight: number;
+  /** A call that no worker has taken after so long is looked after: it is scheduled again where the tenant then is. */
+  readonly takenWithinMs: number;
+}
+
+/** Answer to the question who takes the calls of a queue. */
+export interface FoundLane {
+  readonly lane: CallLane;
+  /** Why no worker has taken a call yet; `null` where the tenant's calls go elsewhere by now. */
+  readonly refusal: Refusal | null;
+  /** Whether there is anybody to take it: where not, the call is not even scheduled until there is. */
+  readonly served: boolean;
+}
+
 export interface Entered {
   readonly kind: 'entered';
-  /** The task queue that this run's calls go to. */
+  /** The task queue that this run's calls go to; for histories of before `lane`. */
   readonly queue: string;
+  readonly lane?: CallLane;
+  /** Actions of the agent whose calls go to the queue of expensive ones. */
+  readonly expensive?: readonly string[];
   readonly maxSteps: number;
   /** Steps after which the run continues as new; a setting. */
   readonly continueAsNewAfter: number;
@@ -47,25 +72,51 @@ export interface Entered {
   readonly maxWaitMs: number;
   /** After this many model answers in a row without one usable call or a final text, `model_misbehaved`. */
   readonly maxMisbehaviour: number;
+  /** After the same call to the same end in so many steps in a row, `model_misbehaved`. Absent: never. */
+  readonly maxRepeats?: number;
   /** How long a run waits for a person's review before it ends with what is known. */
   readonly maxReviewWaitMs?: number;
   /** The first step of a run that was forked; the ones before it are copies of another run's. */
   readonly firstStep?: number;
   /** The agent asks that a failed run's writes are undone. */
   readonly undoOnFailure?: boolean;
+  /** It gives its slot up while it waits for a person. Histories of before slots say nothing. */
+  readonly parks?: boolean;
   readonly seq: number;
 }
+
+/** Answer to a run that stands in line for a slot: it is signalled once it has one, and asks again. */
+export interface Queued {
+  readonly kind: 'queued';
+  /** The limit that binds. */
+  readonly refusal: Refusal;
+  /** `null` beyond a thousand. */
+  readonly position: number | null;
+  readonly waiting: number;
+  readonly seq: number;
+}
+
+/** A person whom a run waits for, holding no slot. */
+export type WaitForPerson =
+  | { readonly state: 'approval_required'; readonly approvalNo: number }
+  | { readonly state: 'review_required'; readonly reviewNo: number }
+  | { readonly state: 'frozen' };
 
 /** What an undo, or a retried call, works with. */
 export interface FollowUpEntered {
   readonly kind: 'entered';
   readonly followUpNo: number;
   readonly queue: string;
+  readonly lane?: CallLane;
+  /** Actions whose calls go to the queue of expensive ones: those of its items, or of its call. */
+  readonly expensive?: readonly string[];
   readonly maxWaitMs: number;
   /** Of an undo: forward writes, the newest first. Of a retry: empty. */
   readonly items: readonly UndoItem[];
   /** Of a retry: the call. */
   readonly path: string | null;
+  /** What is called there. */
+  readonly action?: string;
   readonly seq: number;
 }
 /** Input of the workflows that do a follow-up. The number is that of the workflow's id. */
@@ -79,7 +130,18 @@ export interface RunActivities {
   enterRun(input: {
     generation: number;
     previousTemporalRunId: string | null;
-  }): Promise<Entered | { kind: 'refused'; refusal: Refusal; stopReason: StopReason }>;
+  }): Promise<Entered | Queued | { kind: 'refused'; refusal: Refusal; stopReason: StopReason }>;
+  /** Gives up the slot of a run that waits for a person. */
+  parkRun(wait: WaitForPerson): Promise<void>;
+  /**
+   * Takes a slot again: `waits` while the person has not decided, and then it took none. `goesOn` also where nothing is to be
+   * had any more, for the next call says why.
+   */
+  resumeRun(
+    wait: WaitForPerson,
+  ): Promise<
+    Queued | { kind: 'waits'; expiresInMs: number | null; seq: number } | { kind: 'goesOn'; seq: number }
+  >;
   /** Frees the slot once no call of the run is claimed any more. Answers the first stop reason recorded. */
   leaveRun(input: { stopReason: StopReason; outputRef: string | null }): Promise<{ stopReason: StopReason }>;
   /** Orders the undo of this run's own writes and lets the calling workflow do it; `nothing` where none can be undone. */
@@ -100,6 +162,11 @@ export interface FollowUpActivities {
     followUpNo: number;
   }): Promise<FollowUpEntered | { kind: 'refused'; refusal: Refusal }>;
   leaveFollowUp(input: { followUpNo: number; outcome: UndoOutcome | null }): Promise<void>;
+  /**
+   * Where the tenant's calls go now, for a call that nobody took from `queue` in time. With `untilServed` it answers once
+   * somebody serves them there, and waits in place until then.
+   */
+  findLane(input: { queue: string; untilServed: boolean }): Promise<FoundLane>;
   /**
    * Undoes the write at `path`, after its own outcome is known: a governed call with a key of its own. `done`: undone, now or
    * before. Rules of `NOT_UNDONE`: nothing was to be done. With a `review`, of the write or of its undo, whose `wait` is
@@ -147,6 +214,8 @@ export interface SweepActivities {
   ensureControls(): Promise<{ started: number }>;
   /** Starts follow-ups that were ordered and have no workflow. */
   startFollowUps(): Promise<{ started: number }>;
+  /** Tells runs that hold a slot and do not know, or have stood in line for too long; counts slots and lines anew. */
+  tendQueues(): Promise<{ told: number }>;
   /** Deletes what keys beyond the purge horizon have left. */
   purge(): Promise<{ purged: number }>;
 }

@@ -138,9 +138,17 @@ export function checkModels(models: ProfileParts['models'], { vocabulary, locate
 }
 
 /** Checks that the entries of `secrets` name agents there are, and capabilities that something could ask for. */
-export function checkGrants(secrets: ProfileParts['secrets'], { registry, locate }: Ground): Mistake[] {
+export function checkGrants(
+  secrets: ProfileParts['secrets'],
+  fallbacks: ProfileParts['fallbacks'],
+  { registry, locate }: Ground,
+): Mistake[] {
   const declared = [...registry.actions.values()].flatMap(({ secret }) => (secret === null ? [] : [secret]));
-  const providers = new Set([...registry.agents.values()].map(({ model }) => model.split('/')[0]));
+  const models = [
+    ...[...registry.agents.values()].map(({ model }) => model),
+    ...fallbacks.flatMap(({ fallback }) => fallback.to),
+  ];
+  const providers = new Set(models.map((model) => model.split('/')[0]));
   return secrets.flatMap(({ index, grant }) => {
     const mistakes: Mistake[] = [];
     const at = (path: PropertyKey[], message: string, remedy: string): void => {

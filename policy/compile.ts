@@ -5,6 +5,7 @@ import { ChecksLeft, checkGrants, checkModels, checkRule, checkWaivers } from '.
 import { policyFrom } from './decide';
 import { type ParsedDocument, type ReadDocument, readDocuments } from './documents';
 import type { RuleSet } from './engine';
+import { checkFallbacks } from './fallback-checks';
 import { type Mistake, orderMistakes, pathText } from './mistakes';
 import { profileParts } from './profile';
 import { type CedarRule, modelRule, policyOf } from './rules';
@@ -75,7 +76,7 @@ function check(
   registry: Registry,
 ): { mistakes: Mistake[]; slices: Map<string, RuleSet>; rules: readonly CedarRule[] } {
   const { raw, locate } = document;
-  const { rules, models, secrets, waivers } = profileParts(raw);
+  const { rules, models, fallbacks, secrets, waivers } = profileParts(raw);
   const mistakes: Mistake[] = [];
   const right: { rule: CedarRule; path: PropertyKey[] }[] = [];
   const checksLeft = new ChecksLeft();
@@ -85,7 +86,8 @@ function check(
     if (checked.rule) right.push({ rule: checked.rule, path: checked.path });
   }
   mistakes.push(...checkModels(models, { vocabulary, registry, locate }));
-  mistakes.push(...checkGrants(secrets, { vocabulary, registry, locate }));
+  mistakes.push(...checkFallbacks(fallbacks, models, locate));
+  mistakes.push(...checkGrants(secrets, fallbacks, { vocabulary, registry, locate }));
   mistakes.push(...checkWaivers(waivers, { vocabulary, registry, locate }));
 
   if (checksLeft.spent) {

@@ -20,7 +20,10 @@ export interface DecidingParts {
   /** By action: every rule that can concern it. */
   readonly slices: ReadonlyMap<string, RuleSet>;
   /** What else the document says, as it says it. */
-  readonly document: Pick<PolicyProfile, 'secrets' | 'onUnknownOutcome' | 'onKill' | 'readBackWaived'>;
+  readonly document: Pick<
+    PolicyProfile,
+    'secrets' | 'models' | 'onUnknownOutcome' | 'onKill' | 'readBackWaived'
+  >;
 }
 
 /** Makes the policy that answers from these parts. Its functions never throw: what cannot be judged is denied. */
@@ -28,6 +31,7 @@ export function policyFrom(parts: DecidingParts): CompiledPolicy {
   const { version, profile, document } = parts;
   // Not the order of an object's keys: a rule may be called `10`. Worked out once: a call is judged by a few rules of many.
   const places = new Map([...parts.rules.keys()].map((id, index) => [id, index]));
+  const fallbacks = new Map(document.models.fallback.map(({ model, to }) => [model, to]));
   const waived = new Set<string>(document.readBackWaived.map(({ action }) => action));
   const decision = (
     effect: PolicyDecision['effect'],
@@ -62,6 +66,7 @@ export function policyFrom(parts: DecidingParts): CompiledPolicy {
         ? decision('deny', [SECRET_NOT_GRANTED], 'no entry of secrets gives this agent this capability')
         : decision('allow', [`secrets[${index}]`], `secrets[${index}] gives this agent ${capability}`);
     },
+    fallbacksOf: (model) => fallbacks.get(model) ?? [],
     onUnknownOutcome: document.onUnknownOutcome,
     compensateOnKill: document.onKill.compensate,
     readBackWaived: (action) => waived.has(action),

@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import { QuotaClassDocument, TenantDocument } from '../contracts/documents';
+import { ProviderPoolDocument, QuotaClassDocument, TenantDocument } from '../contracts/documents';
 import { type Mistake, closest, orderMistakes, quote } from './mistakes';
 import { PolicyProfile, type ProfileParts, profileParts } from './profile';
 import { redundantRules } from './redundant';
@@ -9,7 +9,12 @@ import { type Locate, type YamlDocument, readYaml } from './yaml-text';
 export { formatMistakes, type Mistake } from './mistakes';
 
 /** Kinds of document, and the schema of each. */
-const SCHEMAS = { PolicyProfile, QuotaClass: QuotaClassDocument, Tenant: TenantDocument };
+const SCHEMAS = {
+  PolicyProfile,
+  ProviderPool: ProviderPoolDocument,
+  QuotaClass: QuotaClassDocument,
+  Tenant: TenantDocument,
+};
 export type DocumentKind = keyof typeof SCHEMAS;
 const isKind = (kind: unknown): kind is DocumentKind =>
   typeof kind === 'string' && Object.hasOwn(SCHEMAS, kind);
@@ -20,6 +25,7 @@ const isKind = (kind: unknown): kind is DocumentKind =>
  */
 export type ParsedDocument =
   | { readonly kind: 'PolicyProfile'; readonly document: PolicyProfile; readonly text: string }
+  | { readonly kind: 'ProviderPool'; readonly document: ProviderPoolDocument; readonly text: string }
   | { readonly kind: 'QuotaClass'; readonly document: QuotaClassDocument; readonly text: string }
   | { readonly kind: 'Tenant'; readonly document: TenantDocument; readonly text: string };
 
@@ -33,7 +39,7 @@ export interface ReadDocument {
 }
 
 /**
- * Reads a YAML text of one or more documents of the kinds PolicyProfile, QuotaClass and Tenant. Answers either
+ * Reads a YAML text of one or more documents of the kinds PolicyProfile, ProviderPool, QuotaClass and Tenant. Answers either
  * all documents or all mistakes of all of them, each with its line; never throws on what the text says.
  * Refused beside wrong fields: fields that exist only in later versions, keys written twice, aliases, tags, texts
  * over 128 KiB and deep nesting.
@@ -89,6 +95,10 @@ function readOne(kind: DocumentKind, { raw, locate, text }: YamlDocument, mistak
         ...(tooManyNames(rules, locate) ?? redundantRules(rules, locate)),
       );
       return document && mistakes.length === before ? { ...read, parsed: { kind, document, text } } : read;
+    }
+    case 'ProviderPool': {
+      const document = parse(ProviderPoolDocument);
+      return document ? { ...read, parsed: { kind, document, text } } : read;
     }
     case 'QuotaClass': {
       const document = parse(QuotaClassDocument);

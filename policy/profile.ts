@@ -1,13 +1,25 @@
 import { z } from 'zod';
+import { ModelName } from '../contracts/agent';
 import { ActionName, Capability, Environment } from '../contracts/ids';
 import { AgentGlob, ModelGlob } from './globs';
 import { DataClasses, MAX_LIST, Rule, isMapping, notEmpty, rightFields } from './rule-fields';
 
 const MAX_RULES = 500;
+/** Each is asked in its turn, while a run waits. */
+const MAX_FALLBACKS = 5;
 
 /** A model that may be called, and with which data in the run. */
 export const ModelEntry = z.strictObject({ model: ModelGlob, dataClasses: DataClasses.optional() });
 export type ModelEntry = z.infer<typeof ModelEntry>;
+
+/** Models that answer where the provider of another one is in trouble, in their order. */
+export const ModelFallback = z.strictObject({
+  model: ModelName,
+  to: notEmpty(ModelName, 'name the models that may answer in its place, or remove the entry').max(
+    MAX_FALLBACKS,
+  ),
+});
+export type ModelFallback = z.infer<typeof ModelFallback>;
 
 const Days = z.int().positive().max(36_500);
 /**
@@ -62,6 +74,7 @@ export const PolicyProfile = z.strictObject({
   models: z
     .strictObject({
       allow: z.array(ModelEntry).max(MAX_LIST).default([]),
+      fallback: z.array(ModelFallback).max(MAX_LIST).default([]),
     })
     .prefault({}),
   secrets: z.array(SecretGrant).max(MAX_LIST).default([]),
@@ -79,6 +92,7 @@ export interface ProfileParts {
   /** Not `whole` where fields of the rule are wrong: those are left out of it. */
   readonly rules: readonly { readonly index: number; readonly rule: Rule; readonly whole: boolean }[];
   readonly models: readonly { readonly index: number; readonly entry: ModelEntry }[];
+  readonly fallbacks: readonly { readonly index: number; readonly fallback: ModelFallback }[];
   readonly secrets: readonly { readonly index: number; readonly grant: SecretGrant }[];
   readonly waivers: readonly { readonly index: number; readonly waiver: ReadBackWaiver }[];
 }
@@ -98,6 +112,10 @@ export function profileParts(raw: unknown): ProfileParts {
     const entry = ModelEntry.safeParse(value).data;
     return entry ? [{ index, entry }] : [];
   });
+  const fallbacks = list('fallback', isMapping(raw) ? raw['models'] : undefined).flatMap((value, index) => {
+    const fallback = ModelFallback.safeParse(value).data;
+    return fallback ? [{ index, fallback }] : [];
+  });
   const secrets = list('secrets').flatMap((value, index) => {
     const grant = SecretGrant.safeParse(value).data;
     return grant ? [{ index, grant }] : [];
@@ -106,7 +124,7 @@ export function profileParts(raw: unknown): ProfileParts {
     const waiver = ReadBackWaiver.safeParse(value).data;
     return waiver ? [{ index, waiver }] : [];
   });
-  return { rules, models, secrets, waivers };
+  return { rules, models, fallbacks, secrets, waivers };
 }
 
 /**
@@ -114,20 +132,5 @@ export function profileParts(raw: unknown): ProfileParts {
  * nobody believes in a rule that is only stored.
  */
 export const NOT_YET: Readonly<Record<string, ReadonlySet<string>>> = {
-  'QuotaClass ': new Set(['weight', 'perAction', 'perAgent']),
-  'QuotaClass lane': new Set(['shared']),
-  'QuotaClass limits': new Set([
-    'runStartsPerMinute',
-    'queuedRuns',
-    'concurrentRuns',
-    'modelTokensPerMinute',
-    'modelTokensPerDay',
-    'stepsPerDay',
-    'activeSecondsPerDay',
-    'spendMicroUsdPerDay',
-    'storageBytes',
-    'memoryBytes',
-    'highRiskWritesPerDay',
-  ]),
-  'QuotaClass perRun': new Set(['seconds', 'spendMicroUsd']),
+  'QuotaClass limits': new Set(['storageBytes', 'memoryBytes']),
 };

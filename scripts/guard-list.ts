@@ -1,5 +1,6 @@
 import { GATEWAY_GUARDS } from './guard-list-gateway';
 import { POLICY_GUARDS } from './guard-list-policy';
+import { QUOTA_GUARDS } from './guard-list-quotas';
 
 /** A line that a promise stands on, how it is taken out, and the tests that must notice. */
 export interface Guard {
@@ -162,4 +163,5 @@ export const GUARDS: readonly Guard[] = [
   },
   ...GATEWAY_GUARDS,
   ...POLICY_GUARDS,
+  ...QUOTA_GUARDS,
 ];

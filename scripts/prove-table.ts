@@ -2,6 +2,7 @@ import { chaos } from '../test/chaos/core';
 import { wireFaults } from '../test/chaos/wire';
 import { hostile, notHeld, notShown } from '../test/hostile/core';
 import type { Arm } from '../test/hostile/tenants';
+import { BINDING, quotaRace, unbound } from '../test/ledger/quota-race';
 import { flips } from '../test/runs/flips';
 import { trials } from '../test/runs/flipping';
 import { startCrashableDatabase } from '../test/support/crashable-database';
@@ -28,6 +29,15 @@ const CHAOS = { seed: 2_026, writes: 1_000, kills: 100, dbCrashes: 20 } as const
 const CONTROL = { seed: 2_026, writes: 200, kills: 40, dbCrashes: 0, without: 'idempotency' } as const;
 const FLIPS = { seed: 0, trials: 1_000, lanes: 6 } as const;
 const HOSTILE = { seed: 2_026, episodes: 600, withoutPolicy: 120 } as const;
+const QUOTAS = {
+  seed: 2_026,
+  reservations: 20_000,
+  processes: 3,
+  lanes: 6,
+  kills: 20,
+  fences: 3,
+  limitChanges: 60,
+} as const;
 const WIRE = { seed: 2_026, writes: 1_000, faultsPercent: 35 } as const;
 
 /** Every proof of `npm run prove`, in its order. A new long suite is one more row. */
@@ -100,6 +110,32 @@ export const PROOFS: readonly Proof[] = [
           onProgress: (done) => progress.at(done, FLIPS.trials),
         });
         return { holds: report.breaches.length === 0, postgres: database.version, figures: report };
+      } finally {
+        progress.end();
+        await database.stop();
+      }
+    },
+  },
+  {
+    name: 'quotas',
+    promises: ['Q1', 'Q2', 'Q6'],
+    says: 'reservations race at caps on every layer, by agent and action too, while processes are killed, connections cut, lost attempts reaped, fences raised and limits changed: overspend 0, leaked 0, replaying the journal gives the counters exactly; the same judge finds overspend where each cap is said to have been one lower',
+    seed: QUOTAS.seed,
+    options: QUOTAS,
+    async run() {
+      const progress = progressOf('quotas');
+      const database = await startCrashableDatabase();
+      try {
+        const onProgress = (done: number): void => progress.at(done, QUOTAS.reservations);
+        const report = await quotaRace({ ...QUOTAS, database: database.database, onProgress });
+        const notShown = unbound(report, BINDING);
+        const holds =
+          report.breaches.length === 0 &&
+          report.overspend === 0 &&
+          report.leaked === 0 &&
+          report.judgedTighter > 0 &&
+          notShown.length === 0;
+        return { holds, postgres: database.version, figures: { notShown, ...report } };
       } finally {
         progress.end();
         await database.stop();

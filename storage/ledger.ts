@@ -31,8 +31,8 @@ interface AdmissionRow {
   readonly seq: string;
 }
 
-const ADMIT = callsSql('admit_call', 39);
-const SETTLE = callsSql('settle_call', 16);
+const ADMIT = callsSql('admit_call', 40);
+const SETTLE = callsSql('settle_call', 17);
 const CLAIMED = callsSql('claimed_calls', 4, 'claimed');
 
 /** The ledger of one tenant: each function is one statement and one round trip. See docs/ledger.md. */
@@ -126,6 +126,7 @@ function admissionParams(request: AdmitRequest): unknown[] {
     request.reserve.toolCalls,
     request.reserve.steps,
     request.reserve.microUsd,
+    request.reserve.modelTokens,
     request.capability,
     request.reversible,
     request.undoOf,
@@ -135,6 +136,7 @@ function admissionParams(request: AdmitRequest): unknown[] {
       digest: request.digest,
       host: request.hostId,
       temporalRun: request.temporalRunId,
+      ...(decided && decided.input.model !== null && { model: decided.input.model }),
       ...(verdict.effect === 'deny' && { refusal }),
     }),
   ];
@@ -148,6 +150,7 @@ function settlementParams(request: SettleRequest): unknown[] {
     request.result,
     request.charge.toolCalls,
     request.charge.microUsd,
+    request.charge.modelTokens,
     request.refusal && JSON.stringify(request.refusal),
     JSON.stringify(request.value ?? null),
     request.payload && JSON.stringify(request.payload),

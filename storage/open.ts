@@ -3,6 +3,7 @@ import type { Storage, TenantStore } from '../contracts/ports';
 import type { TenantScope } from '../contracts/scope';
 import { agentPublisher, agentsOf, knownAgents } from './agents';
 import { approvalsOf } from './approvals';
+import { breakersOf } from './breakers';
 import { callContextOf } from './call-context';
 import { controlOf } from './control';
 import { deadLettersOf } from './dead-letters';
@@ -15,6 +16,8 @@ import { payloadsOf } from './payloads';
 import { policyOf } from './policies';
 import { ClientPool } from './pool';
 import { headsOf, recoveryOf } from './recover';
+import { poolsOf } from './pools';
+import { quotasOf } from './quota';
 import { reviewsOf } from './reviews';
 import { runsOf } from './runs';
 import { platformSession, tenantSession } from './session';
@@ -87,8 +90,10 @@ export function openStorage(options: StorageOptions): OpenStorage {
       scope,
       ...ledgerOf(session),
       ...runsOf(session),
+      ...quotasOf(session),
       ...reviewsOf(session),
       ...deadLettersOf(session),
+      ...breakersOf(session),
       ...followUpsOf(session),
       ...payloadsOf(session),
       ...recordOf(session),
@@ -109,6 +114,7 @@ export function openStorage(options: StorageOptions): OpenStorage {
     platform: Object.freeze({
       ...placementsOf(platform),
       ...sweepOf(platform),
+      ...poolsOf(pools.platform, environment),
       ...headsOf(platform),
       ...agentPublisher(platform),
     }),

@@ -1,7 +1,13 @@
 import { canonicalJson } from '../contracts/digest';
-import { QuotaClassDocument, TenantDocument, type TenantRecord } from '../contracts/documents';
+import {
+  ProviderPoolDocument,
+  QuotaClassDocument,
+  TenantDocument,
+  type TenantRecord,
+} from '../contracts/documents';
 import { Capability, type Environment } from '../contracts/ids';
 import type { OperatorStore, SealedCredential } from '../contracts/ports';
+import { changed, type QuotaOverrides } from '../contracts/quotas';
 import type { TenantScope } from '../contracts/scope';
 import { isStorageBusy, StorageBusy } from '../contracts/storage-busy';
 import { ScopeRefused } from './fault';
@@ -97,12 +103,24 @@ export function openOperator(options: OperatorOptions): OperatorStore & { close(
       await bringToForce({ quotaClass: name }, actor, { quotaClass: name });
     },
 
+    async putProviderPool(document, actor) {
+      const { metadata, provider, callsInFlight, modelTokensPerMinute } =
+        ProviderPoolDocument.parse(document);
+      await ask(callsSql('put_provider_pool', 5), [
+        metadata.name,
+        provider,
+        callsInFlight,
+        modelTokensPerMinute ?? null,
+        actor,
+      ]);
+    },
+
     async putTenant(document, actor) {
       const parsed = TenantDocument.parse(document);
       const { name } = parsed.metadata;
       const body = canonicalJson({ tenant: name });
-      const { workspaces, connections, scope, models } = parsed;
-      const own = JSON.stringify({ workspaces, connections, scope, models });
+      const { workspaces, connections, scope, models, prices, timeZone } = parsed;
+      const own = JSON.stringify({ workspaces, connections, scope, models, prices, timeZone });
       // Sorted, so that two of these meet in the same order.
       const environments = Object.entries(parsed.environments).sort(([a], [b]) => (a < b ? -1 : 1));
       return inTransaction(async (client) => {
@@ -121,6 +139,7 @@ export function openOperator(options: OperatorOptions): OperatorStore & { close(
             body,
           ]);
           created ||= rows[0]?.created ?? false;
+          await client.query(callsSql('set_pools', 3), [name, environment, JSON.stringify(parsed.pools)]);
           await client.query(callsSql('apply_tenant', 4), [name, environment, actor, body]);
         }
         return { created };
@@ -205,6 +224,32 @@ export function openOperator(options: OperatorOptions): OperatorStore & { close(
           actor,
         ]);
         return { version };
+      });
+    },
+
+    async setQuota(scope, of, changes, actor) {
+      if (scope.environment !== options.environment) {
+        throw new ScopeRefused(`this operator works in ${options.environment}, not in ${scope.environment}`);
+      }
+      const { tenantId, environment } = scope;
+      await inTransaction(async (client) => {
+        const { rows } = await client.query<{ overrides: QuotaOverrides }>(callsSql('begin_quota', 2), [
+          tenantId,
+          environment,
+        ]);
+        const overrides = changed(rows[0]?.overrides ?? {}, of, changes);
+        await client.query(callsSql('set_quota', 4), [
+          tenantId,
+          environment,
+          JSON.stringify(overrides),
+          actor,
+        ]);
+        await client.query(callsSql('apply_tenant', 4), [
+          tenantId,
+          environment,
+          actor,
+          canonicalJson({ of: { ...of }, changes: changes.map((change) => ({ ...change })) }),
+        ]);
       });
     },
 

@@ -2,7 +2,7 @@ import type { Lane } from '../contracts/documents';
 import { canonicalJson } from '../contracts/digest';
 import type { SignedEnvelope } from '../contracts/envelope';
 import type { RunId } from '../contracts/ids';
-import type { Acceptance, RunRow, TenantStore } from '../contracts/ports';
+import type { Acceptance, Handed, LastRefusal, RunRow, TenantStore } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
 import type { RunState, StopReason } from '../contracts/states';
 import type { TenantSession } from './session';
@@ -10,7 +10,14 @@ import { callsSql } from './sql';
 
 type Runs = Pick<
   TenantStore,
-  'acceptRun' | 'enterRun' | 'leaveRun' | 'run' | 'runByIdempotencyKey' | 'runs'
+  | 'acceptRun'
+  | 'enterRun'
+  | 'parkRun'
+  | 'leaveRun'
+  | 'standingInLine'
+  | 'run'
+  | 'runByIdempotencyKey'
+  | 'runs'
 > & {
   /** The oldest first; with an epoch, only those accepted before that fence, which a kill has to drain. */
   openRuns(limit: number, beforeEpoch?: number): Promise<RunRow[]>;
@@ -35,11 +42,36 @@ interface Row {
   readonly refusals: number;
   readonly spent_micro_usd: string;
   readonly output_ref: string | null;
+  readonly since_iso: string;
+  readonly priority: number;
+  readonly slot_iso: string | null;
+  readonly queued_iso: string | null;
+  readonly last_refusal: LastRefusal | null;
   readonly signed: SignedEnvelope;
 }
 
-const ACCEPT = callsSql('accept_run', 9);
-const ENTER = callsSql('enter_run', 6);
+/** What `enter_run` answers; see 0007. */
+interface EntryRow {
+  readonly kind: 'entered' | 'queued' | 'waits' | 'refused';
+  readonly lane: Lane;
+  readonly max_steps: number;
+  readonly first_step: number;
+  readonly refusal: Refusal;
+  readonly stop_reason: StopReason;
+  readonly position: number | null;
+  readonly waiting: number;
+  readonly expires_in_ms: string | null;
+  readonly handed: string[] | null;
+  readonly seq: string;
+}
+
+/** The middle of the five. */
+const DEFAULT_PRIORITY = 3;
+
+const ACCEPT = callsSql('accept_run', 10);
+const ENTER = callsSql('enter_run', 8);
+const PARK = callsSql('park_run', 5, 'handed');
+const STANDING = callsSql('standing_in_line', 3);
 const LEAVE = callsSql('leave_run', 8);
 const ROWS = 'select * from bulkhead.run_rows where tenant_id = $1 and environment = $2';
 
@@ -50,7 +82,7 @@ export function runsOf(session: TenantSession): Runs {
     session.read<Row>(`${ROWS} ${condition}`, [tenantId, environment, ...params]);
 
   return {
-    async acceptRun({ signed, fork, idempotencyKey, bodyDigest, input }) {
+    async acceptRun({ signed, fork, idempotencyKey, bodyDigest, input, priority = DEFAULT_PRIORITY }) {
       const [answer] = await session.call<{ kind: Acceptance['kind']; run_id: RunId; refusal: Refusal }>(
         ACCEPT,
         [
@@ -62,6 +94,7 @@ export function runsOf(session: TenantSession): Runs {
           JSON.stringify({ kind: 'input', input }),
           fork?.runId ?? null,
           fork?.fromStep ?? null,
+          priority,
           canonicalJson({ bodyDigest, envelope: signed.envelope }),
         ],
       );
@@ -74,30 +107,63 @@ export function runsOf(session: TenantSession): Runs {
         : { kind: answer.kind, run: runRow(row), signed: row.signed };
     },
 
-    async enterRun({ runId, temporalRunId, previousTemporalRunId, generation }) {
-      const [row] = await session.call<{
-        kind: 'entered' | 'refused';
-        lane: Lane;
-        max_steps: number;
-        first_step: number;
-        refusal: Refusal;
-        stop_reason: StopReason;
-        seq: string;
-      }>(ENTER, [tenantId, environment, runId, temporalRunId, previousTemporalRunId, generation]);
+    async enterRun({ runId, temporalRunId, previousTemporalRunId, generation, unlessOpen = {} }) {
+      const [row] = await session.call<EntryRow>(ENTER, [
+        tenantId,
+        environment,
+        runId,
+        temporalRunId,
+        previousTemporalRunId,
+        generation,
+        'approvalNo' in unlessOpen ? unlessOpen.approvalNo : null,
+        'reviewNo' in unlessOpen ? unlessOpen.reviewNo : null,
+      ]);
       if (!row) throw new Error('enter_run answered nothing');
-      return row.kind === 'entered'
-        ? {
-            kind: 'entered',
-            lane: row.lane,
-            maxSteps: row.max_steps,
-            firstStep: row.first_step,
-            seq: Number(row.seq),
-          }
-        : { kind: 'refused', refusal: row.refusal, stopReason: row.stop_reason };
+      const { kind, refusal, stop_reason: stopReason, position, waiting } = row;
+      const handed: Handed = row.handed ?? [];
+      const seq = Number(row.seq);
+      switch (kind) {
+        case 'entered':
+          return { kind, lane: row.lane, maxSteps: row.max_steps, firstStep: row.first_step, seq, handed };
+        case 'queued':
+          return { kind, refusal, position, waiting, seq, handed };
+        case 'waits': {
+          const expiresInMs = row.expires_in_ms === null ? null : Number(row.expires_in_ms);
+          return { kind, expiresInMs, seq, handed };
+        }
+        case 'refused':
+          return { kind, refusal, stopReason, handed };
+      }
+    },
+
+    async parkRun({ runId, temporalRunId, state }) {
+      const [row] = await session.call<{ handed: string[] }>(PARK, [
+        tenantId,
+        environment,
+        runId,
+        temporalRunId,
+        state,
+      ]);
+      if (!row) throw new Error('park_run answered nothing');
+      return { handed: row.handed };
+    },
+
+    async standingInLine(runId) {
+      const [row] = await session.call<{
+        position: number;
+        waiting: number;
+        value: number | null;
+        used: number;
+      }>(STANDING, [tenantId, environment, runId]);
+      return row;
     },
 
     async leaveRun({ runId, temporalRunId, stopReason, outputRef, undo }) {
-      const [row] = await session.call<{ stop_reason: StopReason; follow_up_no: string | null }>(LEAVE, [
+      const [row] = await session.call<{
+        stop_reason: StopReason;
+        follow_up_no: string | null;
+        handed: string[] | null;
+      }>(LEAVE, [
         tenantId,
         environment,
         runId,
@@ -110,6 +176,7 @@ export function runsOf(session: TenantSession): Runs {
       if (!row) throw new Error('leave_run answered nothing');
       return {
         stopReason: row.stop_reason,
+        ...(row.handed?.length && { handed: row.handed }),
         ...(row.follow_up_no !== null && { followUpNo: Number(row.follow_up_no) }),
       };
     },
@@ -169,5 +236,10 @@ function runRow(row: Row): RunRow {
     refusals: row.refusals,
     spentMicroUsd: Number(row.spent_micro_usd),
     outputRef: row.output_ref,
+    stateSince: row.since_iso,
+    priority: row.priority,
+    slotSince: row.slot_iso,
+    queuedSince: row.queued_iso,
+    lastRefusal: row.last_refusal,
   };
 }

@@ -36,27 +36,41 @@ create domain bulkhead.tenant_name as text constraint tenant_id_form CHECK ((VAL
 
 create type bulkhead.admission as (answer text, epoch bigint, attempt integer, lookup_only boolean, quiet_ms bigint, lease_id uuid, retry_after_ms bigint, policy_version bigint, refusal json, outcome json, approval_no bigint, expires_in_ms bigint, seq bigint);
 
+create type bulkhead.amounts as (tool_calls bigint, steps bigint, active_ms bigint, micro_usd bigint, model_tokens bigint, high_risk_writes bigint);
+
 create type bulkhead.approval_answer as (kind text, message text);
 
 create type bulkhead.approval_standing as (answer text, approval_no bigint, expires_at timestamp with time zone);
 
 create type bulkhead.asked_call as (run_id text, path text, digest text, action text, class text, system text, token uuid, host_id text, reversible text, destination text, args text, schema_digest text, requester text, terms json, rules text[], refusal json, input_digest text);
 
+create type bulkhead.breaker_terms as (failures integer, within interval, first_open interval, longest_open interval, look interval);
+
+create type bulkhead.bucket as (level bigint, at timestamp with time zone);
+
 create type bulkhead.follow_up_entry as (kind text, follow_up_no bigint, path text, items json, refusal json, seq bigint);
 
+create type bulkhead.handed_over as (t bulkhead.ledgers, workflows text[]);
+
+create type bulkhead.layers as (per_day bulkhead.amounts, calls_per_minute bigint, model_tokens_per_minute bigint, calls_in_flight integer);
+
 create type bulkhead.letter_answer as (kind text, follow_up_no bigint, message text);
+
+create type bulkhead.meter as (day integer, used bulkhead.amounts, calls bulkhead.bucket, model_tokens bulkhead.bucket, inflight integer);
+
+create type bulkhead.named_meter as (name text, layers bulkhead.layers, meter bulkhead.meter);
 
 create type bulkhead.promotion as (kind text, approval_no bigint, follow_up_no bigint, message text);
 
 create type bulkhead.refused as (kind text, origin text, rule text, message text, value bigint, used bigint, retry_after_ms bigint, rules text[]);
 
-create type bulkhead.restored_call as (action text, class text, system text, reversible text, "undoOf" text, "firstClaimedAt" timestamp with time zone, "leaseMs" bigint, "toolCalls" integer, steps integer, "microUsd" bigint, refusal json, value json, payload json, "payloadDigest" text, review text, "dataClasses" text[]);
+create type bulkhead.restored_call as (action text, class text, system text, reversible text, "undoOf" text, "firstClaimedAt" timestamp with time zone, "leaseMs" bigint, "toolCalls" integer, steps integer, "microUsd" bigint, "modelTokens" bigint, refusal json, value json, payload json, "payloadDigest" text, review text, "dataClasses" text[]);
 
 create type bulkhead.run_acceptance as (kind text, run_id text, refusal json, seq bigint);
 
-create type bulkhead.run_end as (stop_reason text, follow_up_no bigint);
+create type bulkhead.run_end as (stop_reason text, follow_up_no bigint, handed text[]);
 
-create type bulkhead.run_entry as (kind text, lane text, max_steps integer, first_step integer, refusal json, stop_reason text, seq bigint);
+create type bulkhead.run_entry as (kind text, lane text, max_steps integer, first_step integer, refusal json, stop_reason text, seq bigint, "position" integer, waiting integer, expires_in_ms bigint, handed text[]);
 
 create type bulkhead.settlement as (answer text, review_no bigint, seq bigint);
 
@@ -117,6 +131,33 @@ alter table bulkhead.approvals enable row level security;
 alter table bulkhead.approvals force row level security;
 create policy tenant_scope on bulkhead.approvals as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
+create table bulkhead.breakers (
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
+  system text not null,
+  state text not null,
+  failures integer not null,
+  failed_at timestamp with time zone[] not null,
+  cause text not null,
+  counts_from timestamp with time zone not null default '-infinity'::timestamp with time zone,
+  openings integer not null default 0,
+  opened_at timestamp with time zone,
+  open_until timestamp with time zone,
+  probe_token uuid,
+  probe_until timestamp with time zone
+) with (fillfactor=50);
+alter table bulkhead.breakers owner to bulkhead_owner;
+alter table bulkhead.breakers add constraint breakers_failures_counted CHECK ((failures >= 0));
+alter table bulkhead.breakers add constraint breakers_opened_whole CHECK ((((state = 'closed'::text) = (opened_at IS NULL)) AND ((state = 'closed'::text) = (open_until IS NULL))));
+alter table bulkhead.breakers add constraint breakers_openings_counted CHECK ((openings >= 0));
+alter table bulkhead.breakers add constraint breakers_pk PRIMARY KEY (tenant_id, environment, system);
+alter table bulkhead.breakers add constraint breakers_probe_whole CHECK ((((probe_token IS NULL) = (probe_until IS NULL)) AND ((probe_token IS NULL) OR (state = 'half_open'::text))));
+alter table bulkhead.breakers add constraint breakers_state_known CHECK ((state = ANY (ARRAY['closed'::text, 'open'::text, 'half_open'::text])));
+alter table bulkhead.breakers enable row level security;
+alter table bulkhead.breakers force row level security;
+create policy tenant_scope on bulkhead.breakers as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+grant select on bulkhead.breakers to bulkhead_app;
+
 create table bulkhead.calls (
   tenant_id bulkhead.tenant_name not null,
   environment bulkhead.environment_name not null,
@@ -144,12 +185,11 @@ create table bulkhead.calls (
   undo_of text,
   review_no bigint,
   approval_no bigint,
-  tool_day integer not null,
-  tool_calls integer not null,
-  steps integer not null,
-  micro_usd bigint not null,
-  charged_tool_calls integer,
-  charged_micro_usd bigint,
+  admitted_at timestamp with time zone not null default bulkhead.now(),
+  day integer not null,
+  metered text[] not null default '{}'::text[],
+  reserved bulkhead.amounts not null,
+  charged bulkhead.amounts,
   lost boolean not null default false,
   refusal json,
   value json,
@@ -157,11 +197,11 @@ create table bulkhead.calls (
   payload_digest text
 ) with (fillfactor=70);
 alter table bulkhead.calls owner to bulkhead_owner;
-alter table bulkhead.calls add constraint calls_charged_counted CHECK (((charged_tool_calls >= 0) AND (charged_micro_usd >= 0)));
-alter table bulkhead.calls add constraint calls_charged_when_settled CHECK ((((state)::text = 'claimed'::text) = (charged_micro_usd IS NULL)));
+alter table bulkhead.calls add constraint calls_charged_counted CHECK (((charged IS NULL) OR bulkhead.counted(charged)));
+alter table bulkhead.calls add constraint calls_charged_when_settled CHECK ((((state)::text = 'claimed'::text) = (charged IS NULL)));
 alter table bulkhead.calls add constraint calls_path_named CHECK ((path <> ''::text));
 alter table bulkhead.calls add constraint calls_pk PRIMARY KEY (tenant_id, environment, run_id, path);
-alter table bulkhead.calls add constraint calls_reserved_counted CHECK (((tool_calls >= 0) AND (steps >= 0) AND (micro_usd >= 0)));
+alter table bulkhead.calls add constraint calls_reserved_counted CHECK (bulkhead.counted(reserved));
 CREATE INDEX calls_claimed ON bulkhead.calls USING btree (environment, lease_until) WHERE ((state)::text = 'claimed'::text);
 CREATE INDEX calls_claimed_by_tenant ON bulkhead.calls USING btree (tenant_id, environment, epoch) WHERE ((state)::text = 'claimed'::text);
 alter table bulkhead.calls enable row level security;
@@ -170,20 +210,19 @@ create policy sweep_reads on bulkhead.calls as permissive for select to bulkhead
 create policy tenant_scope on bulkhead.calls as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.calls to bulkhead_sweep;
 
-create table bulkhead.closed_windows (
+create table bulkhead.closed_days (
   tenant_id bulkhead.tenant_name not null,
   environment bulkhead.environment_name not null,
-  layer text not null,
-  window_no integer not null,
-  used bigint not null
+  name text not null,
+  day integer not null,
+  used bulkhead.amounts not null
 );
-alter table bulkhead.closed_windows owner to bulkhead_owner;
-alter table bulkhead.closed_windows add constraint closed_windows_counted CHECK ((used >= 0));
-alter table bulkhead.closed_windows add constraint closed_windows_layer_known CHECK ((layer = 'tool_calls_per_day'::text));
-alter table bulkhead.closed_windows add constraint closed_windows_pk PRIMARY KEY (tenant_id, environment, layer, window_no);
-alter table bulkhead.closed_windows enable row level security;
-alter table bulkhead.closed_windows force row level security;
-create policy tenant_scope on bulkhead.closed_windows as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+alter table bulkhead.closed_days owner to bulkhead_owner;
+alter table bulkhead.closed_days add constraint closed_days_counted CHECK (bulkhead.counted(used));
+alter table bulkhead.closed_days add constraint closed_days_pk PRIMARY KEY (tenant_id, environment, name, day);
+alter table bulkhead.closed_days enable row level security;
+alter table bulkhead.closed_days force row level security;
+create policy tenant_scope on bulkhead.closed_days as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.credentials (
   tenant_id bulkhead.tenant_name not null,
@@ -388,9 +427,10 @@ create table bulkhead.ledgers (
   control_version bigint not null default 0,
   policy_version bigint not null default 0,
   record_version bigint not null default 0,
-  inflight integer not null default 0,
-  tool_day integer not null,
-  tool_day_used bigint not null default 0,
+  meter bulkhead.meter not null,
+  slots integer not null default 0,
+  queued integer not null default 0,
+  run_starts bulkhead.bucket not null,
   journal_seq bigint not null,
   journal_head bytea not null,
   durable_seq bigint not null,
@@ -399,9 +439,10 @@ create table bulkhead.ledgers (
   last_clock timestamp with time zone not null
 ) with (fillfactor=20, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=200);
 alter table bulkhead.ledgers owner to bulkhead_owner;
-alter table bulkhead.ledgers add constraint ledgers_inflight_counted CHECK ((inflight >= 0));
+alter table bulkhead.ledgers add constraint ledgers_meter_counted CHECK (bulkhead.counted(meter));
 alter table bulkhead.ledgers add constraint ledgers_pk PRIMARY KEY (tenant_id, environment);
-alter table bulkhead.ledgers add constraint ledgers_tool_day_counted CHECK ((tool_day_used >= 0));
+alter table bulkhead.ledgers add constraint ledgers_queued_counted CHECK ((queued >= 0));
+alter table bulkhead.ledgers add constraint ledgers_slots_counted CHECK ((slots >= 0));
 alter table bulkhead.ledgers enable row level security;
 alter table bulkhead.ledgers force row level security;
 create policy sweep_reads on bulkhead.ledgers as permissive for select to bulkhead_sweep using (true);
@@ -411,17 +452,23 @@ grant select on bulkhead.ledgers to bulkhead_sweep;
 create table bulkhead.limits (
   tenant_id bulkhead.tenant_name not null,
   environment bulkhead.environment_name not null,
-  calls_in_flight integer not null,
-  tool_calls_per_day bigint not null,
-  per_run_steps integer not null
+  layers bulkhead.layers not null,
+  per_run bulkhead.amounts not null,
+  run_starts_per_minute bigint,
+  queued_runs bigint,
+  queued_seconds bigint,
+  concurrent_runs integer,
+  time_zone text not null,
+  named text[] not null,
+  quota jsonb not null,
+  retries_per_minute bigint not null generated always as (COALESCE((((quota -> 'limits'::text) ->> 'retriesPerMinute'::text))::bigint, (120)::bigint)) stored
 );
 alter table bulkhead.limits owner to bulkhead_owner;
-alter table bulkhead.limits add constraint limits_calls_in_flight_counted CHECK ((calls_in_flight >= 0));
-alter table bulkhead.limits add constraint limits_per_run_steps_counted CHECK ((per_run_steps >= 0));
 alter table bulkhead.limits add constraint limits_pk PRIMARY KEY (tenant_id, environment);
-alter table bulkhead.limits add constraint limits_tool_calls_per_day_counted CHECK ((tool_calls_per_day >= 0));
+alter table bulkhead.limits add constraint limits_retries_per_minute_counted CHECK ((retries_per_minute >= 0));
 alter table bulkhead.limits enable row level security;
 alter table bulkhead.limits force row level security;
+create policy sweep_reads on bulkhead.limits as permissive for select to bulkhead_sweep using (true);
 create policy tenant_scope on bulkhead.limits as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.lost_attempts (
@@ -430,16 +477,33 @@ create table bulkhead.lost_attempts (
   run_id text not null,
   path text not null,
   token uuid not null,
-  tool_day integer not null,
-  tool_calls integer not null,
-  micro_usd bigint not null,
+  admitted_at timestamp with time zone not null,
+  day integer not null,
+  metered text[] not null,
+  reserved bulkhead.amounts not null,
   trued_up boolean not null default false
 );
 alter table bulkhead.lost_attempts owner to bulkhead_owner;
+alter table bulkhead.lost_attempts add constraint lost_attempts_counted CHECK (bulkhead.counted(reserved));
 alter table bulkhead.lost_attempts add constraint lost_attempts_pk PRIMARY KEY (tenant_id, environment, run_id, path, token);
 alter table bulkhead.lost_attempts enable row level security;
 alter table bulkhead.lost_attempts force row level security;
 create policy tenant_scope on bulkhead.lost_attempts as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+
+create table bulkhead.meters (
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
+  name text not null,
+  meter bulkhead.meter not null
+) with (fillfactor=50);
+alter table bulkhead.meters owner to bulkhead_owner;
+alter table bulkhead.meters add constraint meters_counted CHECK (bulkhead.counted(meter));
+alter table bulkhead.meters add constraint meters_pk PRIMARY KEY (tenant_id, environment, name);
+alter table bulkhead.meters enable row level security;
+alter table bulkhead.meters force row level security;
+create policy sweep_reads on bulkhead.meters as permissive for select to bulkhead_sweep using (true);
+create policy tenant_scope on bulkhead.meters as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+grant select on bulkhead.meters to bulkhead_sweep;
 
 create table bulkhead.migrations (
   number integer not null,
@@ -451,6 +515,18 @@ alter table bulkhead.migrations owner to bulkhead_owner;
 alter table bulkhead.migrations add constraint migrations_pkey PRIMARY KEY (number);
 grant select on bulkhead.migrations to bulkhead_app;
 grant select on bulkhead.migrations to bulkhead_operator;
+
+create table bulkhead.named_limits (
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
+  name text not null,
+  layers bulkhead.layers not null
+);
+alter table bulkhead.named_limits owner to bulkhead_owner;
+alter table bulkhead.named_limits add constraint named_limits_pk PRIMARY KEY (tenant_id, environment, name);
+alter table bulkhead.named_limits enable row level security;
+alter table bulkhead.named_limits force row level security;
+create policy tenant_scope on bulkhead.named_limits as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.operator_acts (
   id bigint not null generated always as identity,
@@ -495,6 +571,43 @@ alter table bulkhead.policies add constraint policies_version_check CHECK ((vers
 CREATE INDEX policies_by_profile ON bulkhead.policies USING btree (profile, version DESC);
 grant select on bulkhead.policies to bulkhead_sweep;
 
+create table bulkhead.pool_shares (
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
+  provider text not null,
+  pool text not null,
+  calls_in_flight integer not null default 0,
+  model_tokens_per_minute bigint,
+  wanted_at timestamp with time zone not null default '-infinity'::timestamp with time zone,
+  refused_at timestamp with time zone not null default '-infinity'::timestamp with time zone
+) with (fillfactor=50);
+alter table bulkhead.pool_shares owner to bulkhead_owner;
+alter table bulkhead.pool_shares add constraint pool_shares_calls_counted CHECK ((calls_in_flight >= 0));
+alter table bulkhead.pool_shares add constraint pool_shares_pk PRIMARY KEY (tenant_id, environment, provider);
+alter table bulkhead.pool_shares add constraint pool_shares_tokens_counted CHECK ((model_tokens_per_minute >= 0));
+alter table bulkhead.pool_shares enable row level security;
+alter table bulkhead.pool_shares force row level security;
+create policy sweep_reads on bulkhead.pool_shares as permissive for select to bulkhead_sweep using (true);
+create policy tenant_scope on bulkhead.pool_shares as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+grant select on bulkhead.pool_shares to bulkhead_app;
+grant select on bulkhead.pool_shares to bulkhead_sweep;
+
+create table bulkhead.provider_pools (
+  name text not null,
+  provider text not null,
+  calls_in_flight integer not null,
+  model_tokens_per_minute bigint,
+  updated_at timestamp with time zone not null default clock_timestamp(),
+  updated_by text not null
+);
+alter table bulkhead.provider_pools owner to bulkhead_owner;
+alter table bulkhead.provider_pools add constraint provider_pools_calls_in_flight_check CHECK ((calls_in_flight >= 0));
+alter table bulkhead.provider_pools add constraint provider_pools_model_tokens_per_minute_check CHECK ((model_tokens_per_minute >= 0));
+alter table bulkhead.provider_pools add constraint provider_pools_name_check CHECK ((name ~ '^[a-z][a-z0-9_-]{0,63}$'::text));
+alter table bulkhead.provider_pools add constraint provider_pools_pkey PRIMARY KEY (name);
+alter table bulkhead.provider_pools add constraint provider_pools_provider_check CHECK ((provider <> ''::text));
+grant select on bulkhead.provider_pools to bulkhead_sweep;
+
 create table bulkhead.quota_classes (
   name text not null,
   document jsonb not null,
@@ -538,6 +651,19 @@ alter table bulkhead.resources add constraint resources_pk PRIMARY KEY (tenant_i
 alter table bulkhead.resources enable row level security;
 alter table bulkhead.resources force row level security;
 create policy tenant_scope on bulkhead.resources as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
+
+create table bulkhead.retry_budgets (
+  tenant_id bulkhead.tenant_name not null,
+  environment bulkhead.environment_name not null,
+  level bigint not null,
+  at timestamp with time zone not null
+) with (fillfactor=50);
+alter table bulkhead.retry_budgets owner to bulkhead_owner;
+alter table bulkhead.retry_budgets add constraint retry_budgets_counted CHECK ((level >= 0));
+alter table bulkhead.retry_budgets add constraint retry_budgets_pk PRIMARY KEY (tenant_id, environment);
+alter table bulkhead.retry_budgets enable row level security;
+alter table bulkhead.retry_budgets force row level security;
+create policy tenant_scope on bulkhead.retry_budgets as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.reviews (
   tenant_id bulkhead.tenant_name not null,
@@ -625,21 +751,37 @@ create table bulkhead.runs (
   entered_at timestamp with time zone,
   closed_at timestamp with time zone,
   touched_at timestamp with time zone not null,
+  state_since timestamp with time zone not null default bulkhead.now(),
+  priority smallint not null default 3,
+  slot_at timestamp with time zone,
+  queued_at timestamp with time zone,
+  last_refusal json,
   steps integer not null default 0,
   tool_calls integer not null default 0,
   refusals integer not null default 0,
   spent_micro_usd bigint not null default 0,
+  active_ms bigint not null default 0,
+  model_tokens bigint not null default 0,
   output_ref text
 ) with (fillfactor=50);
 alter table bulkhead.runs owner to bulkhead_owner;
+alter table bulkhead.runs add constraint runs_active_counted CHECK ((active_ms >= 0));
+alter table bulkhead.runs add constraint runs_closed_hold_nothing CHECK ((((state)::text <> 'closed'::text) OR ((slot_at IS NULL) AND (queued_at IS NULL))));
 alter table bulkhead.runs add constraint runs_first_step_counted CHECK ((first_step >= 0));
+alter table bulkhead.runs add constraint runs_model_tokens_counted CHECK ((model_tokens >= 0));
+alter table bulkhead.runs add constraint runs_one_place CHECK (((slot_at IS NULL) OR (queued_at IS NULL)));
 alter table bulkhead.runs add constraint runs_one_stop_reason CHECK (((((state)::text = 'closed'::text) = (stop_reason IS NOT NULL)) AND (((state)::text = 'closed'::text) = (closed_at IS NOT NULL))));
 alter table bulkhead.runs add constraint runs_pk PRIMARY KEY (tenant_id, environment, run_id);
+alter table bulkhead.runs add constraint runs_priority_known CHECK (((priority >= 1) AND (priority <= 5)));
 alter table bulkhead.runs add constraint runs_spend_counted CHECK ((spent_micro_usd >= 0));
 alter table bulkhead.runs add constraint runs_steps_counted CHECK ((steps >= 0));
 alter table bulkhead.runs add constraint runs_tool_calls_counted CHECK ((tool_calls >= 0));
 CREATE INDEX runs_by_acceptance ON bulkhead.runs USING btree (tenant_id, environment, accepted_at DESC, run_id DESC);
+CREATE INDEX runs_draining ON bulkhead.runs USING btree (tenant_id, environment, accepted_at, run_id) WHERE ((state)::text <> 'closed'::text);
+CREATE INDEX runs_holding ON bulkhead.runs USING btree (environment, tenant_id) WHERE (slot_at IS NOT NULL);
+CREATE INDEX runs_in_line ON bulkhead.runs USING btree (tenant_id, environment, epoch, priority, accepted_at, run_id) WHERE (queued_at IS NOT NULL);
 CREATE INDEX runs_open ON bulkhead.runs USING btree (environment, tenant_id) WHERE ((state)::text <> 'closed'::text);
+CREATE TRIGGER state_changes BEFORE UPDATE ON bulkhead.runs FOR EACH ROW WHEN (((old.state)::text IS DISTINCT FROM (new.state)::text)) EXECUTE FUNCTION bulkhead.mark_state_change();
 alter table bulkhead.runs enable row level security;
 alter table bulkhead.runs force row level security;
 create policy sweep_reads on bulkhead.runs as permissive for select to bulkhead_sweep using (true);
@@ -697,26 +839,34 @@ create table bulkhead.tenants (
   policy_version integer not null default 0,
   quota_class text not null,
   lane text not null,
+  weight integer not null,
   worker_ceiling integer not null,
-  limits jsonb not null,
-  per_run jsonb not null,
+  expensive_ceiling integer not null,
+  quota jsonb not null,
+  quota_overrides jsonb not null default '{}'::jsonb,
+  time_zone text not null default 'UTC'::text,
   workspaces jsonb not null,
   connections jsonb not null,
   scope jsonb not null,
   models jsonb not null,
+  prices jsonb not null default '{}'::jsonb,
   created_at timestamp with time zone not null default clock_timestamp(),
   updated_at timestamp with time zone not null default clock_timestamp(),
   updated_by text not null
 );
 alter table bulkhead.tenants owner to bulkhead_owner;
 alter table bulkhead.tenants add constraint tenants_connections_check CHECK ((jsonb_typeof(connections) = 'object'::text));
-alter table bulkhead.tenants add constraint tenants_lane_check CHECK ((lane = ANY (ARRAY['own'::text, 'dedicated'::text])));
+alter table bulkhead.tenants add constraint tenants_expensive_ceiling_check CHECK (((expensive_ceiling >= 1) AND (expensive_ceiling <= 1000)));
+alter table bulkhead.tenants add constraint tenants_lane_check CHECK ((lane = ANY (ARRAY['own'::text, 'dedicated'::text, 'shared'::text])));
 alter table bulkhead.tenants add constraint tenants_models_check CHECK ((jsonb_typeof(models) = 'object'::text));
 alter table bulkhead.tenants add constraint tenants_pkey PRIMARY KEY (tenant_id, environment);
 alter table bulkhead.tenants add constraint tenants_policy_version_check CHECK ((policy_version >= 0));
+alter table bulkhead.tenants add constraint tenants_prices_check CHECK ((jsonb_typeof(prices) = 'object'::text));
 alter table bulkhead.tenants add constraint tenants_quota_class_fkey FOREIGN KEY (quota_class) REFERENCES bulkhead.quota_classes(name);
+alter table bulkhead.tenants add constraint tenants_quota_overrides_check CHECK ((jsonb_typeof(quota_overrides) = 'object'::text));
 alter table bulkhead.tenants add constraint tenants_scope_check CHECK ((jsonb_typeof(scope) = 'array'::text));
 alter table bulkhead.tenants add constraint tenants_updated_by_check CHECK ((updated_by <> ''::text));
+alter table bulkhead.tenants add constraint tenants_weight_check CHECK (((weight >= 1) AND (weight <= 1000)));
 alter table bulkhead.tenants add constraint tenants_worker_ceiling_check CHECK (((worker_ceiling >= 1) AND (worker_ceiling <= 1000)));
 alter table bulkhead.tenants add constraint tenants_workspaces_check CHECK ((jsonb_typeof(workspaces) = 'array'::text));
 CREATE TRIGGER record_changes AFTER UPDATE ON bulkhead.tenants FOR EACH ROW WHEN ((bulkhead.record_of(old.*) IS DISTINCT FROM bulkhead.record_of(new.*))) EXECUTE FUNCTION bulkhead.raise_record_version();
@@ -751,13 +901,18 @@ create view bulkhead.run_rows with (security_invoker=true) as
     r.output_ref,
     r.epoch,
     a.idempotency_key,
-    a.signed
+    a.signed,
+    r.priority,
+    bulkhead.iso(r.state_since) AS since_iso,
+    bulkhead.iso(r.slot_at) AS slot_iso,
+    bulkhead.iso(r.queued_at) AS queued_iso,
+    r.last_refusal
    FROM (bulkhead.runs r
      JOIN bulkhead.run_acceptances a USING (tenant_id, environment, run_id));
 alter view bulkhead.run_rows owner to bulkhead_owner;
 grant select on bulkhead.run_rows to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.accept_run(p_tenant text, p_environment text, p_signed json, p_idempotency_key text, p_body_digest text, p_input json, p_fork_of text, p_fork_step integer, p_body text)
+CREATE OR REPLACE FUNCTION bulkhead.accept_run(p_tenant text, p_environment text, p_signed json, p_idempotency_key text, p_body_digest text, p_input json, p_fork_of text, p_fork_step integer, p_priority integer, p_body text)
  RETURNS bulkhead.run_acceptance
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -766,10 +921,12 @@ AS $function$
 declare
   e json := p_signed -> 'envelope';
   t ledgers;
+  l limits;
   known run_acceptances;
   x refused;
   s run_acceptance;
   n timestamptz;
+  waits boolean;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -795,6 +952,10 @@ begin
     x := ledger_rewound();
   elsif t.mode <> 'normal' then
     x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
+  else
+    select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
+    waits := must_queue(t, l);
+    x := acceptance_gate(t, l, p_priority, waits, n);
   end if;
   t := ledger_roll(t, n);
   if x.kind is not null then
@@ -806,8 +967,13 @@ begin
       target_system, target_record_id, idempotency_key, body_digest, signed)
     values (p_tenant, p_environment, e ->> 'runId', e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
       e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', p_idempotency_key, p_body_digest, p_signed);
-  insert into runs (tenant_id, environment, run_id, epoch, state, accepted_at, touched_at)
-    values (p_tenant, p_environment, e ->> 'runId', t.fence_epoch, 'accepted', n, n);
+  insert into runs (tenant_id, environment, run_id, epoch, state, accepted_at, touched_at, state_since, priority, slot_at, queued_at)
+    values (p_tenant, p_environment, e ->> 'runId', t.fence_epoch, case when waits then 'queued' else 'accepted' end, n, n, n, p_priority,
+      case when not waits then n end, case when waits then n end);
+  t.slots := t.slots + (not waits)::integer;
+  t.queued := t.queued + waits::integer;
+  t.run_starts := case when l.run_starts_per_minute is null then row(0, n)::bucket
+    else filled(drained(t.run_starts, l.run_starts_per_minute, n), 1) end;
   if p_fork_of is null then
     insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
       values (p_tenant, p_environment, e ->> 'runId', 'input', p_input, n);
@@ -817,13 +983,46 @@ begin
   t := ledger_append(t, n, e ->> 'runId', json_build_object('kind', 'accepted', 'at', iso(n), 'run', e ->> 'runId',
     'agent', e ->> 'agentId', 'agentVersion', e ->> 'agentVersion', 'workspace', e ->> 'workspaceId',
     'inputDigest', e ->> 'inputDigest', 'epoch', t.fence_epoch, 'policyVersion', t.policy_version, 'forkOf', p_fork_of,
-    'firstStep', p_fork_step), p_body);
+    'firstStep', p_fork_step, 'priority', p_priority, 'place', case when waits then 'queue' else 'slot' end), p_body);
   s := row('accepted', e ->> 'runId', null, ledger_save(t, true));
   return s;
 end $function$
 ;
-alter function bulkhead.accept_run(text,text,json,text,text,json,text,integer,text) owner to bulkhead_owner;
-grant execute on function bulkhead.accept_run(text,text,json,text,text,json,text,integer,text) to bulkhead_app;
+alter function bulkhead.accept_run(text,text,json,text,text,json,text,integer,integer,text) owner to bulkhead_owner;
+grant execute on function bulkhead.accept_run(text,text,json,text,text,json,text,integer,integer,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.acceptance_gate(t bulkhead.ledgers, l bulkhead.limits, p_priority integer, p_waits boolean, p_now timestamp with time zone)
+ RETURNS bulkhead.refused
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+declare
+  best constant integer := coalesce((l.quota -> 'limits' ->> 'bestPriority')::integer, 3);
+  b bulkhead.bucket;
+  frees bigint;
+begin
+  if p_priority < best then
+    return row('denied', 'tenant_cap', 'best_priority', format('this tenant may ask for priority %s at best', best), best, p_priority, null,
+      null)::bulkhead.refused;
+  end if;
+  if l.run_starts_per_minute is not null then
+    b := bulkhead.drained(t.run_starts, l.run_starts_per_minute, p_now);
+    frees := bulkhead.ms_to_fit(b, l.run_starts_per_minute, 1);
+    if frees is distinct from 0 then
+      return row('throttled', 'tenant_cap', 'run_starts_per_minute', case when frees is null then 'this tenant may start no run'
+          else format('the run starts per minute of this tenant are used up: try again in %s s', ceil(frees / 1000.0)) end,
+        l.run_starts_per_minute, ceil(b.level / 60000.0), frees, null)::bulkhead.refused;
+    end if;
+  end if;
+  if p_waits and t.queued >= l.queued_runs then
+    return row('throttled', 'tenant_cap', 'queued_runs',
+      'as many runs of this tenant wait for a slot as may: try again once one of them has begun or ended', l.queued_runs, t.queued, 5000,
+      null)::bulkhead.refused;
+  end if;
+  return null;
+end $function$
+;
+alter function bulkhead.acceptance_gate(bulkhead.ledgers,bulkhead.limits,integer,boolean,timestamp with time zone) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.accepted_not_started(p_environment text, p_older_than_ms bigint, p_limit integer)
  RETURNS TABLE(tenant_id text, run_id text, workflow_id text, temporal_run_id text, signed json)
@@ -841,7 +1040,7 @@ $function$
 alter function bulkhead.accepted_not_started(text,bigint,integer) owner to bulkhead_sweep;
 grant execute on function bulkhead.accepted_not_started(text,bigint,integer) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.admit_call(p_tenant text, p_environment text, p_run text, p_path text, p_digest text, p_action text, p_class text, p_system text, p_token uuid, p_temporal_run text, p_host text, p_policy_version bigint, p_record_version bigint, p_facts_version integer, p_effect text, p_rules text[], p_refusal json, p_refusal_kind text, p_refusal_origin text, p_refusal_rule text, p_terms json, p_args text, p_schema_digest text, p_requester text, p_destination text, p_input json, p_input_digest text, p_lease_ms integer, p_key_valid_ms bigint, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_capability text, p_reversible text, p_undo_of text, p_past_fence boolean, p_account text, p_body text)
+CREATE OR REPLACE FUNCTION bulkhead.admit_call(p_tenant text, p_environment text, p_run text, p_path text, p_digest text, p_action text, p_class text, p_system text, p_token uuid, p_temporal_run text, p_host text, p_policy_version bigint, p_record_version bigint, p_facts_version integer, p_effect text, p_rules text[], p_refusal json, p_refusal_kind text, p_refusal_origin text, p_refusal_rule text, p_terms json, p_args text, p_schema_digest text, p_requester text, p_destination text, p_input json, p_input_digest text, p_lease_ms integer, p_key_valid_ms bigint, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_model_tokens bigint, p_capability text, p_reversible text, p_undo_of text, p_past_fence boolean, p_account text, p_body text)
  RETURNS bulkhead.admission
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -856,8 +1055,11 @@ declare
   x refused;
   a admission;
   n timestamptz;
-  today integer;
-  day_used bigint;
+  ask amounts := amounts_of(p_tool_calls, p_steps, 0, p_micro_usd, p_model_tokens, 0);
+  named named_meter[];
+  -- The tenant's part of the pool that its provider's capacity comes from; empty where it owns it.
+  pooled named_meter[] := '{}';
+  one named_meter;
   rewound boolean;
   known boolean;
   moved boolean;
@@ -879,6 +1081,8 @@ declare
   -- Fence epoch of what asks: the run's acceptance, or the order to undo.
   asked_under bigint;
   attempt_no integer := 1;
+  -- It is to find out whether its system is well again; see 0014.
+  probes boolean := false;
   asked asked_call;
   standing approval_standing;
 begin
@@ -891,8 +1095,6 @@ begin
     return a;
   end if;
   n := greatest(bulkhead.now(), t.last_clock);
-  today := greatest(day_of(n), t.tool_day);
-  day_used := case when today > t.tool_day then 0 else t.tool_day_used end;
   rewound := t.rewound_seq > 0 or p_seen_seq > greatest(t.journal_seq, t.acknowledged_seq);
   a.seq := t.durable_seq;
 
@@ -915,9 +1117,14 @@ begin
       order by f.follow_up_no desc limit 1;
     asked_under := coalesce(asked_under, r.epoch);
   end if;
-  if undoes and (p_path <> p_undo_of || '/undo' or p_tool_calls > 0 or p_steps > 0 or p_micro_usd > 0
+  if undoes and (p_path <> p_undo_of || '/undo' or ask <> nothing()
       or p_effect in ('approve', 'suggest')) then
     raise exception 'the undo of % has a path of its own, reserves nothing and asks nobody', p_undo_of using errcode = 'invalid_parameter_value';
+  end if;
+  if not undoes then
+    -- What an undo takes comes from a reserve that nobody's limits count.
+    ask.active_ms := p_lease_ms;
+    ask.high_risk_writes := (p_class = 'high_risk_write')::integer;
   end if;
   if p_effect in ('approve', 'suggest') then
     asked := row(p_run, p_path, p_digest, p_action, p_class, p_system, p_token, p_host, p_reversible, p_destination, p_args, p_schema_digest,
@@ -1060,26 +1267,46 @@ begin
         exit decision;
       end if;
     end if;
+    x := ledger_breaker_gate(t, n, p_system);
+    exit decision when x.kind is not null;
+    probes := x.rule is not distinct from 'breaker_probe';
+    if attempt_no > 1 and not undoes then
+      x := ledger_retry_gate(t, n);
+      exit decision when x.kind is not null;
+    end if;
     select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
     -- An undo takes its slot from a reserve: what is half done is never kept so by a full house.
-    if takes_slot and not undoes and t.inflight >= l.calls_in_flight then
-      x := row('throttled', 'tenant_cap', 'calls_in_flight', 'all calls in flight that this tenant may have are taken',
-        l.calls_in_flight, t.inflight, 500, null);
-      exit decision;
-    end if;
-    if p_tool_calls > 0 and day_used + p_tool_calls > l.tool_calls_per_day then
-      x := row('throttled', 'tenant_cap', 'tool_calls_per_day', 'the tool calls of this UTC day are used up',
-        l.tool_calls_per_day, day_used, ceil((86400 * (today + 1) - extract(epoch from n)) * 1000), null);
-      exit decision;
-    end if;
-    if p_steps > 0 and r.steps + p_steps > l.per_run_steps then
-      x := row('budget_exceeded', 'tenant_cap', 'per_run_steps', 'the steps of this run are used up', l.per_run_steps, r.steps, null, null);
-      exit decision;
+    if not undoes then
+      x := meter_gate(t.meter, l.layers, ask, takes_slot, ledger_day(t, n, l.time_zone), n, l.time_zone, '');
+      if x.kind is null and cardinality(l.named) > 0 then
+        named := array(select m from named_meters(t, l, p_run, p_action, n) m);
+        foreach one in array named loop
+          -- What it replaces may have been another action, or was let in before this one was limited.
+          x := meter_gate(one.meter, one.layers, ask, takes_slot or one.name <> all (c.metered), ledger_day(t, n, l.time_zone), n, l.time_zone,
+            one.name);
+          exit when x.kind is not null;
+        end loop;
+      end if;
+      if x.kind is null then
+        x := run_gate(r, l.per_run, ask);
+      end if;
+      if x.kind is null and p_class = 'model' then
+        pooled := array(select m from pool_meters(t, l, p_system, n) m);
+        foreach one in array pooled loop
+          x := pool_gate(one, ask, takes_slot or one.name <> all (c.metered), n);
+        end loop;
+      end if;
+      if x.kind is not null then
+        exit decision;
+      end if;
     end if;
     a.answer := 'admitted'; a.epoch := t.fence_epoch; a.attempt := attempt_no;
   end;
 
   t := ledger_roll(t, n);
+  if cardinality(pooled) > 0 then
+    perform pool_wanted(t, p_system, x.kind is not null, n);
+  end if;
   -- Of a call whose position is another one's, that one's decision stays.
   if p_input is not null and x.kind is distinct from 'idempotency_conflict' then
     perform ledger_decided(t, n, p_run, p_path, p_effect, p_rules, p_policy_version, p_input, p_input_digest);
@@ -1090,18 +1317,17 @@ begin
       else refusal_json(x, t.policy_version) end;
     if exhausted or denied and undoes then
       if supersedes then
-        t.inflight := t.inflight - 1;
-        insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
-          on conflict do nothing;
+        t := ledger_vacate(t, c);
+        perform ledger_lose(t, c);
       end if;
       -- An undo that policy refuses was never claimed, and is an item for a person all the same.
       insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
-          policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, undo_of, tool_day,
-          tool_calls, steps, micro_usd, charged_tool_calls, charged_micro_usd, refusal)
+          policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, undo_of, admitted_at, day,
+          reserved, charged, refusal)
         values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'failed', p_token, 'admitted', t.fence_epoch,
-          t.policy_version, p_host, 0, n, n, n, t.journal_seq + 1, p_reversible, p_undo_of, t.tool_day, 0, 0, 0, 0, 0, a.refusal)
+          t.policy_version, p_host, 0, n, n, n, t.journal_seq + 1, p_reversible, p_undo_of, n, (t.meter).day, nothing(), nothing(), a.refusal)
         on conflict on constraint calls_pk do update set state = 'failed', lost = false, refusal = excluded.refusal, token = excluded.token,
-          charged_tool_calls = coalesce(k.charged_tool_calls, k.tool_calls), charged_micro_usd = coalesce(k.charged_micro_usd, k.micro_usd);
+          charged = coalesce(k.charged, k.reserved);
     end if;
     if reworded then
       t := ledger_reap(t, n, c, 'unknown', row('outcome_unknown', 'platform', 'arguments_changed',
@@ -1110,9 +1336,11 @@ begin
     end if;
     -- Of a short wait nobody is told: the call asks again by itself.
     update runs set refusals = refusals + 1, touched_at = n,
+        last_refusal = json_build_object('at', iso(n), 'action', p_action, 'refusal', a.refusal),
         state = case when x.kind = 'throttled' and x.retry_after_ms > 10000 and state <> 'closed' then 'throttled'
-          when x.kind = 'approval_required' and state in ('running', 'throttled', 'frozen') then 'approval_required'
-          when x.kind = 'frozen' and state in ('running', 'throttled') then 'frozen' else state end
+          when x.kind = 'provider_degraded' and x.retry_after_ms > 10000 and state <> 'closed' then 'provider_degraded'
+          when x.kind = 'approval_required' and state in ('running', 'throttled', 'provider_degraded', 'frozen') then 'approval_required'
+          when x.kind = 'frozen' and state in ('running', 'throttled', 'provider_degraded') then 'frozen' else state end
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     if rewound and t.rewound_seq = 0 then
       t.control_version := t.control_version + 1;
@@ -1187,8 +1415,15 @@ begin
   end if;
 
   if supersedes then
-    insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
-      on conflict do nothing;
+    t := ledger_vacate(t, c);
+    perform ledger_lose(t, c);
+    if cardinality(named) > 0 then
+      -- They were read while the slot was still taken.
+      named := array(select m from named_meters(t, l, p_run, p_action, n) m);
+    end if;
+  end if;
+  if cardinality(pooled) > 0 then
+    named := coalesce(named, '{}') || array(select m from pool_meters(t, l, p_system, n) m);
   end if;
   if standing.approval_no is not null then
     -- Used once: from now on it is this key's alone.
@@ -1197,10 +1432,11 @@ begin
   end if;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
       policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, account, claimed_seq, reversible, undo_of,
-      tool_day, tool_calls, steps, micro_usd, approval_no)
+      admitted_at, day, metered, reserved, approval_no)
     values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
       t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', n + p_lease_ms * interval '1 millisecond',
-      p_account, t.journal_seq + 1, p_reversible, p_undo_of, t.tool_day, p_tool_calls, p_steps, p_micro_usd, standing.approval_no)
+      p_account, t.journal_seq + 1, p_reversible, p_undo_of, n, (t.meter).day,
+      array(select m.name from unnest(named) m), ask, standing.approval_no)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
       policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts, looks = 0,
@@ -1208,26 +1444,31 @@ begin
       lease_until = excluded.lease_until, sent_until = excluded.sent_until, quiet_ms = 0, account = excluded.account,
       approval_no = coalesce(excluded.approval_no, case when k.digest = excluded.digest then k.approval_no end),
       reversible = excluded.reversible,
-      undo_of = excluded.undo_of, tool_day = excluded.tool_day, tool_calls = excluded.tool_calls, steps = excluded.steps,
-      micro_usd = excluded.micro_usd, charged_tool_calls = null, charged_micro_usd = null, lost = false, refusal = null,
+      undo_of = excluded.undo_of, admitted_at = excluded.admitted_at, day = excluded.day, metered = excluded.metered,
+      reserved = excluded.reserved, charged = null, lost = false, refusal = null,
       value = null, payload_ref = null, payload_digest = null;
   update runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
-      touched_at = n, state = case when state in ('throttled', 'frozen', 'approval_required') then 'running' else state end
+      active_ms = active_ms + ask.active_ms, model_tokens = model_tokens + p_model_tokens, touched_at = n, state = case when state in ('throttled', 'provider_degraded', 'frozen', 'approval_required') then 'running' else state end
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
-  t.inflight := t.inflight + takes_slot::integer;
-  t.tool_day_used := t.tool_day_used + p_tool_calls;
+  t := ledger_reserve(t, l, named, ask, 1, n);
   t := ledger_append(t, n, p_run, json_build_object('kind', 'admitted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'effect', p_effect, 'inputs', p_input_digest,
-    'approval', standing.approval_no, 'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt, 'slot', takes_slot, 'day', t.tool_day, 'toolCalls', p_tool_calls,
-    'steps', p_steps, 'microUsd', p_micro_usd, 'inflight', t.inflight, 'dayUsed', t.tool_day_used, 'followUp', follow_up_no,
+    'approval', standing.approval_no, 'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt, 'slot', takes_slot, 'day', (t.meter).day, 'reserved', amounts_json(ask),
+    'metered', array(select m.name from unnest(named) m), 'inflight', (t.meter).inflight, 'dayUsed', amounts_json((t.meter).used), 'followUp', follow_up_no,
     'undoOf', p_undo_of, 'pastFence', past_fence), p_body);
+  if probes then
+    t := ledger_breaker_enter(t, n, p_run, p_path, p_system, p_token, n + p_lease_ms * interval '1 millisecond');
+  end if;
+  if attempt_no > 1 and not undoes then
+    perform ledger_retry_spend(t, n);
+  end if;
   -- A free read that a crash forgets is read again; anything else is on disk before it may act.
   a.seq := ledger_save(t, p_class <> 'read' or p_micro_usd > 0);
   return a;
 end $function$
 ;
-alter function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text,text[],json,text,text,text,json,text,text,text,text,json,text,integer,bigint,bigint,integer,integer,bigint,text,text,text,boolean,text,text) owner to bulkhead_owner;
-grant execute on function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text,text[],json,text,text,text,json,text,text,text,text,json,text,integer,bigint,bigint,integer,integer,bigint,text,text,text,boolean,text,text) to bulkhead_app;
+alter function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text,text[],json,text,text,text,json,text,text,text,text,json,text,integer,bigint,bigint,integer,integer,bigint,bigint,text,text,text,boolean,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text,text[],json,text,text,text,json,text,text,text,text,json,text,integer,bigint,bigint,integer,integer,bigint,bigint,text,text,text,boolean,text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.agent_definition(p_environment text, p_agent text, p_version text)
  RETURNS jsonb
@@ -1243,6 +1484,27 @@ $function$
 alter function bulkhead.agent_definition(text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.agent_definition(text,text,text) to bulkhead_app;
 
+CREATE OR REPLACE FUNCTION bulkhead.amounts_json(a bulkhead.amounts)
+ RETURNS json
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select json_build_object('toolCalls', a.tool_calls, 'steps', a.steps, 'activeMs', a.active_ms, 'microUsd', a.micro_usd,
+    'modelTokens', a.model_tokens, 'highRiskWrites', a.high_risk_writes)
+$function$
+;
+alter function bulkhead.amounts_json(bulkhead.amounts) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.amounts_of(p_tool_calls bigint, p_steps bigint, p_active_ms bigint, p_micro_usd bigint, p_model_tokens bigint, p_high_risk_writes bigint)
+ RETURNS bulkhead.amounts
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select row(p_tool_calls, p_steps, p_active_ms, p_micro_usd, p_model_tokens, p_high_risk_writes)::bulkhead.amounts
+$function$
+;
+alter function bulkhead.amounts_of(bigint,bigint,bigint,bigint,bigint,bigint) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.apply_tenant(p_tenant text, p_environment text, p_actor text, p_body text)
  RETURNS integer
  LANGUAGE plpgsql
@@ -1252,6 +1514,7 @@ AS $function$
 declare
   v_tenant tenants;
   v_class jsonb;
+  v_quota jsonb;
   v_version integer;
 begin
   perform bind_scope(p_tenant, p_environment);
@@ -1262,16 +1525,17 @@ begin
   select document into strict v_class from quota_classes where name = v_tenant.quota_class;
   select coalesce(max(version), 0) into v_version from policies
    where profile = v_tenant.policy_profile and p_environment = any (environments);
-  if v_class -> 'limits' <> v_tenant.limits or v_class -> 'perRun' <> v_tenant.per_run then
-    perform set_limits(p_tenant, p_environment, (v_class #>> '{limits,callsInFlight}')::integer,
-      (v_class #>> '{limits,toolCallsPerDay}')::bigint, (v_class #>> '{perRun,steps}')::integer, p_actor, p_body);
+  v_quota := quota_of(v_class, v_tenant.quota_overrides, v_tenant.time_zone);
+  if v_quota <> v_tenant.quota then
+    perform set_limits(p_tenant, p_environment, v_quota, p_actor, p_body);
   end if;
   if v_version <> v_tenant.policy_version then
     perform set_policy_version(p_tenant, p_environment, v_version, p_actor, p_body);
   end if;
   update tenants t
-     set lane = v_class ->> 'lane', worker_ceiling = (v_class ->> 'workerCeiling')::integer, limits = v_class -> 'limits',
-         per_run = v_class -> 'perRun', policy_version = v_version
+     set lane = v_class ->> 'lane', weight = coalesce((v_class ->> 'weight')::integer, 1),
+         worker_ceiling = (v_class ->> 'workerCeiling')::integer,
+         expensive_ceiling = coalesce((v_class ->> 'expensiveCeiling')::integer, 2), quota = v_quota, policy_version = v_version
    where t.tenant_id = p_tenant and t.environment = p_environment;
   return v_version;
 end $function$
@@ -1318,6 +1582,25 @@ AS $function$
 $function$
 ;
 alter function bulkhead.approval_shown(bulkhead.approvals,timestamp with time zone) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.begin_quota(p_tenant text, p_environment text)
+ RETURNS TABLE(quota_class text, document jsonb, overrides jsonb)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  perform from tenants t where t.tenant_id = p_tenant and t.environment = p_environment for no key update;
+  if not found then
+    raise exception 'there is no tenant % in %', p_tenant, p_environment using errcode = 'BH011';
+  end if;
+  return query select t.quota_class, c.document, t.quota_overrides from tenants t join quota_classes c on c.name = t.quota_class
+    where t.tenant_id = p_tenant and t.environment = p_environment;
+end $function$
+;
+alter function bulkhead.begin_quota(text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.begin_quota(text,text) to bulkhead_operator;
 
 CREATE OR REPLACE FUNCTION bulkhead.begin_recovery(p_tenant text, p_environment text, p_highest bigint, p_actor text)
  RETURNS void
@@ -1428,6 +1711,32 @@ grant execute on function bulkhead.bind_scope(text,text) to bulkhead_operator;
 grant execute on function bulkhead.bind_scope(text,text) to bulkhead_search;
 grant execute on function bulkhead.bind_scope(text,text) to bulkhead_sweep;
 
+CREATE OR REPLACE FUNCTION bulkhead.breaker_terms()
+ RETURNS bulkhead.breaker_terms
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select row(10, interval '60 seconds', interval '5 seconds', interval '5 minutes', interval '2 seconds')::bulkhead.breaker_terms
+$function$
+;
+alter function bulkhead.breaker_terms() owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.breaker_verdict(p_result text, p_refusal json)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select case
+    when p_result = 'succeeded' then 'well'
+    when p_refusal ->> 'origin' is distinct from 'provider' then null
+    when p_refusal ->> 'kind' = 'provider_degraded' and p_refusal ->> 'rule' <> 'proven_absent' then 'ill'
+    when p_result = 'failed' and (p_refusal ->> 'rule' = 'result_schema'
+      or p_refusal ->> 'rule' like 'http\_%' and p_refusal ->> 'rule' not in ('http_408', 'http_425')) then 'well'
+  end
+$function$
+;
+alter function bulkhead.breaker_verdict(text,json) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.call_context(p_tenant text, p_environment text, p_run text, p_systems text[], p_ids text[], p_capability text)
  RETURNS TABLE(policy_version bigint, record_version bigint, facts_version integer, facts json, data_classes text[], record jsonb, known json, credential_version integer, ciphertext bytea, wrapped_key bytea, key_id text)
  LANGUAGE plpgsql
@@ -1471,6 +1780,31 @@ end $function$
 ;
 alter function bulkhead.call_row(text,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.call_row(text,text,text,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.call_trouble(p_tenant text, p_environment text, p_run text, p_path text, p_token uuid, p_refusal json)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  c calls;
+  before bigint;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
+  if c.state is distinct from 'claimed' or c.token <> p_token then
+    return t.durable_seq;
+  end if;
+  before := t.journal_seq;
+  t := ledger_breaker_settle(t, greatest(bulkhead.now(), t.last_clock), c, 'unknown', p_refusal);
+  return case when t.journal_seq > before then ledger_save(t, true) else t.durable_seq end;
+end $function$
+;
+alter function bulkhead.call_trouble(text,text,text,text,uuid,json) owner to bulkhead_owner;
+grant execute on function bulkhead.call_trouble(text,text,text,text,uuid,json) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.calls_due(p_environment text, p_limit integer)
  RETURNS TABLE(tenant_id text, run_id text, path text, token uuid)
@@ -1603,15 +1937,102 @@ $function$
 alter function bulkhead.control_versions(text) owner to bulkhead_sweep;
 grant execute on function bulkhead.control_versions(text) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.day_of(p_at timestamp with time zone)
+CREATE OR REPLACE FUNCTION bulkhead.count_refusals(p_tenant text, p_environment text, p_refusals jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  x refused;
+  n timestamptz;
+  e record;
+  version bigint;
+  still bigint;
+  counted bigint;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  version := t.policy_version;
+  for e in select * from jsonb_to_recordset(p_refusals) as r (rule text, rules text[], kind text, origin text, message text, value bigint,
+      used bigint, "retryAfterMs" bigint, "policyVersion" bigint, action text, run text, count bigint) where r.count > 0 loop
+    x := row(e.kind, e.origin, e.rule, e.message, e.value, e.used, e."retryAfterMs", e.rules);
+    still := e.count;
+    -- Under the version that refused, which may be over by now.
+    t.policy_version := coalesce(e."policyVersion", version);
+    loop
+      t := ledger_refuse(t, n, x, e.run, e.action, '{"remembered": true}', '{}');
+      still := still - 1;
+      select f.refusals into counted from refusal_floods f where f.tenant_id = p_tenant and f.environment = p_environment and f.rule = e.rule
+        and f.policy_version = t.policy_version and f.action = e.action and f.reason = e.kind;
+      exit when still = 0 or counted > 5;
+    end loop;
+    update refusal_floods f set refusals = f.refusals + still where f.tenant_id = p_tenant and f.environment = p_environment and f.rule = e.rule
+      and f.policy_version = t.policy_version and f.action = e.action and f.reason = e.kind and still > 0;
+    update runs r set refusals = r.refusals + e.count::integer,
+        last_refusal = json_build_object('at', iso(n), 'action', e.action, 'refusal', refusal_json(x, t.policy_version))
+      where r.tenant_id = p_tenant and r.environment = p_environment and r.run_id = e.run;
+  end loop;
+  t.policy_version := version;
+  perform ledger_save(t, false);
+end $function$
+;
+alter function bulkhead.count_refusals(text,text,jsonb) owner to bulkhead_owner;
+grant execute on function bulkhead.count_refusals(text,text,jsonb) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.counted(a bulkhead.amounts)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select coalesce(least((a).tool_calls, (a).steps, (a).active_ms, (a).micro_usd, (a).model_tokens, (a).high_risk_writes) >= 0
+    and num_nulls((a).tool_calls, (a).steps, (a).active_ms, (a).micro_usd, (a).model_tokens, (a).high_risk_writes) = 0, false)
+$function$
+;
+alter function bulkhead.counted(bulkhead.amounts) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.counted(m bulkhead.meter)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select coalesce(bulkhead.counted((m).used) and (m).inflight >= 0 and ((m).calls).level >= 0 and ((m).model_tokens).level >= 0, false)
+$function$
+;
+alter function bulkhead.counted(bulkhead.meter) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.day_of(p_at timestamp with time zone, p_zone text)
  RETURNS integer
  LANGUAGE sql
  STABLE
 AS $function$
-  select floor(extract(epoch from p_at) / 86400)::integer
+  select (p_at at time zone p_zone)::date - date '1970-01-01'
 $function$
 ;
-alter function bulkhead.day_of(timestamp with time zone) owner to bulkhead_owner;
+alter function bulkhead.day_of(timestamp with time zone,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.day_refused(p_layer text, p_prefix text, p_of_whom text, p_cap bulkhead.amounts, p_used bulkhead.amounts, p_ask bulkhead.amounts, p_frees_ms bigint)
+ RETURNS bulkhead.refused
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select row('throttled', 'tenant_cap', p_prefix || p_layer,
+      case when k.asked > k.cap then format('this call may need more of %s than %s has in a day', k.words, p_of_whom)
+        else format('the %s of %s are used up for today', k.words, p_of_whom) end,
+      k.cap / k.unit, ceil(k.used / k.unit::numeric), case when k.asked <= k.cap then p_frees_ms end, null)::bulkhead.refused
+    from (values
+      ('tool_calls_per_day', 'tool calls', p_cap.tool_calls, p_used.tool_calls, p_ask.tool_calls, 1),
+      ('steps_per_day', 'steps', p_cap.steps, p_used.steps, p_ask.steps, 1),
+      ('active_seconds_per_day', 'active seconds', p_cap.active_ms, p_used.active_ms, p_ask.active_ms, 1000),
+      ('spend_micro_usd_per_day', 'micro-dollars', p_cap.micro_usd, p_used.micro_usd, p_ask.micro_usd, 1),
+      ('model_tokens_per_day', 'model tokens', p_cap.model_tokens, p_used.model_tokens, p_ask.model_tokens, 1),
+      ('high_risk_writes_per_day', 'high-risk writes', p_cap.high_risk_writes, p_used.high_risk_writes, p_ask.high_risk_writes, 1)
+    ) as k (layer, words, cap, used, asked, unit) where k.layer = p_layer
+$function$
+;
+alter function bulkhead.day_refused(text,text,text,bulkhead.amounts,bulkhead.amounts,bulkhead.amounts,bigint) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.decide_approval(p_tenant text, p_environment text, p_approval bigint, p_decision text, p_approver text, p_roles text[], p_note text, p_body text)
  RETURNS bulkhead.approval_answer
@@ -1680,7 +2101,7 @@ AS $function$
 begin
   perform bind_scope(p_tenant, p_environment);
   return query select d.run_id, d.path, iso(d.at), d.effect::text, d.rules, d.policy_version, d.input,
-      coalesce(c.charged_micro_usd, c.micro_usd, 0)
+      coalesce((c.charged).micro_usd, (c.reserved).micro_usd, 0)
     from decisions d left join calls c on c.tenant_id = d.tenant_id and c.environment = d.environment and c.run_id = d.run_id and c.path = d.path
     where d.tenant_id = p_tenant and d.environment = p_environment and d.at >= greatest(p_since, p_after_at)
       and (p_after_at is null or (d.at, d.run_id, d.path) > (p_after_at, p_after_run, p_after_path))
@@ -1721,6 +2142,18 @@ end $function$
 ;
 alter function bulkhead.discard_dead_letter(text,text,bigint,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.discard_dead_letter(text,text,bigint,text,text,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.drained(b bulkhead.bucket, p_limit bigint, p_now timestamp with time zone)
+ RETURNS bulkhead.bucket
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select case when p_limit is null then row(0, p_now)::bulkhead.bucket else (
+    select row(greatest(0, b.level - least(ms, 864000000) * p_limit), b.at + ms * interval '1 millisecond')::bulkhead.bucket
+      from (select greatest(0, floor(extract(epoch from p_now - b.at) * 1000)::bigint) as ms) passed) end
+$function$
+;
+alter function bulkhead.drained(bulkhead.bucket,bigint,timestamp with time zone) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.end_lease(p_tenant text, p_environment text, p_run text, p_path text, p_token uuid, p_host text, p_silent_ms bigint)
  RETURNS boolean
@@ -1800,7 +2233,7 @@ end $function$
 alter function bulkhead.enter_follow_up(text,text,text,bigint,text) owner to bulkhead_owner;
 grant execute on function bulkhead.enter_follow_up(text,text,text,bigint,text) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.enter_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_previous text, p_generation integer)
+CREATE OR REPLACE FUNCTION bulkhead.enter_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_previous text, p_generation integer, p_approval bigint, p_review bigint)
  RETURNS bulkhead.run_entry
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1808,17 +2241,22 @@ CREATE OR REPLACE FUNCTION bulkhead.enter_run(p_tenant text, p_environment text,
 AS $function$
 declare
   t ledgers;
+  l limits;
   r runs;
   x refused;
   s run_entry;
+  h handed_over;
   n timestamptz;
   again boolean;
+  comes_back boolean := false;
+  expires timestamptz;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
   n := greatest(bulkhead.now(), t.last_clock);
   select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
-  again := r.temporal_run_id = p_temporal_run;
+  select * into l from limits where tenant_id = p_tenant and environment = p_environment;
+  again := coalesce(r.temporal_run_id = p_temporal_run, false);
   -- First, for what is not here may be what was lost. What is closed here, or killed, is so for good.
   if t.rewound_seq > 0 and t.mode = 'normal' and r.state is distinct from 'closed' then
     x := ledger_rewound();
@@ -1835,36 +2273,84 @@ begin
   elsif r.epoch < t.fence_epoch then
     x := row('killed', 'control', 'run_fenced', 'an operator has stopped what this run was accepted under', null, null, null, null);
     s.stop_reason := 'killed';
-  elsif not coalesce(again, false) and r.temporal_run_id is distinct from p_previous then
+  elsif not again and r.temporal_run_id is distinct from p_previous then
     x := row('denied', 'control', 'run_not_entered', 'another workflow works on this run: a reset run starts nothing', null, null, null, null);
     s.stop_reason := 'failed';
+  elsif r.slot_at is null then
+    if again and p_approval is not null then
+      select v.expires_at into expires from approvals v where v.tenant_id = p_tenant and v.environment = p_environment
+        and v.approval_no = p_approval and v.state = 'pending' and v.expires_at > n
+        -- Under another policy the call may need none.
+        and v.policy_version = t.policy_version;
+    end if;
+    if expires is not null or again and p_review is not null and exists (select from reviews v where v.tenant_id = p_tenant
+        and v.environment = p_environment and v.review_no = p_review and v.resolved_at is null) then
+      s.kind := 'waits'; s.seq := t.durable_seq;
+      s.expires_in_ms := ceil(extract(epoch from expires - n) * 1000);
+      return s;
+    end if;
+    if r.queued_at is null then
+      update runs set queued_at = n where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+      t.queued := t.queued + 1;
+      t := ledger_append(t, n, p_run, json_build_object('kind', 'came_back', 'at', iso(n), 'run', p_run), '{}');
+    end if;
+    h := ledger_hand_over(t, n);
+    t := h.t;
+    -- The others: who asks is answered.
+    s.handed := array_remove(h.workflows, (select a.workflow_id from run_acceptances a
+      where a.tenant_id = p_tenant and a.environment = p_environment and a.run_id = p_run));
+    comes_back := true;
+    select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+    if r.slot_at is null then
+      x := queue_age_gate(l, r, n);
+      s.stop_reason := case when x.kind is not null then 'budget_exceeded' end;
+    end if;
   end if;
-  select l.per_run_steps into s.max_steps from limits l where l.tenant_id = p_tenant and l.environment = p_environment;
   select lane into s.lane from tenants where tenant_id = p_tenant and environment = p_environment;
+  s.max_steps := (l.per_run).steps;
   if x.kind is not null then
     s.kind := 'refused';
     s.refusal := refusal_json(x, t.policy_version);
-    update runs set refusals = refusals + 1 where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+    update runs set refusals = refusals + 1, last_refusal = json_build_object('at', iso(n), 'action', 'run.enter', 'refusal', s.refusal)
+      where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     t := ledger_refuse(ledger_roll(t, n), n, x, r.run_id, 'run.enter', jsonb_build_object('temporalRun', p_temporal_run), '{}');
-    s.seq := ledger_save(t, false);
+    s.seq := ledger_save(t, coalesce(cardinality(s.handed) > 0, false));
+    return s;
+  end if;
+  s.first_step := r.first_step;
+  if r.slot_at is null then
+    s.kind := 'queued';
+    s.refusal := refusal_json(row('throttled', 'tenant_cap', 'concurrent_runs', 'all slots of this tenant are taken', l.concurrent_runs, t.slots,
+      null, null)::refused, null);
+    s.waiting := t.queued;
+    s.position := line_before(t, r, 1000) + 1;
+    if s.position > 1000 then
+      s.position := null;
+    end if;
+    -- It is this workflow's from now on, as if it were entered.
+    update runs set state = 'queued', temporal_run_id = p_temporal_run, generation = p_generation, touched_at = n
+      where tenant_id = p_tenant and environment = p_environment and run_id = p_run and (state <> 'queued' or not again);
+    t.last_clock := n;
+    s.seq := ledger_save(t, true);
     return s;
   end if;
   s.kind := 'entered';
-  s.first_step := r.first_step;
   s.seq := t.durable_seq;
-  if again then
+  -- It works already.
+  if again and r.entered_at is not null and r.state <> 'queued' and not comes_back then
     return s;
   end if;
-  update runs set state = 'running', temporal_run_id = p_temporal_run, generation = p_generation, entered_at = coalesce(entered_at, n), touched_at = n
+  update runs set state = case when undone then 'compensating' else 'running' end, temporal_run_id = p_temporal_run, generation = p_generation,
+      entered_at = coalesce(entered_at, n), touched_at = n
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
-  t := ledger_append(t, n, p_run, json_build_object('kind', 'entered', 'at', iso(n), 'run', p_run, 'temporalRun', p_temporal_run,
-    'previous', p_previous, 'generation', p_generation), '{}');
+  t := ledger_append(t, n, p_run, json_build_object('kind', case when again and r.entered_at is not null then 'resumed' else 'entered' end,
+    'at', iso(n), 'run', p_run, 'temporalRun', p_temporal_run, 'previous', p_previous, 'generation', p_generation), '{}');
   s.seq := ledger_save(t, true);
   return s;
 end $function$
 ;
-alter function bulkhead.enter_run(text,text,text,text,text,integer) owner to bulkhead_owner;
-grant execute on function bulkhead.enter_run(text,text,text,text,text,integer) to bulkhead_app;
+alter function bulkhead.enter_run(text,text,text,text,text,integer,bigint,bigint) owner to bulkhead_owner;
+grant execute on function bulkhead.enter_run(text,text,text,text,text,integer,bigint,bigint) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.enter_scope(p_tenant text, p_environment text)
  RETURNS void
@@ -1880,6 +2366,16 @@ begin
 end $function$
 ;
 alter function bulkhead.enter_scope(text,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.filled(b bulkhead.bucket, p_units bigint)
+ RETURNS bulkhead.bucket
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select row(greatest(0, b.level + p_units * 60000), b.at)::bulkhead.bucket
+$function$
+;
+alter function bulkhead.filled(bulkhead.bucket,bigint) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.finish_recovery(p_tenant text, p_environment text, p_actor text, p_counts json, p_body text)
  RETURNS bigint
@@ -2034,6 +2530,18 @@ end $function$
 alter function bulkhead.kill_tenant(text,text,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.kill_tenant(text,text,text,text,text) to bulkhead_app;
 
+CREATE OR REPLACE FUNCTION bulkhead.layers_of(l jsonb)
+ RETURNS bulkhead.layers
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select row(bulkhead.amounts_of((l ->> 'toolCallsPerDay')::bigint, (l ->> 'stepsPerDay')::bigint, (l ->> 'activeSecondsPerDay')::bigint * 1000,
+      (l ->> 'spendMicroUsdPerDay')::bigint, (l ->> 'modelTokensPerDay')::bigint, (l ->> 'highRiskWritesPerDay')::bigint),
+    (l ->> 'callsPerMinute')::bigint, (l ->> 'modelTokensPerMinute')::bigint, (l ->> 'callsInFlight')::integer)::bulkhead.layers
+$function$
+;
+alter function bulkhead.layers_of(jsonb) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.leave_follow_up(p_tenant text, p_environment text, p_run text, p_follow_up bigint, p_temporal_run text, p_outcome json)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -2089,6 +2597,7 @@ declare
   t ledgers;
   r runs;
   s run_end;
+  h handed_over;
   n timestamptz;
   ended_by text := p_stop_reason;
   begun boolean;
@@ -2110,11 +2619,16 @@ begin
   if r.epoch < t.fence_epoch and ended_by not in ('completed', 'cancelled') then
     ended_by := 'killed';
   end if;
-  update runs set state = 'closed', stop_reason = ended_by, output_ref = p_output_ref, closed_at = n, touched_at = n
+  update runs set state = 'closed', stop_reason = ended_by, output_ref = p_output_ref, closed_at = n, touched_at = n, slot_at = null, queued_at = null
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'left', 'at', iso(n), 'run', p_run, 'temporalRun', p_temporal_run,
     'stopReason', ended_by, 'outputRef', p_output_ref, 'steps', r.steps, 'toolCalls', r.tool_calls,
-    'microUsd', r.spent_micro_usd, 'refusals', r.refusals), '{}');
+    'microUsd', r.spent_micro_usd, 'refusals', r.refusals, 'place', place_of(r)), '{}');
+  t.slots := t.slots - (r.slot_at is not null)::integer;
+  t.queued := t.queued - (r.queued_at is not null)::integer;
+  h := ledger_hand_over(t, n);
+  t := h.t;
+  s.handed := h.workflows;
   s.stop_reason := ended_by;
   begun := exists (select from follow_ups f where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run and f.kind = 'undo');
   if begun then
@@ -2216,21 +2730,127 @@ end $function$
 ;
 alter function bulkhead.ledger_approval(bulkhead.ledgers,timestamp with time zone,bulkhead.asked_call,text,bigint) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.ledger_charge(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_day integer, p_tool_calls integer, p_steps integer, p_micro_usd bigint)
+CREATE OR REPLACE FUNCTION bulkhead.ledger_breaker_enter(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_path text, p_system text, p_token uuid, p_until timestamp with time zone)
  RETURNS bulkhead.ledgers
  LANGUAGE plpgsql
 AS $function$
 begin
-  if (p_tool_calls, p_steps, p_micro_usd) <> (0, 0, 0) then
-    t := bulkhead.ledger_true_up(t, p_day, p_tool_calls);
-    update bulkhead.runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls,
-        spent_micro_usd = spent_micro_usd + p_micro_usd, touched_at = p_now
+  update bulkhead.breakers set state = 'half_open', probe_token = p_token, probe_until = p_until
+    where tenant_id = t.tenant_id and environment = t.environment and system = p_system;
+  return bulkhead.ledger_append(t, p_now, p_run, json_build_object('kind', 'breaker_half_open', 'at', bulkhead.iso(p_now), 'run', p_run,
+    'path', p_path, 'token', p_token, 'system', p_system, 'probeUntil', bulkhead.iso(p_until)), '{}');
+end $function$
+;
+alter function bulkhead.ledger_breaker_enter(bulkhead.ledgers,timestamp with time zone,text,text,text,uuid,timestamp with time zone) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_breaker_gate(t bulkhead.ledgers, p_now timestamp with time zone, p_system text)
+ RETURNS bulkhead.refused
+ LANGUAGE plpgsql
+AS $function$
+declare
+  b bulkhead.breakers;
+  terms constant bulkhead.breaker_terms := bulkhead.breaker_terms();
+  wait interval;
+begin
+  if p_system is null then
+    return null;
+  end if;
+  select * into b from bulkhead.breakers where tenant_id = t.tenant_id and environment = t.environment and system = p_system;
+  if coalesce(b.state, 'closed') = 'closed' then
+    return null;
+  end if;
+  if b.state = 'open' and p_now < b.open_until then
+    wait := b.open_until - p_now;
+  elsif p_now < b.probe_until then
+    wait := least(b.probe_until - p_now, terms.look);
+  else
+    return row(null, 'provider', 'breaker_probe', null, null, null, null, null)::bulkhead.refused;
+  end if;
+  return row('provider_degraded', 'provider', 'breaker_open', format('%s fails for this tenant, so it is left alone for now: %s', p_system,
+    b.cause), terms.failures, b.failures, greatest(1, ceil(extract(epoch from wait) * 1000)), null)::bulkhead.refused;
+end $function$
+;
+alter function bulkhead.ledger_breaker_gate(bulkhead.ledgers,timestamp with time zone,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_breaker_settle(t bulkhead.ledgers, p_now timestamp with time zone, c bulkhead.calls, p_result text, p_refusal json)
+ RETURNS bulkhead.ledgers
+ LANGUAGE plpgsql
+AS $function$
+declare
+  b bulkhead.breakers;
+  terms constant bulkhead.breaker_terms := bulkhead.breaker_terms();
+  verdict constant text := bulkhead.breaker_verdict(p_result, p_refusal);
+  probes boolean;
+  opens boolean := false;
+begin
+  if c.system is null then
+    return t;
+  end if;
+  select * into b from bulkhead.breakers where tenant_id = t.tenant_id and environment = t.environment and system = c.system;
+  probes := coalesce(b.probe_token = c.token, false);
+  if not probes and (coalesce(b.state, 'closed') <> 'closed' or c.admitted_at < b.counts_from or verdict is null
+      or verdict = 'well' and coalesce(b.failures, 0) = 0) then
+    return t;
+  end if;
+  if verdict = 'ill' then
+    b.failures := coalesce(b.failures, 0) + 1;
+    b.failed_at := coalesce(b.failed_at, '{}') || p_now;
+    b.failed_at := b.failed_at[greatest(1, cardinality(b.failed_at) - terms.failures + 1):];
+    b.cause := left(coalesce(p_refusal ->> 'message', p_refusal ->> 'rule', ''), 300);
+    opens := probes or cardinality(b.failed_at) >= terms.failures and b.failed_at[1] > p_now - terms.within;
+  elsif verdict = 'well' then
+    b.failures := 0;
+    b.failed_at := '{}';
+  end if;
+  if opens then
+    b.openings := coalesce(b.openings, 0) + 1;
+    b.opened_at := coalesce(b.opened_at, p_now);
+    b.open_until := p_now + least(terms.longest_open, terms.first_open * 2 ^ least(b.openings - 1, 30));
+    t := bulkhead.ledger_append(t, p_now, c.run_id, json_build_object('kind', 'breaker_opened', 'at', bulkhead.iso(p_now), 'run', c.run_id,
+      'path', c.path, 'token', c.token, 'system', c.system, 'action', c.action, 'rule', p_refusal ->> 'rule', 'failures', b.failures,
+      'openings', b.openings, 'openUntil', bulkhead.iso(b.open_until)), '{}');
+  elsif probes and verdict = 'well' then
+    t := bulkhead.ledger_append(t, p_now, c.run_id, json_build_object('kind', 'breaker_closed', 'at', bulkhead.iso(p_now), 'run', c.run_id,
+      'path', c.path, 'token', c.token, 'system', c.system, 'openedAt', bulkhead.iso(b.opened_at), 'openings', b.openings), '{}');
+    b.openings := 0;
+    b.opened_at := null;
+    b.open_until := null;
+    b.counts_from := p_now;
+  end if;
+  insert into bulkhead.breakers (tenant_id, environment, system, state, failures, failed_at, cause, counts_from, openings, opened_at, open_until)
+    values (t.tenant_id, t.environment, c.system, case when opens then 'open' when b.opened_at is null then 'closed' else 'half_open' end,
+      b.failures, b.failed_at, b.cause, coalesce(b.counts_from, '-infinity'), coalesce(b.openings, 0), b.opened_at, b.open_until)
+    on conflict on constraint breakers_pk do update set state = excluded.state, failures = excluded.failures, failed_at = excluded.failed_at,
+      cause = excluded.cause, counts_from = excluded.counts_from, openings = excluded.openings, opened_at = excluded.opened_at,
+      open_until = excluded.open_until, probe_token = null, probe_until = null;
+  return t;
+end $function$
+;
+alter function bulkhead.ledger_breaker_settle(bulkhead.ledgers,timestamp with time zone,bulkhead.calls,text,json) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_charge(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_metered text[], p_day integer, p_delta bulkhead.amounts)
+ RETURNS bulkhead.ledgers
+ LANGUAGE plpgsql
+AS $function$
+declare
+  k record;
+begin
+  if p_delta <> bulkhead.nothing() then
+    t.meter := bulkhead.meter_true_up(t, p_now, '', t.meter, p_day, p_delta);
+    for k in select name, meter from bulkhead.meters
+        where tenant_id = t.tenant_id and environment = t.environment and name = any (p_metered) loop
+      update bulkhead.meters set meter = bulkhead.meter_true_up(t, p_now, k.name, k.meter, p_day, p_delta)
+        where tenant_id = t.tenant_id and environment = t.environment and name = k.name;
+    end loop;
+    update bulkhead.runs set steps = steps + p_delta.steps, tool_calls = tool_calls + p_delta.tool_calls,
+        spent_micro_usd = spent_micro_usd + p_delta.micro_usd, active_ms = active_ms + p_delta.active_ms,
+        model_tokens = model_tokens + p_delta.model_tokens, touched_at = p_now
       where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
   end if;
   return t;
 end $function$
 ;
-alter function bulkhead.ledger_charge(bulkhead.ledgers,timestamp with time zone,text,integer,integer,integer,bigint) owner to bulkhead_owner;
+alter function bulkhead.ledger_charge(bulkhead.ledgers,timestamp with time zone,text,text[],integer,bulkhead.amounts) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_close_flood(t bulkhead.ledgers, p_now timestamp with time zone, f bulkhead.refusal_floods)
  RETURNS bulkhead.ledgers
@@ -2264,6 +2884,16 @@ begin
 end $function$
 ;
 alter function bulkhead.ledger_close_review(bulkhead.ledgers,timestamp with time zone,bigint,text,text,text,jsonb,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_day(t bulkhead.ledgers, p_now timestamp with time zone, p_zone text)
+ RETURNS integer
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select greatest(bulkhead.day_of(p_now, p_zone), (t.meter).day)
+$function$
+;
+alter function bulkhead.ledger_day(bulkhead.ledgers,timestamp with time zone,text) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_dead_letter(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_path text)
  RETURNS void
@@ -2370,6 +3000,39 @@ end $function$
 ;
 alter function bulkhead.ledger_fork(bulkhead.ledgers,timestamp with time zone,text,text,integer) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.ledger_hand_over(t bulkhead.ledgers, p_now timestamp with time zone)
+ RETURNS bulkhead.handed_over
+ LANGUAGE plpgsql
+AS $function$
+declare
+  most constant integer := 100;
+  h bulkhead.handed_over;
+  ceiling integer;
+  next_run text;
+begin
+  h.workflows := '{}';
+  if t.mode = 'normal' and t.queued > 0 then
+    select l.concurrent_runs into ceiling from bulkhead.limits l where l.tenant_id = t.tenant_id and l.environment = t.environment;
+    while cardinality(h.workflows) < most and (ceiling is null or t.slots < ceiling) loop
+      select o.run_id into next_run from bulkhead.runs o where o.tenant_id = t.tenant_id and o.environment = t.environment
+        and o.epoch = t.fence_epoch and o.queued_at is not null order by o.priority, o.accepted_at, o.run_id limit 1;
+      exit when not found;
+      update bulkhead.runs set slot_at = p_now, queued_at = null
+        where tenant_id = t.tenant_id and environment = t.environment and run_id = next_run;
+      t.slots := t.slots + 1;
+      t.queued := t.queued - 1;
+      t := bulkhead.ledger_append(t, p_now, next_run, json_build_object('kind', 'slot_given', 'at', bulkhead.iso(p_now), 'run', next_run,
+        'slots', t.slots, 'queued', t.queued), '{}');
+      h.workflows := h.workflows || (select a.workflow_id from bulkhead.run_acceptances a
+        where a.tenant_id = t.tenant_id and a.environment = t.environment and a.run_id = next_run);
+    end loop;
+  end if;
+  h.t := t;
+  return h;
+end $function$
+;
+alter function bulkhead.ledger_hand_over(bulkhead.ledgers,timestamp with time zone) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.ledger_in_recovery(p_tenant text, p_environment text)
  RETURNS bulkhead.ledgers
  LANGUAGE plpgsql
@@ -2422,6 +3085,42 @@ begin
 end $function$
 ;
 alter function bulkhead.ledger_keep(bulkhead.ledgers,timestamp with time zone,text,text,json,json,json,text[]) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_limit(p_tenant text, p_environment text, p_quota jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+declare
+  l constant jsonb := p_quota -> 'limits';
+  r constant jsonb := p_quota -> 'perRun';
+begin
+  delete from bulkhead.named_limits where tenant_id = p_tenant and environment = p_environment;
+  insert into bulkhead.named_limits (tenant_id, environment, name, layers)
+    select p_tenant, p_environment, 'action:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAction', '{}'))
+    union all select p_tenant, p_environment, 'agent:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAgent', '{}'));
+  insert into bulkhead.limits (tenant_id, environment, layers, per_run, run_starts_per_minute, queued_runs, queued_seconds, concurrent_runs,
+      time_zone, named, quota)
+    values (p_tenant, p_environment, bulkhead.layers_of(l),
+      bulkhead.amounts_of(null, (r ->> 'steps')::bigint, (r ->> 'seconds')::bigint * 1000, (r ->> 'spendMicroUsd')::bigint, null, null),
+      (l ->> 'runStartsPerMinute')::bigint, (l ->> 'queuedRuns')::bigint, (l ->> 'queuedSeconds')::bigint, (l ->> 'concurrentRuns')::integer,
+      p_quota ->> 'timeZone',
+      array(select name from bulkhead.named_limits where tenant_id = p_tenant and environment = p_environment order by name), p_quota)
+    on conflict on constraint limits_pk do update set layers = excluded.layers, per_run = excluded.per_run,
+      run_starts_per_minute = excluded.run_starts_per_minute, queued_runs = excluded.queued_runs, queued_seconds = excluded.queued_seconds,
+      concurrent_runs = excluded.concurrent_runs, time_zone = excluded.time_zone, named = excluded.named, quota = excluded.quota;
+end $function$
+;
+alter function bulkhead.ledger_limit(text,text,jsonb) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_lose(t bulkhead.ledgers, c bulkhead.calls)
+ RETURNS void
+ LANGUAGE sql
+AS $function$
+  insert into bulkhead.lost_attempts (tenant_id, environment, run_id, path, token, admitted_at, day, metered, reserved)
+    values (t.tenant_id, t.environment, c.run_id, c.path, c.token, c.admitted_at, c.day, c.metered, c.reserved) on conflict do nothing
+$function$
+;
+alter function bulkhead.ledger_lose(bulkhead.ledgers,bulkhead.calls) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_mark_rewound(t bulkhead.ledgers, p_seen bigint, p_by text)
  RETURNS boolean
@@ -2483,13 +3182,13 @@ CREATE OR REPLACE FUNCTION bulkhead.ledger_reap(t bulkhead.ledgers, p_now timest
  LANGUAGE plpgsql
 AS $function$
 begin
-  update bulkhead.calls set state = p_result, lost = (p_result = 'failed'), charged_tool_calls = tool_calls, charged_micro_usd = micro_usd,
+  update bulkhead.calls set state = p_result, lost = (p_result = 'failed'), charged = reserved,
       refusal = bulkhead.refusal_json(x, c.policy_version)
     where tenant_id = t.tenant_id and environment = t.environment and run_id = c.run_id and path = c.path;
-  t.inflight := t.inflight - 1;
+  t := bulkhead.ledger_vacate(t, c);
   t := bulkhead.ledger_append(t, p_now, c.run_id, json_build_object('kind', 'reaped', 'at', bulkhead.iso(p_now), 'run', c.run_id,
     'path', c.path, 'token', c.token, 'action', c.action, 'class', c.class, 'result', p_result, 'rule', x.rule, 'slot', true,
-    'inflight', t.inflight, 'review', case p_result when 'unknown' then 'outcome_unknown' end), '{}');
+    'inflight', (t.meter).inflight, 'review', case p_result when 'unknown' then 'outcome_unknown' end), '{}');
   if p_result = 'unknown' then
     perform bulkhead.ledger_open_review(t, p_now, c.run_id, c.path, 'outcome_unknown');
   end if;
@@ -2565,6 +3264,66 @@ end $function$
 ;
 alter function bulkhead.ledger_request_approval(bulkhead.ledgers,timestamp with time zone,bulkhead.asked_call,text) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.ledger_reserve(t bulkhead.ledgers, l bulkhead.limits, p_named bulkhead.named_meter[], p_ask bulkhead.amounts, p_slots integer, p_now timestamp with time zone)
+ RETURNS bulkhead.ledgers
+ LANGUAGE plpgsql
+AS $function$
+declare
+  k bulkhead.named_meter;
+begin
+  t.meter := bulkhead.meter_spend(t.meter, l.layers, p_ask, p_slots, p_now);
+  foreach k in array coalesce(p_named, '{}') loop
+    k.meter := bulkhead.meter_spend(bulkhead.meter_roll(t, k.name, k.meter, (t.meter).day), k.layers, p_ask, p_slots, p_now);
+    insert into bulkhead.meters (tenant_id, environment, name, meter) values (t.tenant_id, t.environment, k.name, k.meter)
+      on conflict on constraint meters_pk do update set meter = excluded.meter;
+  end loop;
+  return t;
+end $function$
+;
+alter function bulkhead.ledger_reserve(bulkhead.ledgers,bulkhead.limits,bulkhead.named_meter[],bulkhead.amounts,integer,timestamp with time zone) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_retry_gate(t bulkhead.ledgers, p_now timestamp with time zone)
+ RETURNS bulkhead.refused
+ LANGUAGE plpgsql
+AS $function$
+declare
+  allowed bigint;
+  level bigint;
+begin
+  select retries_per_minute into strict allowed from bulkhead.limits where tenant_id = t.tenant_id and environment = t.environment;
+  level := bulkhead.ledger_retry_level(t, p_now, allowed);
+  if level >= 60000 then
+    return null;
+  end if;
+  return row('throttled', 'tenant_cap', 'retries_per_minute', 'the retries that this tenant may make in a minute are used up', allowed,
+    allowed - level / 60000, case when allowed > 0 then ceil((60000 - level)::numeric / allowed) end, null)::bulkhead.refused;
+end $function$
+;
+alter function bulkhead.ledger_retry_gate(bulkhead.ledgers,timestamp with time zone) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_retry_level(t bulkhead.ledgers, p_now timestamp with time zone, p_limit bigint)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select coalesce((select least(p_limit * 60000, level + floor(extract(epoch from p_now - at) * 1000)::bigint * p_limit)
+    from bulkhead.retry_budgets where tenant_id = t.tenant_id and environment = t.environment), p_limit * 60000)
+$function$
+;
+alter function bulkhead.ledger_retry_level(bulkhead.ledgers,timestamp with time zone,bigint) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_retry_spend(t bulkhead.ledgers, p_now timestamp with time zone)
+ RETURNS void
+ LANGUAGE sql
+AS $function$
+  insert into bulkhead.retry_budgets (tenant_id, environment, level, at)
+    select t.tenant_id, t.environment, bulkhead.ledger_retry_level(t, p_now, l.retries_per_minute) - 60000, p_now
+      from bulkhead.limits l where l.tenant_id = t.tenant_id and l.environment = t.environment
+    on conflict on constraint retry_budgets_pk do update set level = excluded.level, at = excluded.at
+$function$
+;
+alter function bulkhead.ledger_retry_spend(bulkhead.ledgers,timestamp with time zone) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.ledger_rewound()
  RETURNS bulkhead.refused
  LANGUAGE sql
@@ -2581,12 +3340,8 @@ CREATE OR REPLACE FUNCTION bulkhead.ledger_roll(t bulkhead.ledgers, p_now timest
  LANGUAGE plpgsql
 AS $function$
 begin
-  if bulkhead.day_of(p_now) > t.tool_day then
-    insert into bulkhead.closed_windows (tenant_id, environment, layer, window_no, used)
-      values (t.tenant_id, t.environment, 'tool_calls_per_day', t.tool_day, t.tool_day_used);
-    t.tool_day := bulkhead.day_of(p_now);
-    t.tool_day_used := 0;
-  end if;
+  t.meter := bulkhead.meter_roll(t, '', t.meter, bulkhead.ledger_day(t, p_now,
+    (select l.time_zone from bulkhead.limits l where l.tenant_id = t.tenant_id and l.environment = t.environment)));
   return t;
 end $function$
 ;
@@ -2602,7 +3357,7 @@ begin
     perform set_config('synchronous_commit', 'on', true);
   end if;
   update bulkhead.ledgers set mode = t.mode, fence_epoch = t.fence_epoch, control_version = t.control_version,
-      policy_version = t.policy_version, inflight = t.inflight, tool_day = t.tool_day, tool_day_used = t.tool_day_used,
+      policy_version = t.policy_version, meter = t.meter, slots = t.slots, queued = t.queued, run_starts = t.run_starts,
       journal_seq = t.journal_seq, journal_head = t.journal_head, durable_seq = t.durable_seq,
       rewound_seq = t.rewound_seq, acknowledged_seq = t.acknowledged_seq, last_clock = t.last_clock
     where tenant_id = t.tenant_id and environment = t.environment;
@@ -2619,20 +3374,19 @@ declare
   ended constant bigint[] := bulkhead.ledger_supersede(t, q.run_id, q.path);
 begin
   if p_lost.token is not null then
-    t.inflight := t.inflight - 1;
-    insert into bulkhead.lost_attempts values (t.tenant_id, t.environment, q.run_id, q.path, p_lost.token, p_lost.tool_day,
-      p_lost.tool_calls, p_lost.micro_usd) on conflict do nothing;
+    t := bulkhead.ledger_vacate(t, p_lost);
+    perform bulkhead.ledger_lose(t, p_lost);
   end if;
   -- It was never claimed: its key is as good as new, and its place in the order of writes is that of the claim to come.
   insert into bulkhead.calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
-      policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, tool_day, tool_calls, steps,
-      micro_usd, charged_tool_calls, charged_micro_usd, refusal)
+      policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, admitted_at, day, reserved, charged,
+      refusal)
     values (t.tenant_id, t.environment, q.run_id, q.path, q.digest, q.action, q.class, q.system, 'suggested', q.token, 'admitted',
-      t.fence_epoch, t.policy_version, q.host_id, 0, 'infinity', p_now, p_now, 9223372036854775807, q.reversible, t.tool_day, 0, 0, 0, 0, 0,
-      q.refusal)
+      t.fence_epoch, t.policy_version, q.host_id, 0, 'infinity', p_now, p_now, 9223372036854775807, q.reversible, p_now, (t.meter).day, bulkhead.nothing(),
+      bulkhead.nothing(), q.refusal)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'suggested', lost = false, refusal = excluded.refusal, reversible = excluded.reversible,
-      charged_tool_calls = coalesce(k.charged_tool_calls, k.tool_calls), charged_micro_usd = coalesce(k.charged_micro_usd, k.micro_usd),
+      charged = coalesce(k.charged, k.reserved),
       value = null, payload_ref = null, payload_digest = null;
   insert into bulkhead.suggestions (tenant_id, environment, run_id, path, digest, action, class, system, destination, args, schema_digest,
       rules, terms, requester, refusal, policy_version, suggested_at)
@@ -2644,7 +3398,7 @@ begin
       policy_version = excluded.policy_version, suggested_at = excluded.suggested_at, approval_no = null;
   return bulkhead.ledger_append(t, p_now, q.run_id, json_build_object('kind', 'suggested', 'at', bulkhead.iso(p_now), 'run', q.run_id,
     'path', q.path, 'token', q.token, 'digest', q.digest, 'action', q.action, 'class', q.class, 'system', q.system, 'rules', q.rules,
-    'slot', p_lost.token is not null, 'superseded', ended, 'inflight', t.inflight, 'policyVersion', t.policy_version,
+    'slot', p_lost.token is not null, 'superseded', ended, 'inflight', (t.meter).inflight, 'policyVersion', t.policy_version,
     'inputs', q.input_digest), p_body);
 end $function$
 ;
@@ -2682,24 +3436,49 @@ $function$
 ;
 alter function bulkhead.ledger_supersede(bulkhead.ledgers,text,text) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.ledger_true_up(t bulkhead.ledgers, p_day integer, p_delta bigint)
+CREATE OR REPLACE FUNCTION bulkhead.ledger_vacate(t bulkhead.ledgers, c bulkhead.calls)
  RETURNS bulkhead.ledgers
  LANGUAGE plpgsql
 AS $function$
 begin
-  if p_day = t.tool_day then
-    t.tool_day_used := t.tool_day_used + p_delta;
-  elsif p_delta <> 0 then
-    update bulkhead.closed_windows set used = used + p_delta
-      where tenant_id = t.tenant_id and environment = t.environment and layer = 'tool_calls_per_day' and window_no = p_day;
-    if not found then
-      raise exception 'no window % to true up', p_day using errcode = 'data_corrupted';
-    end if;
+  t.meter.inflight := (t.meter).inflight - 1;
+  if cardinality(c.metered) > 0 then
+    update bulkhead.meters set meter.inflight = (meter).inflight - 1
+      where tenant_id = t.tenant_id and environment = t.environment and name = any (c.metered);
   end if;
   return t;
 end $function$
 ;
-alter function bulkhead.ledger_true_up(bulkhead.ledgers,integer,bigint) owner to bulkhead_owner;
+alter function bulkhead.ledger_vacate(bulkhead.ledgers,bulkhead.calls) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.line_before(t bulkhead.ledgers, r bulkhead.runs, p_most bigint)
+ RETURNS integer
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select count(*)::integer from (select from bulkhead.runs o where o.tenant_id = t.tenant_id and o.environment = t.environment
+    and o.epoch = t.fence_epoch and o.queued_at is not null
+    and (o.priority, o.accepted_at, o.run_id) < (r.priority, r.accepted_at, r.run_id) limit p_most) ahead
+$function$
+;
+alter function bulkhead.line_before(bulkhead.ledgers,bulkhead.runs,bigint) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.lines_to_tend(p_environment text)
+ RETURNS TABLE(tenant_id text)
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+  select t.tenant_id from bulkhead.ledgers t
+    left join (select r.tenant_id, count(*) as n from bulkhead.runs r where r.environment = p_environment and r.slot_at is not null
+      group by 1) held on held.tenant_id = t.tenant_id
+    left join (select r.tenant_id, count(*) as n from bulkhead.runs r where r.environment = p_environment and r.queued_at is not null
+      group by 1) line on line.tenant_id = t.tenant_id
+    where t.environment = p_environment and (t.queued > 0 or t.slots <> coalesce(held.n, 0) or coalesce(line.n, 0) > 0)
+$function$
+;
+alter function bulkhead.lines_to_tend(text) owner to bulkhead_sweep;
+grant execute on function bulkhead.lines_to_tend(text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.lost_heads(p_environment text, p_tenants text[], p_seqs bigint[], p_hashes text[], p_acknowledged bigint[])
  RETURNS TABLE(tenant_id text, seq bigint, hash text, acknowledged bigint)
@@ -2847,6 +3626,216 @@ end $function$
 alter function bulkhead.mark_rewound(text,text,bigint,text,bigint,text) owner to bulkhead_owner;
 grant execute on function bulkhead.mark_rewound(text,text,bigint,text,bigint,text) to bulkhead_app;
 
+CREATE OR REPLACE FUNCTION bulkhead.mark_state_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  new.state_since := new.touched_at;
+  return new;
+end $function$
+;
+alter function bulkhead.mark_state_change() owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.meter_gate(m bulkhead.meter, l bulkhead.layers, p_ask bulkhead.amounts, p_takes_slot boolean, p_today integer, p_now timestamp with time zone, p_zone text, p_name text)
+ RETURNS bulkhead.refused
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+declare
+  cap constant bulkhead.amounts := (l).per_day;
+  used constant bulkhead.amounts := case when p_today > (m).day then bulkhead.nothing() else (m).used end;
+  prefix constant text := case p_name when '' then '' else p_name || '/' end;
+  of_whom constant text := case when p_name = '' then 'this tenant' else p_name end;
+  b bulkhead.bucket;
+  layer text;
+  frees bigint;
+begin
+  if p_takes_slot and (m).inflight >= (l).calls_in_flight then
+    return row('throttled', 'tenant_cap', prefix || 'calls_in_flight', format('all calls in flight that %s may have are taken', of_whom),
+      (l).calls_in_flight, (m).inflight, 500, null)::bulkhead.refused;
+  end if;
+  layer := case
+    when p_ask.tool_calls > 0 and used.tool_calls + p_ask.tool_calls > cap.tool_calls then 'tool_calls_per_day'
+    when p_ask.steps > 0 and used.steps + p_ask.steps > cap.steps then 'steps_per_day'
+    when p_ask.active_ms > 0 and used.active_ms + p_ask.active_ms > cap.active_ms then 'active_seconds_per_day'
+    when p_ask.micro_usd > 0 and used.micro_usd + p_ask.micro_usd > cap.micro_usd then 'spend_micro_usd_per_day'
+    when p_ask.model_tokens > 0 and used.model_tokens + p_ask.model_tokens > cap.model_tokens then 'model_tokens_per_day'
+    when p_ask.high_risk_writes > 0 and used.high_risk_writes + p_ask.high_risk_writes > cap.high_risk_writes then 'high_risk_writes_per_day'
+  end;
+  if layer is not null then
+    return bulkhead.day_refused(layer, prefix, of_whom, cap, used, p_ask, bulkhead.ms_to_end_of(p_today, p_now, p_zone));
+  end if;
+  if (l).calls_per_minute is not null and p_ask.steps + p_ask.tool_calls > 0 then
+    b := bulkhead.drained((m).calls, (l).calls_per_minute, p_now);
+    frees := bulkhead.ms_to_fit(b, (l).calls_per_minute, 1);
+    if frees is distinct from 0 then
+      return row('throttled', 'tenant_cap', prefix || 'calls_per_minute', format('the calls per minute of %s are used up', of_whom),
+        (l).calls_per_minute, ceil(b.level / 60000.0), frees, null)::bulkhead.refused;
+    end if;
+  end if;
+  if (l).model_tokens_per_minute is not null and p_ask.model_tokens > 0 then
+    b := bulkhead.drained((m).model_tokens, (l).model_tokens_per_minute, p_now);
+    frees := bulkhead.ms_to_fit(b, (l).model_tokens_per_minute, p_ask.model_tokens);
+    if frees is distinct from 0 then
+      return row('throttled', 'tenant_cap', prefix || 'model_tokens_per_minute', format(case when frees is null
+          then 'this call may need more model tokens than %s may use in a minute' else 'the model tokens per minute of %s are used up' end, of_whom),
+        (l).model_tokens_per_minute, ceil(b.level / 60000.0), frees, null)::bulkhead.refused;
+    end if;
+  end if;
+  return null;
+end $function$
+;
+alter function bulkhead.meter_gate(bulkhead.meter,bulkhead.layers,bulkhead.amounts,boolean,integer,timestamp with time zone,text,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.meter_roll(t bulkhead.ledgers, p_name text, m bulkhead.meter, p_today integer)
+ RETURNS bulkhead.meter
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if p_today > (m).day then
+    insert into bulkhead.closed_days (tenant_id, environment, name, day, used) values (t.tenant_id, t.environment, p_name, (m).day, (m).used);
+    m.day := p_today;
+    m.used := bulkhead.nothing();
+  end if;
+  return m;
+end $function$
+;
+alter function bulkhead.meter_roll(bulkhead.ledgers,text,bulkhead.meter,integer) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.meter_spend(m bulkhead.meter, l bulkhead.layers, p_ask bulkhead.amounts, p_slots integer, p_now timestamp with time zone)
+ RETURNS bulkhead.meter
+ LANGUAGE plpgsql
+ IMMUTABLE
+AS $function$
+begin
+  m.used := bulkhead.plus((m).used, p_ask);
+  m.inflight := (m).inflight + p_slots;
+  -- A bucket that nothing limits is looked at by nobody, and begins empty where a limit is set.
+  if (l).calls_per_minute is not null and p_ask.steps + p_ask.tool_calls > 0 then
+    m.calls := bulkhead.filled(bulkhead.drained((m).calls, (l).calls_per_minute, p_now), 1);
+  end if;
+  if (l).model_tokens_per_minute is not null and p_ask.model_tokens > 0 then
+    m.model_tokens := bulkhead.filled(bulkhead.drained((m).model_tokens, (l).model_tokens_per_minute, p_now), p_ask.model_tokens);
+  end if;
+  return m;
+end $function$
+;
+alter function bulkhead.meter_spend(bulkhead.meter,bulkhead.layers,bulkhead.amounts,integer,timestamp with time zone) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.meter_true_up(t bulkhead.ledgers, p_now timestamp with time zone, p_name text, m bulkhead.meter, p_day integer, p_delta bulkhead.amounts)
+ RETURNS bulkhead.meter
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if p_day = (m).day then
+    m.used := bulkhead.plus((m).used, p_delta);
+  else
+    update bulkhead.closed_days set used = bulkhead.plus(used, p_delta)
+      where tenant_id = t.tenant_id and environment = t.environment and name = p_name and day = p_day;
+    if not found then
+      raise exception 'no day % of % to true up', p_day, p_name using errcode = 'data_corrupted';
+    end if;
+  end if;
+  if p_delta.model_tokens > 0 then
+    -- An overshoot is known of from now on: the time before has drained none of it.
+    m.model_tokens := bulkhead.drained((m).model_tokens, case when p_name = '' then
+        (select (l.layers).model_tokens_per_minute from bulkhead.limits l
+          where l.tenant_id = t.tenant_id and l.environment = t.environment)
+      when p_name like 'pool:%' then
+        (select s.model_tokens_per_minute from bulkhead.pool_shares s
+          where s.tenant_id = t.tenant_id and s.environment = t.environment and 'pool:' || s.pool = p_name)
+      else (select (n.layers).model_tokens_per_minute from bulkhead.named_limits n
+          where n.tenant_id = t.tenant_id and n.environment = t.environment and n.name = p_name) end, p_now);
+  end if;
+  -- Where no limit per minute is set, the bucket is emptied by the next call that looks.
+  m.model_tokens := bulkhead.filled((m).model_tokens, p_delta.model_tokens);
+  return m;
+end $function$
+;
+alter function bulkhead.meter_true_up(bulkhead.ledgers,timestamp with time zone,text,bulkhead.meter,integer,bulkhead.amounts) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.minus(a bulkhead.amounts, b bulkhead.amounts)
+ RETURNS bulkhead.amounts
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select bulkhead.amounts_of(a.tool_calls - b.tool_calls, a.steps - b.steps, a.active_ms - b.active_ms, a.micro_usd - b.micro_usd,
+    a.model_tokens - b.model_tokens, a.high_risk_writes - b.high_risk_writes)
+$function$
+;
+alter function bulkhead.minus(bulkhead.amounts,bulkhead.amounts) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ms_to_end_of(p_day integer, p_at timestamp with time zone, p_zone text)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select ceil(extract(epoch from case when e.first < e.second and bulkhead.day_of(e.first, p_zone) > p_day then e.first else e.second end
+      - p_at) * 1000)::bigint
+    from (select (d.noon at time zone p_zone) + interval '12 hours' as first, (d.noon + interval '12 hours') at time zone p_zone as second
+      from (select (date '1970-01-01' + p_day)::timestamp + interval '12 hours' as noon) d) e
+$function$
+;
+alter function bulkhead.ms_to_end_of(integer,timestamp with time zone,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ms_to_fit(b bulkhead.bucket, p_limit bigint, p_units bigint)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select case when p_units > p_limit or p_limit = 0 then null
+    else greatest(0, ceil((b.level + (p_units - p_limit) * 60000)::numeric / p_limit))::bigint end
+$function$
+;
+alter function bulkhead.ms_to_fit(bulkhead.bucket,bigint,bigint) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.must_queue(t bulkhead.ledgers, l bulkhead.limits)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select l.concurrent_runs is not null and (t.slots >= l.concurrent_runs or t.queued > 0 and exists (select from bulkhead.runs o
+    where o.tenant_id = t.tenant_id and o.environment = t.environment and o.epoch = t.fence_epoch and o.queued_at is not null))
+$function$
+;
+alter function bulkhead.must_queue(bulkhead.ledgers,bulkhead.limits) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.named_meters(t bulkhead.ledgers, l bulkhead.limits, p_run text, p_action text, p_now timestamp with time zone)
+ RETURNS SETOF bulkhead.named_meter
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select n.name, n.layers, coalesce(m.meter, bulkhead.new_meter(bulkhead.ledger_day(t, p_now, l.time_zone), p_now))
+    from bulkhead.named_limits n left join bulkhead.meters m using (tenant_id, environment, name)
+    where n.tenant_id = t.tenant_id and n.environment = t.environment and n.name in ('action:' || p_action, 'agent:' || (
+      select a.agent_id from bulkhead.run_acceptances a where a.tenant_id = t.tenant_id and a.environment = t.environment and a.run_id = p_run))
+    order by n.name
+$function$
+;
+alter function bulkhead.named_meters(bulkhead.ledgers,bulkhead.limits,text,text,timestamp with time zone) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.named_quotas(p_class jsonb, p_overrides jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select coalesce(jsonb_object_agg(n.name, coalesce(p_class -> n.name, '{}') || coalesce(p_overrides -> n.name, '{}')), '{}')
+    from (select jsonb_object_keys(p_class) union select jsonb_object_keys(p_overrides)) as n (name)
+$function$
+;
+alter function bulkhead.named_quotas(jsonb,jsonb) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.new_meter(p_day integer, p_now timestamp with time zone)
+ RETURNS bulkhead.meter
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select row(p_day, bulkhead.nothing(), row(0, p_now), row(0, p_now), 0)::bulkhead.meter
+$function$
+;
+alter function bulkhead.new_meter(integer,timestamp with time zone) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.next_credential(p_tenant text, p_environment text, p_capability text)
  RETURNS TABLE(version integer, wrapped_key bytea, key_id text, newest bytea)
  LANGUAGE plpgsql
@@ -2891,6 +3880,14 @@ $function$
 ;
 alter function bulkhead.not_entitled(json,text,text[],text) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.nothing()
+ RETURNS bulkhead.amounts
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$select bulkhead.amounts_of(0, 0, 0, 0, 0, 0)$function$
+;
+alter function bulkhead.nothing() owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.now()
  RETURNS timestamp with time zone
  LANGUAGE sql
@@ -2899,7 +3896,7 @@ AS $function$select pg_catalog.clock_timestamp()$function$
 alter function bulkhead.now() owner to bulkhead_owner;
 grant execute on function bulkhead.now() to bulkhead_sweep;
 
-CREATE OR REPLACE FUNCTION bulkhead.open_ledger(p_tenant text, p_environment text, p_calls_in_flight integer, p_tool_calls_per_day bigint, p_per_run_steps integer, p_policy_version bigint, p_actor text, p_body text)
+CREATE OR REPLACE FUNCTION bulkhead.open_ledger(p_tenant text, p_environment text, p_quota jsonb, p_policy_version bigint, p_actor text, p_body text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2912,22 +3909,21 @@ declare
 begin
   perform enter_scope(p_tenant, p_environment);
   -- The journal hangs on what nobody can move: a link before the first that only this tenant and environment have.
-  insert into ledgers (tenant_id, environment, policy_version, tool_day, journal_seq, journal_head, durable_seq, last_clock)
-    values (p_tenant, p_environment, p_policy_version, day_of(n), 0, journal_genesis(p_tenant, p_environment), 0, n)
+  insert into ledgers (tenant_id, environment, policy_version, meter, run_starts, journal_seq, journal_head, durable_seq, last_clock)
+    values (p_tenant, p_environment, p_policy_version, new_meter(day_of(n, p_quota ->> 'timeZone'), n), row(0, n), 0, journal_genesis(p_tenant, p_environment), 0, n)
     on conflict do nothing returning * into t;
   if t.tenant_id is not null then
-    insert into limits values (p_tenant, p_environment, p_calls_in_flight, p_tool_calls_per_day, p_per_run_steps);
+    perform ledger_limit(p_tenant, p_environment, p_quota);
     insert into fencings (tenant_id, environment, fence_epoch) values (p_tenant, p_environment, 0);
     t := ledger_append(t, n, null, json_build_object('kind', 'opened', 'at', iso(n), 'tenant', p_tenant, 'environment', p_environment,
-      'actor', p_actor, 'policyVersion', p_policy_version, 'callsInFlight', p_calls_in_flight,
-      'toolCallsPerDay', p_tool_calls_per_day, 'perRunSteps', p_per_run_steps), p_body);
+      'actor', p_actor, 'policyVersion', p_policy_version, 'quota', p_quota), p_body);
     perform ledger_save(t, true);
   end if;
   perform set_config('bulkhead.tenant_id', bound, true);
   return t.tenant_id is not null;
 end $function$
 ;
-alter function bulkhead.open_ledger(text,text,integer,bigint,integer,bigint,text,text) owner to bulkhead_owner;
+alter function bulkhead.open_ledger(text,text,jsonb,bigint,text,text) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.open_runs_idle(p_environment text, p_older_than_ms bigint, p_limit integer)
  RETURNS TABLE(tenant_id text, run_id text, workflow_id text, temporal_run_id text, signed json)
@@ -2996,6 +3992,62 @@ $function$
 ;
 alter function bulkhead.outcome_of(bulkhead.calls) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.overshoot_json(p_paid bulkhead.amounts, p_reserved bulkhead.amounts)
+ RETURNS json
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select case when p_paid.micro_usd > p_reserved.micro_usd or p_paid.model_tokens > p_reserved.model_tokens then
+    json_build_object('microUsd', greatest(0, p_paid.micro_usd - p_reserved.micro_usd),
+      'modelTokens', greatest(0, p_paid.model_tokens - p_reserved.model_tokens)) end
+$function$
+;
+alter function bulkhead.overshoot_json(bulkhead.amounts,bulkhead.amounts) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.paid_of(p_reserved bulkhead.amounts, p_admitted_at timestamp with time zone, p_now timestamp with time zone, p_result text, p_tool_calls bigint, p_micro_usd bigint, p_model_tokens bigint)
+ RETURNS bulkhead.amounts
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select case p_result when 'open' then bulkhead.amounts_of(0, 0, 0, p_micro_usd, p_model_tokens, 0) when 'unknown' then p_reserved
+    else bulkhead.amounts_of(p_tool_calls, p_reserved.steps,
+      least(p_reserved.active_ms, greatest(0, ceil(extract(epoch from p_now - p_admitted_at) * 1000))::bigint),
+      p_micro_usd, p_model_tokens, p_reserved.high_risk_writes) end
+$function$
+;
+alter function bulkhead.paid_of(bulkhead.amounts,timestamp with time zone,timestamp with time zone,text,bigint,bigint,bigint) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.park_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_state text)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  r runs;
+  h handed_over;
+  n timestamptz;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  if r.slot_at is null or r.temporal_run_id is distinct from p_temporal_run then
+    return '{}';
+  end if;
+  update runs set slot_at = null, state = p_state, touched_at = n
+    where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  t.slots := t.slots - 1;
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'parked', 'at', iso(n), 'run', p_run, 'state', p_state), '{}');
+  h := ledger_hand_over(t, n);
+  perform ledger_save(h.t, true);
+  return h.workflows;
+end $function$
+;
+alter function bulkhead.park_run(text,text,text,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.park_run(text,text,text,text,text) to bulkhead_app;
+
 CREATE OR REPLACE FUNCTION bulkhead.payloads_of(p_tenant text, p_environment text, p_run text, p_ref text)
  RETURNS TABLE(ref text, payload json, tenant_id text, environment text, run_id text)
  LANGUAGE plpgsql
@@ -3011,19 +4063,40 @@ end $function$
 alter function bulkhead.payloads_of(text,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.payloads_of(text,text,text,text) to bulkhead_app;
 
+CREATE OR REPLACE FUNCTION bulkhead.place_of(r bulkhead.runs)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select case when r.slot_at is not null then 'slot' when r.queued_at is not null then 'queue' end
+$function$
+;
+alter function bulkhead.place_of(bulkhead.runs) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.placements(p_environment text)
- RETURNS TABLE(tenant_id text, lane text, worker_ceiling integer)
+ RETURNS TABLE(tenant_id text, lane text, worker_ceiling integer, expensive_ceiling integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
 begin
   perform bind_environment(p_environment);
-  return query select t.tenant_id::text, t.lane, t.worker_ceiling from tenants t where t.environment = p_environment order by 1;
+  return query select t.tenant_id::text, t.lane, t.worker_ceiling, t.expensive_ceiling from tenants t where t.environment = p_environment order by 1;
 end $function$
 ;
 alter function bulkhead.placements(text) owner to bulkhead_sweep;
 grant execute on function bulkhead.placements(text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.plus(a bulkhead.amounts, b bulkhead.amounts)
+ RETURNS bulkhead.amounts
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select bulkhead.amounts_of(a.tool_calls + b.tool_calls, a.steps + b.steps, a.active_ms + b.active_ms, a.micro_usd + b.micro_usd,
+    a.model_tokens + b.model_tokens, a.high_risk_writes + b.high_risk_writes)
+$function$
+;
+alter function bulkhead.plus(bulkhead.amounts,bulkhead.amounts) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.policy_history(p_profile text)
  RETURNS TABLE(version integer, published_at timestamp with time zone, actor text, reason text, environments text[], tenants bigint)
@@ -3072,6 +4145,88 @@ end $function$
 ;
 alter function bulkhead.policy_text(text,text,integer) owner to bulkhead_owner;
 grant execute on function bulkhead.policy_text(text,text,integer) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.pool_gate(k bulkhead.named_meter, p_ask bulkhead.amounts, p_takes_slot boolean, p_now timestamp with time zone)
+ RETURNS bulkhead.refused
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+declare
+  look constant bigint := 500;
+  calls constant integer := (k.layers).calls_in_flight;
+  tokens constant bigint := (k.layers).model_tokens_per_minute;
+  pool constant text := substr(k.name, 6);
+  b bulkhead.bucket;
+begin
+  if p_takes_slot and (k.meter).inflight >= calls then
+    return row('provider_degraded', 'provider', 'provider_pool/' || pool || '/calls_in_flight',
+      format('what this tenant has of provider pool %s at this time is in use', pool), calls, (k.meter).inflight, look, null)::bulkhead.refused;
+  end if;
+  if tokens is not null and p_ask.model_tokens > 0 then
+    b := bulkhead.drained((k.meter).model_tokens, tokens, p_now);
+    if tokens = 0 or b.level > 0 and b.level + (p_ask.model_tokens - tokens) * 60000 > 0 then
+      return row('provider_degraded', 'provider', 'provider_pool/' || pool || '/model_tokens_per_minute',
+        format('what this tenant has of the model tokens per minute of provider pool %s is used up', pool), tokens, ceil(b.level / 60000.0),
+        case when tokens = 0 then look else greatest(look,
+          least(b.level, b.level + (p_ask.model_tokens - tokens) * 60000) / tokens) end, null)::bulkhead.refused;
+    end if;
+  end if;
+  return null;
+end $function$
+;
+alter function bulkhead.pool_gate(bulkhead.named_meter,bulkhead.amounts,boolean,timestamp with time zone) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.pool_members(p_environment text)
+ RETURNS TABLE(pool text, capacity_calls integer, capacity_tokens bigint, tenant_id text, weight integer, calls integer, tokens bigint, inflight integer, wants boolean, short boolean)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform bind_environment(p_environment);
+  return query select p.name, p.calls_in_flight, p.model_tokens_per_minute, x.tenant_id::text,
+      case when x.pool is null then 0 else w.weight end, coalesce(x.calls_in_flight, 0), x.model_tokens_per_minute, coalesce((m.meter).inflight, 0),
+      coalesce((m.meter).inflight > 0, false) or coalesce(x.wanted_at > bulkhead.now() - interval '2 seconds', false),
+      coalesce(x.refused_at > bulkhead.now() - interval '2 seconds', false)
+    from provider_pools p
+      join (select coalesce(s.tenant_id, n.tenant_id) as tenant_id, coalesce(s.pool, substr(n.name, 6)) as named, s.pool, s.calls_in_flight,
+            s.model_tokens_per_minute, s.wanted_at, s.refused_at
+          from (select * from pool_shares where environment = p_environment) s
+            -- Who was taken out of the pool still uses it until its calls have ended.
+            full join (select * from meters where environment = p_environment and name like 'pool:%' and (meter).inflight > 0) n
+              on n.tenant_id = s.tenant_id and n.name = 'pool:' || s.pool) x on x.named = p.name
+      join tenants w on w.tenant_id = x.tenant_id and w.environment = p_environment
+      left join meters m on m.tenant_id = x.tenant_id and m.environment = p_environment and m.name = 'pool:' || p.name
+    order by 1, 4;
+end $function$
+;
+alter function bulkhead.pool_members(text) owner to bulkhead_sweep;
+grant execute on function bulkhead.pool_members(text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.pool_meters(t bulkhead.ledgers, l bulkhead.limits, p_provider text, p_now timestamp with time zone)
+ RETURNS SETOF bulkhead.named_meter
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select 'pool:' || s.pool, row(null, null, s.model_tokens_per_minute, s.calls_in_flight)::bulkhead.layers,
+      coalesce(m.meter, bulkhead.new_meter(bulkhead.ledger_day(t, p_now, l.time_zone), p_now))
+    from bulkhead.pool_shares s left join bulkhead.meters m
+      on m.tenant_id = s.tenant_id and m.environment = s.environment and m.name = 'pool:' || s.pool
+    where s.tenant_id = t.tenant_id and s.environment = t.environment and s.provider = p_provider
+$function$
+;
+alter function bulkhead.pool_meters(bulkhead.ledgers,bulkhead.limits,text,timestamp with time zone) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.pool_wanted(t bulkhead.ledgers, p_provider text, p_refused boolean, p_now timestamp with time zone)
+ RETURNS void
+ LANGUAGE sql
+AS $function$
+  update bulkhead.pool_shares set wanted_at = p_now, refused_at = case when p_refused then p_now else refused_at end
+    where tenant_id = t.tenant_id and environment = t.environment and provider = p_provider
+      and (wanted_at < p_now - interval '200 milliseconds' or p_refused and refused_at < p_now - interval '200 milliseconds')
+$function$
+;
+alter function bulkhead.pool_wanted(bulkhead.ledgers,text,boolean,timestamp with time zone) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.promote_suggestion(p_tenant text, p_environment text, p_run text, p_path text, p_approver text, p_roles text[], p_note text, p_body text)
  RETURNS bulkhead.promotion
@@ -3316,6 +4471,30 @@ end $function$
 alter function bulkhead.put_payload(text,text,text,text,json) owner to bulkhead_owner;
 grant execute on function bulkhead.put_payload(text,text,text,text,json) to bulkhead_app;
 
+CREATE OR REPLACE FUNCTION bulkhead.put_provider_pool(p_name text, p_provider text, p_calls integer, p_tokens bigint, p_actor text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  if exists (select from provider_pools where name = p_name and provider <> p_provider) then
+    raise exception 'provider pool % is one of another provider: make a pool of another name', p_name using errcode = 'BH010';
+  end if;
+  insert into provider_pools as p (name, provider, calls_in_flight, model_tokens_per_minute, updated_by)
+  values (p_name, p_provider, p_calls, p_tokens, p_actor)
+  on conflict (name) do update set calls_in_flight = excluded.calls_in_flight, model_tokens_per_minute = excluded.model_tokens_per_minute,
+    updated_at = clock_timestamp(), updated_by = excluded.updated_by
+  where (p.calls_in_flight, p.model_tokens_per_minute) is distinct from (excluded.calls_in_flight, excluded.model_tokens_per_minute);
+  if found then
+    insert into operator_acts (actor, act, subject, detail) values (p_actor, 'put_provider_pool', p_name,
+      jsonb_build_object('provider', p_provider, 'callsInFlight', p_calls, 'modelTokensPerMinute', p_tokens));
+  end if;
+end $function$
+;
+alter function bulkhead.put_provider_pool(text,text,integer,bigint,text) owner to bulkhead_owner;
+grant execute on function bulkhead.put_provider_pool(text,text,integer,bigint,text) to bulkhead_operator;
+
 CREATE OR REPLACE FUNCTION bulkhead.put_quota_class(p_name text, p_document jsonb, p_actor text)
  RETURNS void
  LANGUAGE plpgsql
@@ -3349,26 +4528,147 @@ begin
   if not found then
     raise exception 'there is no quota class %: apply its document first', p_quota_class using errcode = 'BH010';
   end if;
-  insert into tenants as t (tenant_id, environment, policy_profile, quota_class, lane, worker_ceiling, limits, per_run,
-    workspaces, connections, scope, models, updated_by)
-  values (p_tenant, p_environment, p_profile, p_quota_class, v_class ->> 'lane', (v_class ->> 'workerCeiling')::integer,
-    v_class -> 'limits', v_class -> 'perRun', p_document -> 'workspaces', p_document -> 'connections',
-    p_document -> 'scope', p_document -> 'models', p_actor)
+  insert into tenants as t (tenant_id, environment, policy_profile, quota_class, lane, weight, worker_ceiling, expensive_ceiling, quota, time_zone,
+    workspaces, connections, scope, models, prices, updated_by)
+  values (p_tenant, p_environment, p_profile, p_quota_class, v_class ->> 'lane', coalesce((v_class ->> 'weight')::integer, 1),
+    (v_class ->> 'workerCeiling')::integer, coalesce((v_class ->> 'expensiveCeiling')::integer, 2),
+    quota_of(v_class, '{}', p_document ->> 'timeZone'), coalesce(p_document ->> 'timeZone', 'UTC'), p_document -> 'workspaces', p_document -> 'connections',
+    p_document -> 'scope', p_document -> 'models', coalesce(p_document -> 'prices', '{}'), p_actor)
   on conflict (tenant_id, environment) do update set
-    policy_profile = excluded.policy_profile, quota_class = excluded.quota_class, workspaces = excluded.workspaces,
-    connections = excluded.connections, scope = excluded.scope, models = excluded.models,
+    policy_profile = excluded.policy_profile, quota_class = excluded.quota_class, time_zone = excluded.time_zone, workspaces = excluded.workspaces,
+    connections = excluded.connections, scope = excluded.scope, models = excluded.models, prices = excluded.prices,
     updated_at = clock_timestamp(), updated_by = excluded.updated_by
   returning xmax = 0 into v_created;
   if v_created then
     perform make_knowledge_partition(p_tenant, p_environment);
-    perform open_ledger(p_tenant, p_environment, (v_class #>> '{limits,callsInFlight}')::integer,
-      (v_class #>> '{limits,toolCallsPerDay}')::bigint, (v_class #>> '{perRun,steps}')::integer, 0, p_actor, p_body);
+    perform open_ledger(p_tenant, p_environment, quota_of(v_class, '{}', p_document ->> 'timeZone'), 0, p_actor, p_body);
   end if;
   return v_created;
 end $function$
 ;
 alter function bulkhead.put_tenant(text,text,text,text,jsonb,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.put_tenant(text,text,text,text,jsonb,text,text) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.queue_age_gate(l bulkhead.limits, r bulkhead.runs, p_now timestamp with time zone)
+ RETURNS bulkhead.refused
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select row('budget_exceeded', 'tenant_cap', 'queued_seconds', 'this run has waited for a slot for as long as one may', l.queued_seconds,
+      floor(extract(epoch from p_now - r.accepted_at)), null, null)::bulkhead.refused
+    where r.entered_at is null and p_now >= r.accepted_at + l.queued_seconds * interval '1 second'
+$function$
+;
+alter function bulkhead.queue_age_gate(bulkhead.limits,bulkhead.runs,timestamp with time zone) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.queued_too_long(p_environment text, p_limit integer)
+ RETURNS TABLE(workflow_id text)
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+  select a.workflow_id
+    from (select r.tenant_id, r.environment, r.run_id
+      from bulkhead.runs r join bulkhead.limits l using (tenant_id, environment),
+        lateral (select extract(epoch from bulkhead.now() - r.accepted_at) - l.queued_seconds as seconds) over_by
+      where r.environment = p_environment and r.queued_at is not null and r.entered_at is null and over_by.seconds >= 0
+        and random() * over_by.seconds < 60
+      order by random() limit p_limit) due
+    join bulkhead.run_acceptances a using (tenant_id, environment, run_id)
+$function$
+;
+alter function bulkhead.queued_too_long(text,integer) owner to bulkhead_sweep;
+grant execute on function bulkhead.queued_too_long(text,integer) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.quota_of(p_class jsonb, p_overrides jsonb, p_zone text)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select jsonb_build_object('timeZone', coalesce(p_zone, 'UTC'),
+    'limits', coalesce(p_class -> 'limits', '{}') || coalesce(p_overrides -> 'limits', '{}'),
+    'perRun', coalesce(p_class -> 'perRun', '{}') || coalesce(p_overrides -> 'perRun', '{}'),
+    'perAction', named_quotas(p_class -> 'perAction', p_overrides -> 'perAction'),
+    'perAgent', named_quotas(p_class -> 'perAgent', p_overrides -> 'perAgent'))
+$function$
+;
+alter function bulkhead.quota_of(jsonb,jsonb,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.quota_state(p_tenant text, p_environment text)
+ RETURNS TABLE(at text, time_zone text, quota_class text, overrides jsonb, subject text, layer text, cap bigint, used bigint, reserved bigint, frees_ms bigint, frees_at text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query
+    with now_of as (
+      select t, l, greatest(bulkhead.now(), t.last_clock) as n, k.quota_class, k.quota_overrides
+        from ledgers t join limits l using (tenant_id, environment) join tenants k using (tenant_id, environment)
+        where t.tenant_id = p_tenant and t.environment = p_environment
+    ), metered as (
+      select '' as of_whom, (o.l).layers as lay, (o.t).meter as met from now_of o
+      union all
+      select d.name, d.layers, coalesce(m.meter, new_meter(ledger_day(o.t, o.n, (o.l).time_zone), o.n))
+        from now_of o join named_limits d on d.tenant_id = p_tenant and d.environment = p_environment
+          left join meters m on m.tenant_id = p_tenant and m.environment = p_environment and m.name = d.name
+    ), today as (
+      select d.*, o.n, o.l, ledger_day(o.t, o.n, (o.l).time_zone) as day from metered d, now_of o
+    ), counted as (
+      select d.of_whom, d.lay, d.met, d.n, (d.lay).per_day as per_day, ms_to_end_of(d.day, d.n, (d.l).time_zone) as day_ms,
+          case when d.day > (d.met).day then nothing() else (d.met).used end as day_used, h.held,
+          drained((d.met).calls, (d.lay).calls_per_minute, d.n) as calls,
+          drained((d.met).model_tokens, (d.lay).model_tokens_per_minute, d.n) as model_tokens
+        from today d cross join lateral (
+          select amounts_of(coalesce(sum((c.reserved).tool_calls), 0)::bigint, coalesce(sum((c.reserved).steps), 0)::bigint,
+              coalesce(sum((c.reserved).active_ms), 0)::bigint, coalesce(sum((c.reserved).micro_usd), 0)::bigint,
+              coalesce(sum((c.reserved).model_tokens), 0)::bigint, coalesce(sum((c.reserved).high_risk_writes), 0)::bigint) as held
+            from calls c where c.tenant_id = p_tenant and c.environment = p_environment and c.state = 'claimed' and c.day = d.day
+              and (d.of_whom = '' or d.of_whom = any (c.metered))) h
+    ), layers as (
+      select c.of_whom, case c.of_whom when '' then 0 else 1 end as part, v.*
+        from counted c cross join lateral (values
+          (1, 'callsInFlight', (c.lay).calls_in_flight::bigint, (c.met).inflight::bigint, (c.met).inflight::bigint, null::bigint),
+          (2, 'callsPerMinute', (c.lay).calls_per_minute, ceil((c.calls).level / 60000.0)::bigint, null, ms_to_fit(c.calls, (c.lay).calls_per_minute,
+            (c.lay).calls_per_minute)),
+          (3, 'modelTokensPerMinute', (c.lay).model_tokens_per_minute, ceil((c.model_tokens).level / 60000.0)::bigint, null,
+            ms_to_fit(c.model_tokens, (c.lay).model_tokens_per_minute, (c.lay).model_tokens_per_minute)),
+          (4, 'modelTokensPerDay', (c.per_day).model_tokens, (c.day_used).model_tokens, (c.held).model_tokens, c.day_ms),
+          (5, 'toolCallsPerDay', (c.per_day).tool_calls, (c.day_used).tool_calls, (c.held).tool_calls, c.day_ms),
+          (6, 'stepsPerDay', (c.per_day).steps, (c.day_used).steps, (c.held).steps, c.day_ms),
+          (7, 'activeSecondsPerDay', (c.per_day).active_ms / 1000, ceil((c.day_used).active_ms / 1000.0)::bigint,
+            ceil((c.held).active_ms / 1000.0)::bigint, c.day_ms),
+          (8, 'spendMicroUsdPerDay', (c.per_day).micro_usd, (c.day_used).micro_usd, (c.held).micro_usd, c.day_ms),
+          (9, 'highRiskWritesPerDay', (c.per_day).high_risk_writes, (c.day_used).high_risk_writes, (c.held).high_risk_writes, c.day_ms)
+        ) as v (place, layer, cap, used, reserved, frees_ms)
+        where c.of_whom = '' or v.cap is not null
+      union all
+      select '', 0, v.* from now_of o cross join lateral (select drained((o.t).run_starts, (o.l).run_starts_per_minute, o.n) as starts) s
+        cross join lateral (values
+          (10, 'runStartsPerMinute', (o.l).run_starts_per_minute, ceil((s.starts).level / 60000.0)::bigint, null::bigint,
+            ms_to_fit(s.starts, (o.l).run_starts_per_minute, (o.l).run_starts_per_minute)),
+          (11, 'concurrentRuns', (o.l).concurrent_runs::bigint, (o.t).slots::bigint, null, null),
+          (12, 'queuedRuns', (o.l).queued_runs, (o.t).queued::bigint, null, null),
+          (13, 'queuedSeconds', (o.l).queued_seconds, null, null, null)
+        ) as v (place, layer, cap, used, reserved, frees_ms)
+      union all
+      select 'run', 2, v.* from now_of o cross join lateral (values
+          (1, 'steps', ((o.l).per_run).steps, null::bigint, null::bigint, null::bigint),
+          (2, 'seconds', ((o.l).per_run).active_ms / 1000, null, null, null),
+          (3, 'spendMicroUsd', ((o.l).per_run).micro_usd, null, null, null)
+        ) as v (place, layer, cap, used, reserved, frees_ms)
+    )
+    -- What is not used has nothing to free, and what no limit counts is not shown to free.
+    select iso(o.n), (o.l).time_zone, o.quota_class, o.quota_overrides, y.of_whom, y.layer, y.cap, y.used, y.reserved, f.ms,
+        iso(o.n + f.ms * interval '1 millisecond')
+      from now_of o cross join layers y
+        cross join lateral (select case when y.cap is not null and y.used > 0 then y.frees_ms end as ms) f
+      order by y.part, y.of_whom, y.place;
+end $function$
+;
+alter function bulkhead.quota_state(text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.quota_state(text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.raise_record_version()
  RETURNS trigger
@@ -3405,8 +4705,7 @@ begin
   if c.class in ('read', 'model') then
     result := 'failed';
     x := row('failed', 'platform', 'lost', 'the attempt ended without an outcome', null, null, null, null);
-    insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
-      on conflict do nothing;
+    perform ledger_lose(t, c);
   elsif exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'closed')
       or exists (select from follow_ups where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'done') then
     return false;
@@ -3427,8 +4726,11 @@ CREATE OR REPLACE FUNCTION bulkhead.record_of(t bulkhead.tenants)
  STABLE
 AS $function$
   select jsonb_build_object('tenantId', t.tenant_id, 'environment', t.environment, 'policyProfile', t.policy_profile,
-    'quotaClass', t.quota_class, 'lane', t.lane, 'workerCeiling', t.worker_ceiling, 'limits', t.limits, 'perRun', t.per_run,
-    'workspaces', t.workspaces, 'connections', t.connections, 'scope', t.scope, 'models', t.models)
+    'quotaClass', t.quota_class, 'lane', t.lane, 'weight', t.weight, 'workerCeiling', t.worker_ceiling,
+    'expensiveCeiling', t.expensive_ceiling, 'limits', t.quota -> 'limits', 'perRun', t.quota -> 'perRun',
+    'perAction', t.quota -> 'perAction', 'perAgent', t.quota -> 'perAgent', 'timeZone', t.time_zone,
+    'workspaces', t.workspaces, 'connections', t.connections, 'scope', t.scope, 'models', t.models,
+    'prices', t.prices)
 $function$
 ;
 alter function bulkhead.record_of(bulkhead.tenants) owner to bulkhead_owner;
@@ -3578,20 +4880,19 @@ begin
           when 'abandon' then payload_ref end,
         payload_digest = case p_resolution when 'happened' then p_payload_digest when 'abandon' then payload_digest end,
         attempts = case when back and not letter then 0 else attempts end,
-        charged_tool_calls = case when back then 0 else charged_tool_calls end,
-        charged_micro_usd = case when back then 0 else charged_micro_usd end
+        charged = case when back then nothing() else charged end
       where tenant_id = p_tenant and environment = p_environment and run_id = v.run_id and path = v.path;
     if p_resolution = 'happened' then
       perform ledger_keep(t, n, v.run_id, v.path, p_payload, p_facts, p_records, p_data_classes);
     end if;
     t := ledger_roll(t, n);
     if back then
-      t := ledger_charge(t, n, v.run_id, c.tool_day, -c.charged_tool_calls, -c.steps, -c.charged_micro_usd);
+      t := ledger_charge(t, n, v.run_id, c.metered, c.day, minus(nothing(), c.charged));
     end if;
   end if;
   t := ledger_close_review(t, n, p_review, p_resolution, p_actor, p_note, jsonb_build_object('applied', c.path is not null,
-    'payloadDigest', p_payload_digest, 'day', case when back then c.tool_day end, 'toolCalls', case when back then -c.charged_tool_calls else 0 end,
-    'steps', case when back then -c.steps else 0 end, 'microUsd', case when back then -c.charged_micro_usd else 0 end), p_body);
+    'payloadDigest', p_payload_digest, 'day', case when back then c.day end,
+    'charged', case when back then amounts_json(minus(nothing(), c.charged)) end, 'metered', case when back then c.metered end), p_body);
   if letter then
     perform ledger_dead_letter(t, n, v.run_id, v.path);
   end if;
@@ -3616,9 +4917,8 @@ declare
   token uuid := gen_random_uuid();
   day integer;
   slots integer;
-  d_tool_calls integer;
-  d_steps integer;
-  d_micro_usd bigint;
+  cost amounts;
+  delta amounts;
 begin
   perform enter_scope(p_tenant, p_environment);
   t := ledger_in_recovery(p_tenant, p_environment);
@@ -3630,35 +4930,36 @@ begin
   t := ledger_roll(t, n);
   if c.review_no is not null then
     t := ledger_close_review(t, n, c.review_no, case p_to when 'succeeded' then 'happened' when 'claimed' then 'did_not_happen' else 'abandon' end,
-      'recover', 'as the run’s history shows', '{"applied": false, "toolCalls": 0, "steps": 0, "microUsd": 0}');
+      'recover', 'as the run’s history shows', '{"applied": false}');
   end if;
   -- What the ledger had charged is corrected where it was charged; the rest is of today, for its own day is not known.
-  day := case when c.state is null or c.state in ('open', 'suggested') then t.tool_day else c.tool_day end;
+  day := case when c.state is null or c.state in ('open', 'suggested') then (t.meter).day else c.day end;
   slots := (p_to = 'claimed')::integer - coalesce((c.state = 'claimed')::integer, 0);
-  d_tool_calls := k."toolCalls" - case when c.state = 'claimed' then c.tool_calls else coalesce(c.charged_tool_calls, 0) end;
-  d_micro_usd := k."microUsd" - case when c.state = 'claimed' then c.micro_usd else coalesce(c.charged_micro_usd, 0) end;
-  d_steps := k.steps - case when c.state is null or c.state in ('open', 'suggested') then 0 else c.steps end;
-  t.inflight := t.inflight + slots;
+  cost := amounts_of(k."toolCalls", k.steps, 0, k."microUsd", coalesce(k."modelTokens", 0), (k.class = 'high_risk_write' and k."undoOf" is null)::integer);
+  delta := minus(cost, case when c.state = 'claimed' then c.reserved else coalesce(c.charged, nothing()) end);
+  if c.state = 'claimed' then
+    t := ledger_vacate(t, c);
+  end if;
+  t.meter.inflight := (t.meter).inflight + (p_to = 'claimed')::integer;
   insert into calls as o (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch, policy_version,
-      host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, undo_of, tool_day, tool_calls, steps, micro_usd,
-      charged_tool_calls, charged_micro_usd, refusal, value, payload_ref, payload_digest)
+      host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, undo_of, admitted_at, day, reserved,
+      charged, refusal, value, payload_ref, payload_digest)
     values (p_tenant, p_environment, p_run, p_path, '*', k.action, k.class, k.system, p_to, token, 'admitted', t.fence_epoch, t.policy_version,
       'recover', 1, least(n, k."firstClaimedAt"), n + k."leaseMs" * interval '1 millisecond', n + k."leaseMs" * interval '1 millisecond',
-      t.journal_seq + 1, k.reversible, k."undoOf", day, k."toolCalls", k.steps, k."microUsd",
-      case when p_to <> 'claimed' then k."toolCalls" end, case when p_to <> 'claimed' then k."microUsd" end, k.refusal, k.value,
+      t.journal_seq + 1, k.reversible, k."undoOf", n, day, cost,
+      case when p_to <> 'claimed' then cost end, k.refusal, k.value,
       case when k.payload is not null then p_path end, k."payloadDigest")
     on conflict on constraint calls_pk do update set state = p_to, token = excluded.token, admitted_as = 'admitted', host_id = 'recover',
       first_claimed_at = least(o.first_claimed_at, excluded.first_claimed_at), claimed_seq = least(o.claimed_seq, excluded.claimed_seq),
-      lease_until = excluded.lease_until, sent_until = excluded.sent_until, tool_day = day, tool_calls = excluded.tool_calls,
-      steps = excluded.steps, micro_usd = excluded.micro_usd, charged_tool_calls = excluded.charged_tool_calls,
-      charged_micro_usd = excluded.charged_micro_usd, lost = false, refusal = excluded.refusal, value = excluded.value,
+      lease_until = excluded.lease_until, sent_until = excluded.sent_until, admitted_at = n, day = excluded.day, metered = '{}',
+      reserved = excluded.reserved, charged = excluded.charged, lost = false, refusal = excluded.refusal, value = excluded.value,
       payload_ref = excluded.payload_ref, payload_digest = excluded.payload_digest;
   perform ledger_keep(t, n, p_run, p_path, k.payload, '{}', '[]', case when p_to = 'succeeded' then k."dataClasses" end);
-  t := ledger_charge(t, n, p_run, day, d_tool_calls, d_steps, d_micro_usd);
+  t := ledger_charge(t, n, p_run, coalesce(c.metered, '{}'), day, delta);
   t := ledger_append(t, n, p_run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'call', 'run', p_run, 'path', p_path,
     'token', token, 'action', k.action, 'class', k.class, 'from', p_from, 'result', p_to, 'slots', slots, 'day', day,
-    'toolCalls', d_tool_calls, 'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', k."payloadDigest", 'inflight', t.inflight,
-    'dayUsed', t.tool_day_used), '{}');
+    'charged', amounts_json(delta), 'payloadDigest', k."payloadDigest", 'inflight', (t.meter).inflight,
+    'dayUsed', amounts_json((t.meter).used)), '{}');
   if k.review is not null then
     perform ledger_open_review(t, n, p_run, p_path, k.review);
   elsif p_to = 'failed' and k.refusal ->> 'rule' = 'attempts_exhausted' and k."undoOf" is null then
@@ -3777,7 +5078,7 @@ begin
   n := greatest(bulkhead.now(), t.last_clock);
   select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = run;
   accepted := not found;
-  if not accepted and (r.state = 'closed' or p_temporal_run is null or r.temporal_run_id = p_temporal_run) then
+  if not accepted and (r.state = 'closed' or p_temporal_run is null or r.temporal_run_id = p_temporal_run and r.entered_at is not null) then
     return false;
   end if;
   if accepted then
@@ -3786,16 +5087,20 @@ begin
       values (p_tenant, p_environment, run, e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
         e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', null, 'lost', p_signed, true);
     -- One that the last fence has stopped stays stopped.
-    insert into runs (tenant_id, environment, run_id, epoch, state, first_step, accepted_at, touched_at, data_classes)
-      values (p_tenant, p_environment, run, t.fence_epoch - p_fenced::integer, 'accepted', p_first_step, (e ->> 'acceptedAt')::timestamptz, n,
+    insert into runs (tenant_id, environment, run_id, epoch, state, first_step, accepted_at, touched_at, queued_at, data_classes)
+      values (p_tenant, p_environment, run, t.fence_epoch - p_fenced::integer, 'queued', p_first_step, (e ->> 'acceptedAt')::timestamptz, n, n,
         (select coalesce(array_agg(distinct name order by name), '{}') from unnest(p_data_classes) name));
     insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at) select p_tenant, p_environment, run, k.ref, k.payload, n
         from (select 'input' as ref, p_input as payload union all select step || '.0', p_step from generate_series(0, p_first_step - 1) step) k
       on conflict on constraint payloads_pk do nothing;
   end if;
+  t.queued := t.queued + accepted::integer;
   if p_temporal_run is not null then
+    -- It works, so it holds a slot, whether or not that is one too many.
+    t.queued := t.queued - (accepted or r.queued_at is not null)::integer;
+    t.slots := t.slots + (accepted or r.slot_at is null)::integer;
     update runs set state = 'running', temporal_run_id = p_temporal_run, generation = p_generation,
-        entered_at = coalesce(entered_at, p_entered_at), touched_at = n
+        entered_at = coalesce(entered_at, p_entered_at), touched_at = n, queued_at = null, slot_at = coalesce(slot_at, n)
       where tenant_id = p_tenant and environment = p_environment and run_id = run;
   end if;
   t := ledger_append(t, n, run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'run', 'run', run, 'accepted', accepted,
@@ -3896,6 +5201,25 @@ $function$
 ;
 alter function bulkhead.rules_of(json) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.run_gate(r bulkhead.runs, p_cap bulkhead.amounts, p_ask bulkhead.amounts)
+ RETURNS bulkhead.refused
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select case
+    when p_ask.steps > 0 and r.steps + p_ask.steps > p_cap.steps then
+      row('budget_exceeded', 'tenant_cap', 'per_run_steps', 'the steps of this run are used up', p_cap.steps, r.steps, null, null)::bulkhead.refused
+    when p_ask.active_ms > 0 and r.active_ms + p_ask.active_ms > p_cap.active_ms then
+      row('budget_exceeded', 'tenant_cap', 'per_run_seconds', 'the active seconds that this run has left are fewer than the call may take',
+        p_cap.active_ms / 1000, ceil(r.active_ms / 1000.0), null, null)::bulkhead.refused
+    when p_ask.micro_usd > 0 and r.spent_micro_usd + p_ask.micro_usd > p_cap.micro_usd then
+      row('budget_exceeded', 'tenant_cap', 'per_run_spend_micro_usd', 'the money that this run has left is less than the call may cost',
+        p_cap.micro_usd, r.spent_micro_usd, null, null)::bulkhead.refused
+  end
+$function$
+;
+alter function bulkhead.run_gate(bulkhead.runs,bulkhead.amounts,bulkhead.amounts) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.runs_expired(p_environment text, p_limit integer)
  RETURNS TABLE(tenant_id text, run_id text)
  LANGUAGE plpgsql
@@ -3943,7 +5267,7 @@ end $function$
 alter function bulkhead.search_knowledge(text,text,text,integer) owner to bulkhead_search;
 grant execute on function bulkhead.search_knowledge(text,text,text,integer) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.set_limits(p_tenant text, p_environment text, p_calls_in_flight integer, p_tool_calls_per_day bigint, p_per_run_steps integer, p_actor text, p_body text)
+CREATE OR REPLACE FUNCTION bulkhead.set_limits(p_tenant text, p_environment text, p_quota jsonb, p_actor text, p_body text)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -3952,21 +5276,24 @@ AS $function$
 declare
   bound text := coalesce(current_setting('bulkhead.tenant_id', true), '');
   t ledgers;
+  h handed_over;
   n timestamptz;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
   n := greatest(bulkhead.now(), t.last_clock);
-  update limits set calls_in_flight = p_calls_in_flight, tool_calls_per_day = p_tool_calls_per_day, per_run_steps = p_per_run_steps
-    where tenant_id = p_tenant and environment = p_environment;
+  t := ledger_roll(t, n);
+  perform ledger_limit(p_tenant, p_environment, p_quota);
   t.control_version := t.control_version + 1;
-  t := ledger_append(t, n, null, json_build_object('kind', 'limits', 'at', iso(n), 'actor', p_actor, 'callsInFlight', p_calls_in_flight,
-    'toolCallsPerDay', p_tool_calls_per_day, 'perRunSteps', p_per_run_steps), p_body);
+  t := ledger_append(t, n, null, json_build_object('kind', 'limits', 'at', iso(n), 'actor', p_actor, 'quota', p_quota), p_body);
+  -- Who has a slot for it is told by the hosts that watch for slots nobody comes for.
+  h := ledger_hand_over(t, n);
+  t := h.t;
   perform ledger_save(t, true);
   perform set_config('bulkhead.tenant_id', bound, true);
 end $function$
 ;
-alter function bulkhead.set_limits(text,text,integer,bigint,integer,text,text) owner to bulkhead_owner;
+alter function bulkhead.set_limits(text,text,jsonb,text,text) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.set_policy_version(p_tenant text, p_environment text, p_version bigint, p_actor text, p_body text)
  RETURNS void
@@ -3991,7 +5318,70 @@ end $function$
 ;
 alter function bulkhead.set_policy_version(text,text,bigint,text,text) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.settle_call(p_tenant text, p_environment text, p_run text, p_path text, p_token uuid, p_result text, p_tool_calls integer, p_micro_usd bigint, p_refusal json, p_value json, p_payload json, p_payload_digest text, p_facts json, p_records json, p_data_classes text[], p_body text)
+CREATE OR REPLACE FUNCTION bulkhead.set_pool_share(p_tenant text, p_environment text, p_pool text, p_calls integer, p_tokens bigint)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform enter_scope(p_tenant, p_environment);
+  perform from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  update pool_shares set calls_in_flight = p_calls, model_tokens_per_minute = p_tokens
+    where tenant_id = p_tenant and environment = p_environment and pool = p_pool;
+  return coalesce((select (meter).inflight from meters
+    where tenant_id = p_tenant and environment = p_environment and name = 'pool:' || p_pool), 0);
+end $function$
+;
+alter function bulkhead.set_pool_share(text,text,text,integer,bigint) owner to bulkhead_owner;
+grant execute on function bulkhead.set_pool_share(text,text,text,integer,bigint) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.set_pools(p_tenant text, p_environment text, p_pools jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  named record;
+begin
+  perform bind_scope(p_tenant, p_environment);
+  perform from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  for named in select e.key as provider, e.value as pool from jsonb_each_text(p_pools) e order by e.key loop
+    if not exists (select from provider_pools p where p.name = named.pool and p.provider = named.provider) then
+      raise exception 'there is no provider pool % of %: apply its document first', named.pool, named.provider using errcode = 'BH010';
+    end if;
+    insert into pool_shares as s (tenant_id, environment, provider, pool, model_tokens_per_minute)
+      select p_tenant, p_environment, named.provider, named.pool, case when p.model_tokens_per_minute is not null then 0 end
+        from provider_pools p where p.name = named.pool
+      on conflict on constraint pool_shares_pk do update set pool = excluded.pool, calls_in_flight = 0,
+        model_tokens_per_minute = excluded.model_tokens_per_minute where s.pool <> excluded.pool;
+  end loop;
+  delete from pool_shares where tenant_id = p_tenant and environment = p_environment and not p_pools ? provider;
+end $function$
+;
+alter function bulkhead.set_pools(text,text,jsonb) owner to bulkhead_owner;
+grant execute on function bulkhead.set_pools(text,text,jsonb) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.set_quota(p_tenant text, p_environment text, p_overrides jsonb, p_actor text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  update tenants t set quota_overrides = p_overrides, updated_at = clock_timestamp(), updated_by = p_actor
+    where t.tenant_id = p_tenant and t.environment = p_environment;
+  if not found then
+    raise exception 'there is no tenant % in %', p_tenant, p_environment using errcode = 'BH011';
+  end if;
+end $function$
+;
+alter function bulkhead.set_quota(text,text,jsonb,text) owner to bulkhead_owner;
+grant execute on function bulkhead.set_quota(text,text,jsonb,text) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.settle_call(p_tenant text, p_environment text, p_run text, p_path text, p_token uuid, p_result text, p_tool_calls integer, p_micro_usd bigint, p_model_tokens bigint, p_refusal json, p_value json, p_payload json, p_payload_digest text, p_facts json, p_records json, p_data_classes text[], p_body text)
  RETURNS bulkhead.settlement
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -4003,12 +5393,10 @@ declare
   g lost_attempts;
   s settlement;
   n timestamptz;
-  paid_tool_calls integer;
-  paid_micro_usd bigint;
-  d_tool_calls integer := 0;
-  d_steps integer := 0;
-  d_micro_usd bigint := 0;
+  paid amounts;
+  delta amounts := nothing();
   day integer;
+  metered text[];
   doubt text;
 begin
   perform enter_scope(p_tenant, p_environment);
@@ -4016,30 +5404,28 @@ begin
   if not found then
     raise exception 'this tenant has no ledger in this environment: create the tenant' using errcode = 'no_data_found';
   end if;
+  if not counted(amounts_of(p_tool_calls, 0, 0, p_micro_usd, p_model_tokens, 0)) then
+    raise exception 'an attempt costs nothing or more, never less' using errcode = 'invalid_parameter_value';
+  end if;
   n := greatest(bulkhead.now(), t.last_clock);
   select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
 
   if c.token = p_token and c.state = 'claimed' then
     s.answer := 'settled';
-    day := c.tool_day;
-    -- Surely not sent: everything goes back. Not known: everything stays charged.
-    paid_tool_calls := case p_result when 'open' then 0 when 'unknown' then c.tool_calls else p_tool_calls end;
-    paid_micro_usd := case p_result when 'open' then 0 when 'unknown' then c.micro_usd else p_micro_usd end;
-    d_tool_calls := paid_tool_calls - c.tool_calls;
-    d_micro_usd := paid_micro_usd - c.micro_usd;
-    d_steps := case p_result when 'open' then -c.steps else 0 end;
-    t.inflight := t.inflight - 1;
+    day := c.day;
+    metered := c.metered;
+    paid := paid_of(c.reserved, c.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
+    delta := minus(paid, c.reserved);
+    t := ledger_vacate(t, c);
   elsif c.token = p_token and p_result = 'succeeded' and (c.state = 'unknown' or c.state in ('open', 'failed', 'suggested') and exists (
       -- A person said of this very attempt that it did not happen, or gave it up, and was wrong.
       select from reviews v where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run and v.path = p_path
         and v.token = p_token and v.kind = 'outcome_unknown' and v.resolution in ('did_not_happen', 'abandon'))) then
     s.answer := 'reconciled';
-    day := c.tool_day;
-    paid_tool_calls := p_tool_calls;
-    paid_micro_usd := p_micro_usd;
-    d_steps := case when c.state in ('open', 'suggested') then c.steps else 0 end;
-    d_tool_calls := paid_tool_calls - c.charged_tool_calls;
-    d_micro_usd := paid_micro_usd - c.charged_micro_usd;
+    day := c.day;
+    metered := c.metered;
+    paid := paid_of(c.reserved, c.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
+    delta := minus(paid, c.charged);
   else
     select * into g from lost_attempts
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path and token = p_token;
@@ -4050,10 +5436,13 @@ begin
       return s;
     end if;
     s.answer := 'late';
-    day := coalesce(g.tool_day, t.tool_day);
+    day := coalesce(g.day, (t.meter).day);
+    metered := g.metered;
     if g.token is not null and not g.trued_up and p_result <> 'unknown' then
-      d_tool_calls := case p_result when 'open' then 0 else p_tool_calls end - g.tool_calls;
-      d_micro_usd := case p_result when 'open' then 0 else p_micro_usd end - g.micro_usd;
+      paid := paid_of(g.reserved, g.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
+      -- The step was taken, whatever came of it.
+      paid.steps := (g.reserved).steps;
+      delta := minus(paid, g.reserved);
       update lost_attempts set trued_up = true
         where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path and token = p_token;
     end if;
@@ -4070,7 +5459,7 @@ begin
   end if;
   if s.answer <> 'late' then
     update calls set state = p_result, refusal = p_refusal, value = p_value,
-        charged_tool_calls = paid_tool_calls, charged_micro_usd = paid_micro_usd,
+        charged = paid,
         payload_ref = case when p_payload is not null and p_result <> 'open' then p_path end,
         payload_digest = case when p_result <> 'open' then p_payload_digest end
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
@@ -4080,10 +5469,17 @@ begin
         p_data_classes);
     end if;
   end if;
-  t := ledger_charge(t, n, p_run, day, d_tool_calls, d_steps, d_micro_usd);
+  if s.answer = 'settled' and p_result = 'open' and p_refusal ->> 'kind' = 'provider_degraded'
+      and (p_refusal ->> 'retryAfterMs')::bigint > 10000 then
+    -- Too long for a wait that nobody is told of; see admit_call.
+    update runs set state = 'provider_degraded', touched_at = n
+      where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state in ('running', 'throttled');
+  end if;
+  t := ledger_charge(t, n, p_run, metered, day, delta);
   t := ledger_append(t, n, p_run, json_build_object('kind', s.answer, 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
-    'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'toolCalls', d_tool_calls,
-    'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', p_payload_digest, 'dataClasses', p_data_classes, 'inflight', t.inflight, 'dayUsed', t.tool_day_used,
+    'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'charged', amounts_json(delta),
+    'metered', coalesce(metered, '{}'), 'overshoot', overshoot_json(paid, coalesce(g.reserved, c.reserved)), 'payloadDigest', p_payload_digest,
+    'dataClasses', p_data_classes, 'inflight', (t.meter).inflight, 'dayUsed', amounts_json((t.meter).used),
     'review', doubt), p_body);
   if s.answer = 'reconciled' and c.review_no is not null then
     t := ledger_close_review(t, n, c.review_no, 'happened', 'late settlement', '', '{}');
@@ -4092,13 +5488,49 @@ begin
   else
     s.review_no := c.review_no;
   end if;
+  if s.answer = 'settled' then
+    t := ledger_breaker_settle(t, n, c, p_result, p_refusal);
+  end if;
   -- The workflow builds on this answer, so it is on disk first.
   s.seq := ledger_save(t, true);
   return s;
 end $function$
 ;
-alter function bulkhead.settle_call(text,text,text,text,uuid,text,integer,bigint,json,json,json,text,json,json,text[],text) owner to bulkhead_owner;
-grant execute on function bulkhead.settle_call(text,text,text,text,uuid,text,integer,bigint,json,json,json,text,json,json,text[],text) to bulkhead_app;
+alter function bulkhead.settle_call(text,text,text,text,uuid,text,integer,bigint,bigint,json,json,json,text,json,json,text[],text) owner to bulkhead_owner;
+grant execute on function bulkhead.settle_call(text,text,text,text,uuid,text,integer,bigint,bigint,json,json,json,text,json,json,text[],text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.slots_not_taken(p_environment text, p_older_than_ms bigint, p_limit integer)
+ RETURNS TABLE(workflow_id text, slot_at text)
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+  select a.workflow_id, r.slot_at::text from bulkhead.runs r join bulkhead.run_acceptances a using (tenant_id, environment, run_id)
+    where r.environment = p_environment and r.slot_at <= bulkhead.now() - p_older_than_ms * interval '1 millisecond'
+      and r.state in ('accepted', 'queued')
+      -- Ever more rarely: each time it is told is an event in its history.
+      and random() * extract(epoch from bulkhead.now() - r.slot_at) < 60
+    order by random() limit p_limit
+$function$
+;
+alter function bulkhead.slots_not_taken(text,bigint,integer) owner to bulkhead_sweep;
+grant execute on function bulkhead.slots_not_taken(text,bigint,integer) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.standing_in_line(p_tenant text, p_environment text, p_run text)
+ RETURNS TABLE("position" integer, waiting integer, value integer, used integer)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query select line_before(t, r, null) + 1, t.queued, l.concurrent_runs, t.slots
+    from ledgers t join limits l using (tenant_id, environment) join runs r using (tenant_id, environment)
+    where t.tenant_id = p_tenant and t.environment = p_environment and r.run_id = p_run and r.queued_at is not null;
+end $function$
+;
+alter function bulkhead.standing_in_line(text,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.standing_in_line(text,text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.still_asked(v bulkhead.approvals)
  RETURNS boolean
@@ -4131,6 +5563,24 @@ end $function$
 ;
 alter function bulkhead.suggestion_rows(text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.suggestion_rows(text,text,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.tenant_lane(p_tenant text, p_environment text, p_within_ms bigint)
+ RETURNS TABLE(lane text, weight integer, worker_ceiling integer, expensive_ceiling integer, hosts bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query select t.lane, t.weight, t.worker_ceiling, t.expensive_ceiling,
+      (select count(*) from hosts h where h.environment = p_environment
+        and h.seen_at > bulkhead.now() - p_within_ms * interval '1 millisecond'
+        and (t.lane <> 'dedicated' and 'host' = any (h.roles) or t.lane <> 'shared' and 'lane:' || p_tenant = any (h.roles)))
+    from tenants t where t.tenant_id = p_tenant and t.environment = p_environment;
+end $function$
+;
+alter function bulkhead.tenant_lane(text,text,bigint) owner to bulkhead_owner;
+grant execute on function bulkhead.tenant_lane(text,text,bigint) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.tenant_record(p_tenant text, p_environment text)
  RETURNS jsonb
@@ -4183,6 +5633,43 @@ end $function$
 ;
 alter function bulkhead.tenants_naming(text,text) owner to bulkhead_sweep;
 grant execute on function bulkhead.tenants_naming(text,text) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.tend_line(p_tenant text, p_environment text)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  t ledgers;
+  h handed_over;
+  n timestamptz;
+  held integer;
+  line integer;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  select count(*) into held from runs where tenant_id = p_tenant and environment = p_environment and slot_at is not null;
+  select count(*) into line from runs where tenant_id = p_tenant and environment = p_environment and queued_at is not null;
+  if (t.slots, t.queued) is distinct from (held, line) then
+    t := ledger_append(t, n, null, json_build_object('kind', 'recounted', 'at', iso(n), 'slots', t.slots, 'queued', t.queued,
+      'slotsHeld', held, 'inLine', line), '{}');
+    t.slots := held;
+    t.queued := line;
+    h := ledger_hand_over(t, n);
+  else
+    h := ledger_hand_over(t, n);
+    if cardinality(h.workflows) = 0 then
+      return '{}';
+    end if;
+  end if;
+  perform ledger_save(h.t, true);
+  return h.workflows;
+end $function$
+;
+alter function bulkhead.tend_line(text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.tend_line(text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.undo_items(p_tenant text, p_environment text, p_run text)
  RETURNS TABLE(path text, action text, state text, reversible text, undo text, undo_review bigint, claimed_seq bigint)

@@ -19,6 +19,9 @@ export function sweepOf(
   | 'heartbeatHost'
   | 'acceptedNotStarted'
   | 'openRunsIdle'
+  | 'slotsNotTaken'
+  | 'queuedTooLong'
+  | 'tendLines'
   | 'followUpsWaiting'
   | 'endLeasesOfDeadHosts'
   | 'purge'
@@ -65,6 +68,35 @@ export function sweepOf(
 
     acceptedNotStarted: (olderThanMs, limit) => sweepRuns('accepted_not_started', olderThanMs, limit),
     openRunsIdle: (olderThanMs, limit) => sweepRuns('open_runs_idle', olderThanMs, limit),
+
+    async slotsNotTaken(olderThanMs, limit) {
+      const rows = await session.call<{ workflow_id: string; slot_at: string }>(
+        callsSql('slots_not_taken', 3),
+        [environment, olderThanMs, limit],
+      );
+      return rows.map((row) => ({ workflowId: row.workflow_id, slotSince: row.slot_at }));
+    },
+
+    async queuedTooLong(limit) {
+      const rows = await session.call<{ workflow_id: string }>(callsSql('queued_too_long', 2), [
+        environment,
+        limit,
+      ]);
+      return rows.map((row) => ({ workflowId: row.workflow_id }));
+    },
+
+    async tendLines() {
+      const tenants = await session.call<{ tenant_id: string }>(callsSql('lines_to_tend', 1), [environment]);
+      const handed: string[] = [];
+      for (const { tenant_id: tenant } of tenants) {
+        const [row] = await session.call<{ handed: string[] }>(callsSql('tend_line', 2, 'handed'), [
+          tenant,
+          environment,
+        ]);
+        handed.push(...(row?.handed ?? []));
+      }
+      return handed;
+    },
 
     async followUpsWaiting(olderThanMs, limit) {
       const rows = await session.call<{

@@ -60,6 +60,7 @@ export function defineAction<A extends z.ZodObject, R extends z.ZodType>(spec: A
     dataClasses,
     resultClasses: [...new Set(resultClasses)],
     costMicroUsd: spec.cost?.microUsd ?? 0,
+    lane: spec.lane ?? 'ordinary',
     timeoutMs,
     remoteHonoursKeys: spec.remoteHonoursKeys ?? false,
     keyValidForMs: spec.keyValidFor ? milliseconds(spec.keyValidFor) : DAY_MS,

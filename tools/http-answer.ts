@@ -1,5 +1,6 @@
 import type { Dispatcher } from 'undici';
 import { HttpUnavailable } from '../contracts/http-errors';
+import { retryAfterMs } from '../contracts/retry-after';
 
 /** Of a body, as it comes over the wire: encodings are not asked for, and not read. */
 export const MAX_ANSWER_BYTES = 1_048_576;
@@ -44,11 +45,9 @@ export function parseBody({ text, headers }: ReadAnswer): unknown {
   }
 }
 
-/** Milliseconds after which the system wants to be asked again, where it says so in seconds. */
-export function retryAfter({ headers }: ReadAnswer): number | undefined {
-  const seconds = Number(headers['retry-after']);
-  return Number.isFinite(seconds) && seconds >= 0 ? Math.round(seconds * 1_000) : undefined;
-}
+/** Milliseconds after which the system wants to be asked again, where it says so. */
+export const retryAfter = ({ headers }: ReadAnswer): number | undefined =>
+  retryAfterMs(headers['retry-after']);
 
 /**
  * A 4xx says that nothing was applied, but for a time-out (408), and too early (425). A redirect of a write, never

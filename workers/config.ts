@@ -7,6 +7,7 @@ import { PER_TENANT, SETTINGS, settingInfo, type SettingName } from './settings'
 import { modelsOf, type ModelSettings } from './model-settings';
 import { Secret } from './secret-value';
 import { readStack } from './stack';
+import type { LaneSettings } from './lane-plan';
 import { unknownVariables } from './unknown-settings';
 
 export { Secret } from './secret-value';
@@ -61,7 +62,9 @@ export interface Config {
     readonly maxWaitMs: number;
     readonly maxMisbehaviour: number;
     readonly maxReviewWaitMs?: number;
+    readonly maxRepeats?: number;
   };
+  readonly lanes: LaneSettings;
   /** Milliseconds. */
   readonly timing: {
     readonly fencePollMs: number;
@@ -225,6 +228,12 @@ function assemble(set: Parsed, present: Environ, problems: string[]): Config {
       maxWaitMs: set.BULKHEAD_MAX_WAIT,
       maxMisbehaviour: set.BULKHEAD_MAX_MISBEHAVIOUR,
       maxReviewWaitMs: set.BULKHEAD_MAX_REVIEW_WAIT,
+      maxRepeats: set.BULKHEAD_MAX_REPEATS,
+    },
+    lanes: {
+      takenWithinMs: set.BULKHEAD_LANE_TAKEN_WITHIN,
+      sharedCalls: set.BULKHEAD_SHARED_LANE_CALLS,
+      sharedExpensive: set.BULKHEAD_SHARED_LANE_EXPENSIVE,
     },
     timing: {
       fencePollMs: set.BULKHEAD_FENCE_POLL,

@@ -2,6 +2,7 @@ import { ScheduleAlreadyRunning, ScheduleOverlapPolicy, type Client } from '@tem
 import type { WorkflowBundleOption } from '@temporalio/worker';
 import { createPolicies } from '../activities/policies';
 import { controlActivities, lifecycleActivities } from '../activities/registry';
+import { slotTeller } from '../activities/tell-slots';
 import { ensureControl } from '../client/control';
 import { startAccepted, startFollowUp } from '../client/start';
 import {
@@ -11,8 +12,11 @@ import {
   SWEEP_WORKFLOW_PREFIX,
   WORKFLOW,
 } from '../contracts/names';
+import { LANE_SETTINGS } from './lane-plan';
 import type { Running, WorkerParts } from './parts';
+import { tendPools } from './pools';
 import { serve } from './served-worker';
+import { SlotWatch } from './slot-watch';
 
 /**
  * The process that stops tenants: the control queue with a workflow worker and an activity worker of its own, so that no
@@ -49,6 +53,7 @@ export async function startControlHost(
   const requestCancel = async (workflowId: string): Promise<void> => {
     await client.workflow.getHandle(workflowId).cancel();
   };
+  const tellSlots = slotTeller(client);
   const lifecycle = await serve(
     parts,
     { environment },
@@ -58,17 +63,23 @@ export async function startControlHost(
         storage,
         policies,
         bounds,
+        actions: parts.app.actions,
+        takenWithinMs: parts.lanes?.takenWithinMs ?? LANE_SETTINGS.takenWithinMs,
         requestCancel,
         startFollowUp: (signed, followUp) => startFollowUp(client, signed, followUp),
+        tellSlots,
         checkpoint,
       }),
       maxConcurrentActivityTaskExecutions: 100,
     },
   );
   await ensureSweep(client, timing.sweepEveryMs);
+  const slots = new SlotWatch(storage.platform, tellSlots);
+  slots.start();
+  const pools = tendPools({ platform: storage.platform, logger: parts.logger });
   return {
     async stop() {
-      await Promise.all([control.stop(), lifecycle.stop()]);
+      await Promise.all([control.stop(), lifecycle.stop(), slots.stop(), pools.stop()]);
     },
   };
 }

@@ -171,7 +171,8 @@ export async function createExampleContext({
   };
 
   async function applyOne(one: ParsedDocument): Promise<void> {
-    if (one.kind === 'QuotaClass') await operator.putQuotaClass(one.document, ACTOR);
+    if (one.kind === 'ProviderPool') await operator.putProviderPool(one.document, ACTOR);
+    else if (one.kind === 'QuotaClass') await operator.putQuotaClass(one.document, ACTOR);
     else if (one.kind === 'Tenant') {
       await operator.putTenant(one.document, ACTOR);
       await ensureControl(await runtime.temporal(), one.document.metadata.name, environment);

@@ -4,11 +4,14 @@ import type { WorkflowBundleOption } from '@temporalio/worker';
 import { FenceWatch } from '../activities/fence-watch';
 import { createPolicies } from '../activities/policies';
 import { laneActivities } from '../activities/registry';
+import { RememberedRefusals } from '../activities/remembered-refusals';
 import type { TenantId } from '../contracts/ids';
-import { RUNS_QUEUE, tenantQueue } from '../contracts/names';
-import type { Placement, PlatformStore } from '../contracts/ports';
+import { RUNS_QUEUE } from '../contracts/names';
+import type { PlatformStore } from '../contracts/ports';
 import { createHttpPools } from '../tools/http';
+import { LANE_SETTINGS, planLanes, type PlannedLane } from './lane-plan';
 import type { Running, WorkerParts } from './parts';
+import { PlacedTenants } from './placed-tenants';
 import { serve, type ServedWorker } from './served-worker';
 
 export interface LaneHostOptions {
@@ -23,19 +26,29 @@ interface Lane {
 }
 
 /**
- * A worker host: one workflow worker for the runs of all tenants, and one activity worker per tenant's lane with its
- * ceiling (promise N2). Lanes follow the placements in PostgreSQL, so a new tenant needs no restart.
+ * A worker host: one workflow worker for the runs of all tenants, one activity worker per tenant's lane with its ceiling, and one
+ * for the shared lane (promise N2); the same again for expensive calls, where the app has any (N3). Lanes follow the placements
+ * in PostgreSQL, so a new or a moved tenant needs no restart.
  */
 export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions): Promise<Running> {
   const { storage, environment, logger, timing, app, hostId } = parts;
   const stopping = new AbortController();
   const pools = createHttpPools();
-  const fence = new FenceWatch(beatingWithEachPoll(parts, options), {
+  const settings = { ...LANE_SETTINGS, ...parts.lanes };
+  const anyExpensive = [...app.actions.values()].some(({ lane }) => lane === 'expensive');
+  const placed = new PlacedTenants(storage.platform);
+  const beat = createBeat(parts, options.only);
+  const remembered = new RememberedRefusals({
+    onError: (error) =>
+      logger.warn({ error: String(error) }, 'refusals could not be counted; they are with the next ones'),
+  });
+  const fence = new FenceWatch(beatingWithEachPoll(parts, beat.say), {
     pollMs: timing.fencePollMs,
     // A fence takes back what was lent before it, also from an action that keeps hold of its context.
     onChange: (versions) => {
       for (const { tenantId, fenceEpoch } of versions)
         parts.broker.revokeBefore(tenantId, environment, fenceEpoch);
+      remembered.controlsSeen(versions);
     },
     onError: (error) =>
       logger.warn({ error: String(error) }, 'the fence could not be read; nothing is sent until it can'),
@@ -49,63 +62,56 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
     openHttp: pools.open,
     fence,
     hostId,
+    remembered,
     checkpoint: parts.checkpoint,
     actions: app.actions,
   });
   const runs = options.only ? undefined : await serve(parts, { environment }, runsWorker(options.bundle));
-  const lanes = new Map<TenantId, Lane>();
+  const lanes = new Map<string, Lane>();
 
-  const openLane = async ({ tenantId, workerCeiling }: Placement): Promise<void> => {
+  const openLane = async ({ queue, ceiling, tenantId }: PlannedLane): Promise<void> => {
     const worker = await serve(
       parts,
-      { environment, tenantId },
+      { environment, ...(tenantId === undefined ? { tenants: placed } : { tenantId }) },
       {
-        taskQueue: tenantQueue(tenantId),
+        taskQueue: queue,
         activities,
-        maxConcurrentActivityTaskExecutions: workerCeiling,
+        maxConcurrentActivityTaskExecutions: ceiling,
         // Many lanes a process: each polls little, and only as much as it can run.
-        maxConcurrentActivityTaskPolls: Math.min(2, workerCeiling),
+        maxConcurrentActivityTaskPolls: Math.min(tenantId === undefined ? 5 : 2, ceiling),
       },
     );
-    lanes.set(tenantId, { ceiling: workerCeiling, worker });
-    logger.info({ tenantId, workerCeiling }, 'lane opened');
+    lanes.set(queue, { ceiling, worker });
+    logger.info({ queue, ceiling }, 'lane opened');
     void worker.ended.then((error) => {
-      if (lanes.get(tenantId)?.worker !== worker) return;
-      lanes.delete(tenantId);
-      if (error !== undefined)
-        logger.error({ tenantId, error }, 'a lane ended by itself; it is opened again');
+      if (lanes.get(queue)?.worker !== worker) return;
+      lanes.delete(queue);
+      if (error !== undefined) logger.error({ queue, error }, 'a lane ended by itself; it is opened again');
     });
   };
-  const closeLane = async (tenantId: TenantId, lane: Lane): Promise<void> => {
-    lanes.delete(tenantId);
+  const closeLane = async (queue: string, lane: Lane): Promise<void> => {
+    lanes.delete(queue);
     await lane.worker.stop();
-    logger.info({ tenantId }, 'lane closed');
+    logger.info({ queue }, 'lane closed');
   };
-  const moving = new Map<TenantId, Promise<void>>();
-  /** Brings one lane to its placement; a lane that closes slowly, or does not open, holds up no other tenant's. */
-  const move = (tenantId: TenantId, placement: Placement | undefined): void => {
-    const lane = lanes.get(tenantId);
-    if (moving.has(tenantId) || lane?.ceiling === placement?.workerCeiling) return;
+  const moving = new Map<string, Promise<void>>();
+  /** Brings one lane to its plan; a lane that closes slowly, or does not open, holds up no other. */
+  const move = (queue: string, planned: PlannedLane | undefined): void => {
+    const lane = lanes.get(queue);
+    if (moving.has(queue) || lane?.ceiling === planned?.ceiling) return;
     const work = async (): Promise<void> => {
       // One process may serve a queue only once: the old worker has ended before the new one begins.
-      if (lane) await closeLane(tenantId, lane);
-      if (placement) await openLane(placement);
+      if (lane) await closeLane(queue, lane);
+      if (planned) await openLane(planned);
     };
     const moved = work()
-      .catch((error: unknown) =>
-        logger.error({ tenantId, error: String(error) }, 'a lane could not be moved'),
-      )
-      .finally(() => moving.delete(tenantId));
-    moving.set(tenantId, moved);
+      .catch((error: unknown) => logger.error({ queue, error: String(error) }, 'a lane could not be moved'))
+      .finally(() => moving.delete(queue));
+    moving.set(queue, moved);
   };
   const follow = async (): Promise<void> => {
-    const placements = await storage.platform.placements();
-    const mine = new Map(
-      placements
-        .filter((placement) => serves(options, placement))
-        .map((placement) => [placement.tenantId, placement]),
-    );
-    for (const tenantId of new Set([...lanes.keys(), ...mine.keys()])) move(tenantId, mine.get(tenantId));
+    const plan = planLanes(await placed.read(), { only: options.only, settings, anyExpensive });
+    for (const queue of new Set([...lanes.keys(), ...plan.keys()])) move(queue, plan.get(queue));
   };
   const following = repeat(timing.placementPollMs, stopping.signal, follow, (error) =>
     logger.warn({ error: String(error) }, 'placements could not be read; lanes stay as they are'),
@@ -116,10 +122,27 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
       stopping.abort();
       await following;
       await Promise.all(moving.values());
-      await Promise.all([runs?.stop(), ...[...lanes].map(([tenantId, lane]) => closeLane(tenantId, lane))]);
+      // From here on it takes nothing more: whoever waits for a worker is not to take it for one.
+      await beat.leave();
+      await Promise.all([runs?.stop(), ...[...lanes].map(([queue, lane]) => closeLane(queue, lane))]);
       await fence.stop();
+      await remembered.stop();
       parts.broker.close();
       await pools.close();
+    },
+  };
+}
+
+/** How a host says in its row that it lives and whom it serves: everybody, or one tenant. */
+function createBeat({ storage, hostId }: WorkerParts, only: TenantId | undefined) {
+  let roles = [only ? `lane:${only}` : 'host'];
+  const say = (): Promise<void> => storage.platform.heartbeatHost({ hostId, pid: process.pid, roles });
+  return {
+    say,
+    /** It lives, and serves nobody any more. Where the database is away its row grows old, which says the same. */
+    async leave(): Promise<void> {
+      roles = [];
+      await say().catch(() => undefined);
     },
   };
 }
@@ -129,28 +152,21 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
  * confirm no fence and so sends nothing.
  */
 function beatingWithEachPoll(
-  { storage, timing, hostId }: WorkerParts,
-  { only }: LaneHostOptions,
+  { storage, timing }: WorkerParts,
+  beat: () => Promise<void>,
 ): Pick<PlatformStore, 'controlVersions'> {
   let renewedAt = Number.NEGATIVE_INFINITY;
   return {
     async controlVersions() {
       const begun = performance.now();
       if (begun - renewedAt >= timing.hostHeartbeatMs) {
-        await storage.platform.heartbeatHost({
-          hostId,
-          pid: process.pid,
-          roles: [only ? `lane:${only}` : 'host'],
-        });
+        await beat();
         renewedAt = begun;
       }
       return await storage.platform.controlVersions();
     },
   };
 }
-
-const serves = (options: LaneHostOptions, placement: Placement): boolean =>
-  options.only ? placement.tenantId === options.only : placement.lane === 'own';
 
 function runsWorker(workflowBundle: WorkflowBundleOption) {
   return {

@@ -8,6 +8,7 @@ import type { Broker } from '../secrets/broker';
 import type { OpenStorage } from '../storage/open';
 import type { App } from '../tools/app';
 import type { Config } from './config';
+import type { LaneSettings } from './lane-plan';
 
 /** What every worker process is made of; how each part came to be is its composition's business. */
 export interface WorkerParts {
@@ -22,6 +23,8 @@ export interface WorkerParts {
   readonly hostId: string;
   readonly bounds: Config['run'];
   readonly timing: Config['timing'];
+  /** Those left out are as `LANE_SETTINGS` has them. */
+  readonly lanes?: Partial<LaneSettings> | undefined;
   readonly logger: Logger;
   /** Called at the named places of each call and run; a harness kills there, production passes. */
   readonly checkpoint?: Checkpoint | undefined;

@@ -57,6 +57,20 @@ export function mayBeSentBefore(start: { attempt: number; lastFailure: string | 
   return earlier > 1 || (earlier === 1 && !NOT_SENT.has(start?.lastFailure ?? ''));
 }
 
+/**
+ * Of an attempt that no worker took in time, which leaves no start: what the attempts before it have said last, and whether one
+ * of them may have sent something. They say a sequence once they are admitted.
+ */
+export function beforeUntaken(failure: unknown): { seq: unknown; mayBeSent: boolean } {
+  const { timeoutFailureInfo, cause } = (failure ?? {}) as {
+    timeoutFailureInfo?: { lastHeartbeatDetails?: Payloads } | null;
+    cause?: unknown;
+  };
+  const { seq } = inputOf(timeoutFailureInfo?.lastHeartbeatDetails);
+  const failed = cause !== null && cause !== undefined && !NOT_SENT.has(failureType(cause) ?? '');
+  return { seq, mayBeSent: seq !== undefined || failed };
+}
+
 /** Of an activity that is not over: whether this or an earlier attempt may have sent something. */
 export function isUnderWay(now: Pending | undefined): boolean {
   // Gone from the list since the history was read: it has run.

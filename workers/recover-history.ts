@@ -4,6 +4,7 @@ import type { RunEnd } from '../contracts/recovery';
 import type { FollowUp, UndoOutcome } from '../contracts/reviews';
 import {
   activityId,
+  beforeUntaken,
   closedAs,
   decoded,
   failureType,
@@ -176,7 +177,9 @@ class TraceReader {
         const failed = event.activityTaskFailedEventAttributes?.failure;
         // One that was never handed to a worker leaves no start.
         const ran = started.has(id) && !NOT_RUN.has(failureType(failed) ?? '');
-        if (at >= this.since && (ran || earlier)) this.#mayBeSent(activity);
+        const before = beforeUntaken(event.activityTaskTimedOutEventAttributes?.failure);
+        this.#saw(before.seq);
+        if (at >= this.since && (ran || earlier || before.mayBeSent)) this.#mayBeSent(activity);
       }
     }
     if (reset) return;

@@ -112,7 +112,7 @@ export function planCall(trace: CallTrace, parts: PlanParts): CallPlan {
     to === 'unknown' ? 'put back as unknown; a person reviews it' : `put back as ${refusal.kind}`,
     {
       ...(wasCharged(refusal) ? charge(trace, name, parts) : {}),
-      ...(to === 'failed' ? { microUsd: 0 } : {}),
+      ...(to === 'failed' ? { microUsd: 0, modelTokens: 0 } : {}),
       refusal,
       payload,
       payloadDigest: payload && digestOf(payload),
@@ -223,6 +223,7 @@ function facts(trace: CallTrace, name: string, parts: PlanParts): RestoredCall {
     toolCalls: 0,
     steps: 0,
     microUsd: 0,
+    modelTokens: 0,
     refusal: null,
     value: null,
     payload: null,
@@ -236,10 +237,20 @@ function charge(
   trace: CallTrace,
   name: string,
   { actions }: PlanParts,
-): Pick<RestoredCall, 'toolCalls' | 'steps' | 'microUsd'> {
-  if (trace.kind === 'undo') return { toolCalls: 0, steps: 0, microUsd: 0 };
-  if (trace.kind === 'model') return { toolCalls: 0, steps: 1, microUsd: 0 };
-  return { toolCalls: 1, steps: 1, microUsd: actions.get(name)?.costMicroUsd ?? 0 };
+): Pick<RestoredCall, 'toolCalls' | 'steps' | 'microUsd' | 'modelTokens'> {
+  const free = { toolCalls: 0, steps: 0, microUsd: 0, modelTokens: 0 } as const;
+  if (trace.kind === 'undo') return free;
+  if (trace.kind === 'model') return { ...free, steps: 1, ...costOf(trace) };
+  return { ...free, toolCalls: 1, steps: 1, microUsd: actions.get(name)?.costMicroUsd ?? 0 };
+}
+
+/** What the answer of a model was charged. Attempts that failed before it are not in a history. */
+function costOf({ answer }: CallTrace): Pick<RestoredCall, 'microUsd' | 'modelTokens'> {
+  const step = answer?.kind === 'done' ? (answer.value as Partial<ModelStep> | null) : null;
+  return {
+    microUsd: step?.microUsd ?? 0,
+    modelTokens: (step?.inputTokens ?? 0) + (step?.outputTokens ?? 0),
+  };
 }
 
 function donePayload(

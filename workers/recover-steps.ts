@@ -57,7 +57,9 @@ export class Recovery {
     const { envelope } = signed;
     const row = await this.store.run(envelope.runId);
     const { entered } = trace;
-    const moved = entered !== null && row?.temporalRunId !== entered.temporalRunId && row?.state !== 'closed';
+    // One that stands in line has a workflow too, and nothing that it did is known here.
+    const known = row?.temporalRunId === entered?.temporalRunId && row?.enteredAt !== null;
+    const moved = entered !== null && !known && row?.state !== 'closed';
     if (row && !moved) return;
     if (!this.dryRun) {
       await this.store.recovery.restoreRun({

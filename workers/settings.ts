@@ -247,6 +247,12 @@ export const SETTINGS = {
     about: 'Unusable model answers in a row after which a run ends as model_misbehaved.',
     example: '3',
   }),
+  BULKHEAD_MAX_REPEATS: setting(whole(2, 1_000, 10), {
+    group: 'Runs and timing',
+    about:
+      'Steps in a row that ask for the same call to the same end, after which a run ends as model_misbehaved.',
+    example: '10',
+  }),
   BULKHEAD_FENCE_POLL: setting(duration('50ms', '900ms', '300ms'), {
     group: 'Runs and timing',
     about:
@@ -263,6 +269,22 @@ export const SETTINGS = {
     group: 'Runs and timing',
     about: 'A host that has not renewed its row for so long is dead: its calls are recovered.',
     example: '30s',
+  }),
+  BULKHEAD_LANE_TAKEN_WITHIN: setting(duration('1s', '10m', '10s'), {
+    group: 'Runs and timing',
+    about:
+      'A call that no worker has taken after so long says so, and is scheduled again where its tenant then is.',
+    example: '10s',
+  }),
+  BULKHEAD_SHARED_LANE_CALLS: setting(whole(1, 1_000, 40), {
+    group: 'Runs and timing',
+    about: 'Calls at once of all tenants on the shared lane, per host.',
+    example: '40',
+  }),
+  BULKHEAD_SHARED_LANE_EXPENSIVE: setting(whole(1, 1_000, 4), {
+    group: 'Runs and timing',
+    about: 'Calls at once of expensive actions of all tenants on the shared lane, per host.',
+    example: '4',
   }),
   BULKHEAD_PLACEMENT_POLL: setting(duration('100ms', '60s', '1s'), {
     group: 'Runs and timing',

@@ -42,6 +42,7 @@ Scenarios of support-desk; each exits 0 only if what it promises was seen to hol
   crash      workers and PostgreSQL are killed while all tenants work: nothing twice, nothing lost
   rollback   runs are undone in reverse order: by themselves, by an operator, with a system away
   approvals  what policy asks people about waits, is approved, denied, forbidden by a policy edited meanwhile
+  flood      a tenant starts hundreds of runs at once: the others keep their pace, its own wait and say why
 
 Examples:
   $ bulkhead up

@@ -124,6 +124,7 @@ async function openParts(
       hostId,
       bounds: config.run,
       timing: config.timing,
+      lanes: config.lanes,
       logger,
     },
     close: async () => {

@@ -13,12 +13,21 @@ import type {
 const cancellationType = ActivityCancellationType.TRY_CANCEL;
 const heartbeatTimeout = '5s';
 
+export type GovernedCalls = Pick<RunActivities, 'callModel' | 'callTool'> &
+  Pick<FollowUpActivities, 'undoCall' | 'retryCall'>;
+
+/** Where governed calls are scheduled, and as what among those that wait there. */
+export interface CallQueue {
+  readonly taskQueue: string;
+  readonly priority: { readonly fairnessKey: string; readonly fairnessWeight?: number };
+  /** How long one waits for a worker, milliseconds; left out: until there is one. */
+  readonly scheduleToStartTimeout?: number;
+}
+
 /** Governed calls on a tenant's lane. Attempts are bounded by the ledger, which alone knows what each one did. */
-export const callsOn = (taskQueue: string, summary: string, fairnessKey: string) =>
-  proxyActivities<
-    Pick<RunActivities, 'callModel' | 'callTool'> & Pick<FollowUpActivities, 'undoCall' | 'retryCall'>
-  >({
-    taskQueue,
+export const callsOn = (queue: CallQueue, summary: string) =>
+  proxyActivities<GovernedCalls>({
+    ...queue,
     summary,
     cancellationType,
     heartbeatTimeout,
@@ -29,13 +38,12 @@ export const callsOn = (taskQueue: string, summary: string, fairnessKey: string)
       maximumInterval: '5s',
       nonRetryableErrorTypes: NON_RETRYABLE,
     },
-    priority: { fairnessKey },
   });
 
 export const lifecycle = (summary: string) =>
   proxyActivities<
-    Pick<RunActivities, 'enterRun' | 'leaveRun' | 'beginUndo'> &
-      Pick<FollowUpActivities, 'enterFollowUp' | 'leaveFollowUp'>
+    Pick<RunActivities, 'enterRun' | 'parkRun' | 'resumeRun' | 'leaveRun' | 'beginUndo'> &
+      Pick<FollowUpActivities, 'enterFollowUp' | 'leaveFollowUp' | 'findLane'>
   >({
     taskQueue: LIFECYCLE_QUEUE,
     summary,

@@ -5,6 +5,7 @@ import type { Refusal } from '../contracts/refusal';
 import { REVIEW_ABANDONED } from '../contracts/reviews';
 import type { StopReason } from '../contracts/states';
 import type { Entered } from '../contracts/workflow-io';
+import type { EndedCall } from './repeats';
 import type { RunView } from './run-view';
 import { throughWaits } from './waits';
 
@@ -15,13 +16,12 @@ export interface LoopEnd {
 }
 
 export interface LoopCalls {
-  callModel(position: Position, seq: number): Promise<CallAnswer<ModelStep>>;
+  callModel(position: Position): Promise<CallAnswer<ModelStep>>;
   callTool(
     position: Position,
     source: Position,
     index: number,
     action: string | null,
-    seq: number,
   ): Promise<CallAnswer<null>>;
 }
 
@@ -40,21 +40,23 @@ export async function agentLoop(view: RunView, bounds: Entered, calls: LoopCalls
     if (view.step - firstStep >= bounds.continueAsNewAfter)
       return { stopReason: 'continue', outputRef: null };
     const source: Position = { step: view.step, ordinal: 0 };
-    const asked = await throughWaits(view, bounds, () => calls.callModel(source, view.seq));
+    const asked = await throughWaits(view, bounds, () => calls.callModel(source));
     if (asked.kind !== 'done') return end(endsModelCall(asked.refusal));
     view.countModel(asked.value);
-    const { toolCalls } = asked.value;
+    const { toolCalls, asked: digests } = asked.value;
     if (toolCalls.length === 0) return end('completed', positionPath(source));
     let usable = false;
+    const ended: EndedCall[] = [];
     for (const [index, action] of toolCalls.entries()) {
       const position: Position = { step: source.step, ordinal: index + 1 };
       const answer = await throughWaits(
         view,
         bounds,
-        () => calls.callTool(position, source, index, action, view.seq),
+        () => calls.callTool(position, source, index, action),
         action ?? undefined,
       );
       view.countTool(answer.kind === 'done' ? null : answer.refusal, action);
+      ended.push({ action, asked: digests?.[index], answer });
       // A suggestion is an answer that the model may go on from.
       if (answer.kind === 'done' || answer.kind === 'suggested') usable = true;
       if (answer.kind !== 'done') {
@@ -64,6 +66,11 @@ export async function agentLoop(view: RunView, bounds: Entered, calls: LoopCalls
     }
     view.misbehaved = usable ? 0 : view.misbehaved + 1;
     if (view.misbehaved >= bounds.maxMisbehaviour) return end('model_misbehaved');
+    const repeat = view.repeats.ended(ended);
+    if (repeat && repeat.times >= (bounds.maxRepeats ?? Infinity)) {
+      view.loops(repeat);
+      return end('model_misbehaved');
+    }
     view.step += 1;
   }
 }
@@ -100,10 +107,12 @@ function endsToolCall(refusal: Refusal): StopReason | undefined {
       return 'idempotency_conflict';
     case 'frozen':
       return 'failed';
+    case 'provider_degraded':
+      // Left alone for longer than a run may wait; what was tried and failed is the model's to see.
+      return refusal.retryAfterMs === undefined ? undefined : 'provider_degraded';
     case 'denied':
     case 'suggested':
     case 'approval_required':
-    case 'provider_degraded':
     case 'failed':
       return refusal.rule === 'credential_unavailable' ? 'credential_unavailable' : undefined;
   }

@@ -14,10 +14,12 @@ import { positionPath } from '../contracts/calls';
 import type { Envelope } from '../contracts/envelope';
 import { STOP_REASONS, type StopReason } from '../contracts/states';
 import type { AgentRunInput, AgentRunResult, Entered } from '../contracts/workflow-io';
-import { callsOn, lifecycle } from './activities';
+import { lifecycle } from './activities';
 import { agentLoop, type LoopEnd } from './agent-loop';
+import { CallsLane } from './call-lane';
 import { approvalDecided, cancelRun, killRun, reviewDecided, runState, wakeRun } from './messages';
 import { RunView } from './run-view';
+import { Slot } from './slot';
 import { undoLoop } from './undo-loop';
 
 /**
@@ -139,38 +141,44 @@ async function undoOwnWrites(view: RunView, { tenantId }: Envelope): Promise<voi
 
 async function enter(view: RunView): Promise<Entered | { stopReason: StopReason }> {
   const { continuedFromExecutionRunId } = workflowInfo();
-  const entry = await lifecycle(
-    view.generation === 0 ? 'enter: take a slot' : `enter again, part ${view.generation + 1}`,
-  ).enterRun({
-    generation: view.generation,
-    previousTemporalRunId: continuedFromExecutionRunId ?? null,
-  });
-  if (entry.kind === 'entered') {
-    view.entered(entry.seq, entry.firstStep ?? 0);
-    return entry;
+  for (;;) {
+    const seen = view.wakeUps;
+    const entry = await lifecycle(
+      view.generation === 0 ? 'enter: take a slot' : `enter again, part ${view.generation + 1}`,
+    ).enterRun({
+      generation: view.generation,
+      previousTemporalRunId: continuedFromExecutionRunId ?? null,
+    });
+    switch (entry.kind) {
+      case 'entered':
+        view.entered(entry.seq, entry.firstStep ?? 0);
+        if (entry.parks) view.slot = new Slot(view);
+        return entry;
+      case 'refused':
+        view.refused(entry.refusal);
+        return { stopReason: entry.stopReason };
+      case 'queued':
+        view.saw(entry.seq);
+        view.waitsForSlot(entry);
+        // No timer: whoever gives it a slot, or ends its wait, signals; the sweep does where that was lost.
+        await condition(() => view.wakeUps > seen);
+    }
   }
-  view.refused(entry.refusal);
-  return { stopReason: entry.stopReason };
 }
 
 function work(view: RunView, entered: Entered, envelope: Envelope): Promise<LoopEnd> {
+  const lane = new CallsLane(view, entered, envelope.tenantId);
   return agentLoop(view, entered, {
-    callModel: (position, seq) =>
-      callsOn(entered.queue, `step ${position.step} · ask the model`, envelope.tenantId).callModel({
-        position,
-        seq,
-      }),
-    callTool: (position, source, index, action, seq) =>
-      callsOn(
-        entered.queue,
+    callModel: (position) =>
+      lane.call(null, `step ${position.step} · ask the model`, ({ callModel }) =>
+        callModel({ position, seq: view.seq }),
+      ),
+    callTool: (position, source, index, action) =>
+      lane.call(
+        action,
         `step ${positionPath(position)} · ${action ?? 'an action that does not exist'}`,
-        envelope.tenantId,
-      ).callTool({
-        position,
-        source,
-        index,
-        seq,
-      }),
+        ({ callTool }) => callTool({ position, source, index, seq: view.seq }),
+      ),
   });
 }
 

@@ -14,6 +14,10 @@ export const PATCHES = {
     since: '0.2.0',
     reason: 'the sweep also starts follow-ups that nobody started, and purges',
   },
+  'sweep-queues': {
+    since: '0.2.0',
+    reason: 'the sweep also tends the lines for slots',
+  },
 } as const satisfies Record<string, { since: string; reason: string }>;
 
 /** Whether this history is of after the change. Always write the id out, for the test finds uses by their text. */

@@ -11,6 +11,7 @@ export interface Swept {
   readonly controls: number;
   readonly followUps?: number;
   readonly purged?: number;
+  readonly told?: number;
   readonly rewound?: number;
   readonly heads?: readonly PackedHead[];
 }
@@ -35,6 +36,7 @@ export async function platformSweep(): Promise<Swept> {
           sweep.purge().then(({ purged }) => ({ purged })),
         ]
       : []),
+    ...(changed('sweep-queues') ? [sweep.tendQueues().then(({ told }) => ({ told }))] : []),
   ];
   let swept: Swept = { started: 0, closed: 0, reaped: 0, controls: 0, ...witnessed };
   for (const part of await Promise.allSettled<Partial<Swept>>(parts)) {

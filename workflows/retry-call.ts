@@ -1,6 +1,6 @@
 import { ApplicationFailure } from '@temporalio/workflow';
 import type { FollowUpInput } from '../contracts/workflow-io';
-import { callsOn } from './activities';
+import { CallsLane } from './call-lane';
 import { enterFollowUp, leaveFollowUp, tenantOf } from './follow-up';
 import { throughWaits } from './waits';
 import { FollowUpView, inWords } from './work-view';
@@ -15,11 +15,15 @@ export async function retryCall(input: FollowUpInput): Promise<{ kind: 'done' }>
   const tenantId = tenantOf(input);
   const view = new FollowUpView('one call of a run, once more', 'running');
   const { followUpNo } = input;
-  const { path, queue, maxWaitMs } = await enterFollowUp(view, followUpNo);
+  const entered = await enterFollowUp(view, followUpNo);
+  const { path, action, maxWaitMs } = entered;
   if (path === null)
     throw ApplicationFailure.nonRetryable(`follow-up ${followUpNo} names no call`, 'ContractBroken');
+  const lane = new CallsLane(view, entered, tenantId);
   const answer = await throughWaits(view, { maxWaitMs, maxApprovalWaitMs: 0 }, () =>
-    callsOn(queue, `${path} once more`, tenantId).retryCall({ followUpNo, path, seq: view.seq }),
+    lane.call(action ?? null, `${path} once more`, ({ retryCall: once }) =>
+      once({ followUpNo, path, seq: view.seq }),
+    ),
   );
   await leaveFollowUp({ followUpNo, outcome: null });
   if (answer.kind === 'done') {

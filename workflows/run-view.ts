@@ -4,6 +4,7 @@ import type { ModelStep } from '../contracts/calls';
 import type { Refusal } from '../contracts/refusal';
 import { STOP_REASONS, type StopReason } from '../contracts/states';
 import type { AgentRunCarry, Usage } from '../contracts/workflow-io';
+import { Repeats, type Repeat } from './repeats';
 import { inWords, RUN_STATE, WorkView } from './work-view';
 
 const STOP_REASON = defineSearchAttributeKey('StopReason', SearchAttributeType.KEYWORD);
@@ -13,6 +14,7 @@ export class RunView extends WorkView {
   step: number;
   /** Model answers in a row without one usable call. */
   misbehaved: number;
+  readonly repeats: Repeats;
   readonly generation: number;
   private used: { -readonly [K in keyof Usage]: number };
 
@@ -20,6 +22,7 @@ export class RunView extends WorkView {
     super(carry?.seq ?? 0);
     this.step = carry?.step ?? 0;
     this.misbehaved = carry?.misbehaved ?? 0;
+    this.repeats = new Repeats(carry?.repeated);
     this.generation = carry?.generation ?? 0;
     this.used = {
       ...(carry?.usage ?? { modelCalls: 0, toolCalls: 0, refusals: 0, inputTokens: 0, outputTokens: 0 }),
@@ -31,12 +34,14 @@ export class RunView extends WorkView {
   }
 
   carry(): AgentRunCarry {
+    const repeated = this.repeats.carry();
     return {
       step: this.step,
       seq: this.seq,
       generation: this.generation + 1,
       usage: this.used,
       ...(this.misbehaved > 0 && { misbehaved: this.misbehaved }),
+      ...(repeated.length > 0 && { repeated }),
     };
   }
 
@@ -45,7 +50,7 @@ export class RunView extends WorkView {
     this.saw(seq);
     this.step = Math.max(this.step, firstStep);
     this.enterState('running', 'works');
-    if (this.generation === 0) this.upsert('running');
+    if (this.generation === 0 || this.searchable === 'queued') this.upsert('running');
     else this.searchable = 'running';
   }
 
@@ -54,7 +59,16 @@ export class RunView extends WorkView {
     this.used.inputTokens += step.inputTokens;
     this.used.outputTokens += step.outputTokens;
     const asked = step.toolCalls.map((action) => action ?? 'an action that does not exist').join(', ');
-    this.note(`step ${this.step}: the model ${asked ? `asks for ${asked}` : 'is done'}`);
+    const who = step.model === undefined ? 'the model' : `${step.model}, in the place of its model,`;
+    this.note(`step ${this.step}: ${who} ${asked ? `asks for ${asked}` : 'is done'}`);
+  }
+
+  /** Why the run is stopped. */
+  loops({ action, times }: Repeat): void {
+    const name = action ?? 'an action that does not exist';
+    this.note(
+      `step ${this.step}: stopped, for the model has asked for ${name} in ${times} steps in a row, with the same arguments and to the same end`,
+    );
   }
 
   countTool(refusal: Refusal | null, action: string | null): void {

@@ -3,7 +3,7 @@ import type { CallAnswer } from '../contracts/calls';
 import type { FailureType } from '../contracts/failures';
 import { REVIEW_ABANDONED, type NOT_UNDONE, type UndoItem, type UndoOutcome } from '../contracts/reviews';
 import type { FollowUpEntered } from '../contracts/workflow-io';
-import { callsOn } from './activities';
+import { CallsLane } from './call-lane';
 import { throughWaits } from './waits';
 import { inWords, type WorkView } from './work-view';
 
@@ -32,7 +32,8 @@ export async function undoLoop(
   { insists }: { insists: boolean },
 ): Promise<UndoEnd> {
   const counts = { undone: 0, left: 0, abandoned: 0 };
-  const { followUpNo, queue, items } = entered;
+  const { followUpNo, items } = entered;
+  const lane = new CallsLane(view, entered, tenantId);
   view.saw(entered.seq);
   view.undoes(items.length);
   // An undo's answers always ask to wait for their review: nobody else would come back to it.
@@ -82,7 +83,9 @@ export async function undoLoop(
   async function askedOnce(path: string, action: string): Promise<CallAnswer<null> | undefined> {
     try {
       return await throughWaits(view, bounds, () =>
-        callsOn(queue, `undo ${path} · ${action}`, tenantId).undoCall({ followUpNo, path, seq: view.seq }),
+        lane.call(action, `undo ${path} · ${action}`, ({ undoCall }) =>
+          undoCall({ followUpNo, path, seq: view.seq }),
+        ),
       );
     } catch (error) {
       if (!insists || isCancellation(error)) throw error;

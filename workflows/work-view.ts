@@ -3,6 +3,8 @@ import { defineSearchAttributeKey, SearchAttributeType } from '@temporalio/commo
 import type { Refusal } from '../contracts/refusal';
 import type { UndoOutcome } from '../contracts/reviews';
 import { REFUSAL_ORIGINS, RUN_STATES, type RunState } from '../contracts/states';
+import type { Queued } from '../contracts/workflow-io';
+import type { Slot } from './slot';
 
 export const RUN_STATE = defineSearchAttributeKey('RunState', SearchAttributeType.KEYWORD);
 const KEPT_LINES = 12;
@@ -14,6 +16,8 @@ const KEPT_LINES = 12;
 export abstract class WorkView {
   seq: number;
   wakeUps = 0;
+  /** What it gives up while it waits for a person; follow-ups have none. */
+  slot: Slot | undefined;
   protected state: RunState = 'accepted';
   /** What it is doing when it does not wait. */
   protected working: RunState = 'running';
@@ -23,14 +27,23 @@ export abstract class WorkView {
   private detail: string = RUN_STATES.accepted;
   private since = new Date().toISOString();
   private approvalNo: number | null = null;
+  /** Of a wait that no ledger knows of. */
+  private refusal: Refusal | null = null;
   private readonly lines: string[] = [];
 
   constructor(seq: number) {
     this.seq = seq;
   }
 
-  shown(): { state: RunState; detail: string; since: string; approvalNo: number | null } {
-    return { state: this.state, detail: this.detail, since: this.since, approvalNo: this.approvalNo };
+  shown(): {
+    state: RunState;
+    detail: string;
+    since: string;
+    approvalNo: number | null;
+    refusal: Refusal | null;
+  } {
+    const { state, detail, since, approvalNo, refusal } = this;
+    return { state, detail, since, approvalNo, refusal };
   }
 
   wake(): void {
@@ -52,6 +65,24 @@ export abstract class WorkView {
     if ((refusal.retryAfterMs ?? 0) > 1_000 && this.searchable !== state) this.upsert(state);
   }
 
+  /** No worker takes its call: too long already to be passed over. */
+  waitsForLane(refusal: Refusal): void {
+    this.enterState('throttled', `${inWords(refusal)}; ${refusal.message}`);
+    this.refusal = refusal;
+    if (this.searchable !== 'throttled') this.upsert('throttled');
+  }
+
+  /** Where it stood when it asked: it is told only once it has one. */
+  waitsForSlot({ refusal, position, waiting }: Queued): void {
+    const place = position === null ? `one of ${waiting}` : `position ${position} of ${waiting}`;
+    this.enterState(
+      'queued',
+      `waits for a slot of its tenant: ${place}; ${refusal.used ?? '?'} of ${refusal.value ?? '?'} concurrent runs`,
+    );
+    this.refusal = refusal;
+    if (this.searchable !== 'queued') this.upsert('queued');
+  }
+
   waitsForReview(refusal: Refusal, reviewNo: number): void {
     this.enterState(
       'review_required',
@@ -66,6 +97,11 @@ export abstract class WorkView {
     this.enterState('approval_required', `waits for approval ${approvalNo} of ${what}; ${command}`);
     this.approvalNo = approvalNo;
     if (this.searchable !== 'approval_required') this.upsert('approval_required');
+  }
+
+  /** It asks again, and may have to wait on: the attribute stays until that is known, for each change of it is an event. */
+  asksAgain(): void {
+    this.enterState(this.working, this.doing());
   }
 
   goesOn(): void {
@@ -110,6 +146,7 @@ export abstract class WorkView {
     this.state = state;
     this.detail = detail;
     this.approvalNo = null;
+    this.refusal = null;
     this.since = new Date().toISOString();
     this.render();
   }

@@ -9,6 +9,7 @@ import { registerJournal } from './journal';
 import { registerMigrate } from './migrate';
 import { printable } from './output';
 import { registerPolicy } from './policy';
+import { registerQuota } from './quota';
 import { registerRecover } from './recover';
 import { registerReview } from './review';
 import { registerRun } from './run';
@@ -47,6 +48,7 @@ export function buildProgram(
     registerReview,
     registerDeadLetter,
     registerPolicy,
+    registerQuota,
     registerControl,
     registerRecover,
     registerJournal,

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import type { RunRow } from '../../contracts/ports';
 import type { BesideRun } from '../beside';
 import type { Explanation } from '../run';
+import { REFUSAL_ORIGINS } from '../../contracts/states';
 import { asBearer, asWho, verb, type Who } from './command';
 import type { CliContext } from './context';
 import { printFields } from './output';
@@ -56,6 +57,7 @@ export function runFields(row: RunRow, existing?: boolean): Record<string, unkno
     'stop reason': row.stopReason,
     agent: `${row.agentId} (${row.agentVersion})`,
     workspace: row.workspaceId,
+    ...(row.priority === 3 ? {} : { priority: row.priority }),
     target: row.target ? `${row.target.system}:${row.target.recordId}` : null,
     accepted: existing ? `${row.acceptedAt} (an earlier run with this key)` : row.acceptedAt,
     entered: row.enteredAt,
@@ -97,16 +99,17 @@ function explained(why: Explanation, tenant: string | undefined): Record<string,
     means: why.means,
     since: why.since,
     ...(why.until === null ? {} : { until: why.until }),
+    ...(why.queue === null ? {} : { position: `${why.queue.position} of ${why.queue.waiting}` }),
     ...(waitsFor
       ? {
           'waits for': waitsFor.message,
-          rule: waitsFor.rule,
+          rule: `${waitsFor.rule} (${REFUSAL_ORIGINS[waitsFor.origin]})`,
           ...(FOR_PEOPLE.has(why.state)
             ? {}
             : {
                 limit: waitsFor.value,
                 used: waitsFor.used,
-                'frees in': waitsFor.retryAfterMs === undefined ? undefined : `${waitsFor.retryAfterMs} ms`,
+                'frees at': why.freesAt ?? (why.queue ? 'as soon as one of those ends' : undefined),
               }),
         }
       : {}),

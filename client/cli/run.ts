@@ -41,6 +41,7 @@ export function registerRun(program: Command, context: CliContext): void {
     .option('--target <system:record>', 'the record that it is about')
     .option('--workspace <workspace>', 'needed where the token is for several')
     .option('--key <idempotency-key>', 'the same key and request answer the same run')
+    .option('--priority <1-5>', 'among the queued runs of its tenant: 1 goes first, 3 is what runs have')
     .option('--wait', 'wait until it is closed')
     .option('--timeout <duration>', 'how long to wait', '10m')
     .action(
@@ -51,6 +52,7 @@ export function registerRun(program: Command, context: CliContext): void {
           target?: string;
           workspace?: string;
           key?: string;
+          priority?: string;
           wait?: true;
           timeout: string;
         },
@@ -72,6 +74,9 @@ export function registerRun(program: Command, context: CliContext): void {
             ...(options.target === undefined ? {} : { target: parseTarget(options.target) }),
             ...(options.workspace === undefined ? {} : { workspace: options.workspace }),
             ...(options.key === undefined ? {} : { idempotencyKey: options.key }),
+            ...(options.priority === undefined
+              ? {}
+              : { priority: wholeNumber('--priority', options.priority, 5) }),
             ...named(options),
           });
           if (run.acceptance?.notice) context.say(run.acceptance.notice);

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { TenantId, type Environment } from '../../contracts/ids';
+import type { Breaker } from '../../contracts/breakers';
 import type { TenantRecord } from '../../contracts/documents';
 import { ensureControl } from '../control';
 import { isTemporalTrouble } from '../temporal-trouble';
@@ -8,6 +9,7 @@ import type { CliContext, CliRuntime } from './context';
 import { readDocuments } from './documents';
 import { UsageError } from './exit';
 import { printFields, printRows } from './output';
+import { wakeTenants } from './quota';
 
 /** `bulkhead tenant …`: an operator's, with the operator's own access to the database. */
 export function registerTenant(program: Command, context: CliContext): void {
@@ -21,7 +23,7 @@ export function registerTenant(program: Command, context: CliContext): void {
   verb(
     group,
     'create',
-    'create or update tenants and quota classes from documents; all or, where one has a mistake, none',
+    'create or update tenants, quota classes and provider pools from documents; all or, where one has a mistake, none',
     [
       'bulkhead tenant create -f tenants/acme.yaml',
       'bulkhead tenant create -f quota-classes.yaml -f tenants/acme.yaml --actor release-42',
@@ -29,7 +31,7 @@ export function registerTenant(program: Command, context: CliContext): void {
   )
     .requiredOption(
       '-f, --file <file...>',
-      'YAML with Tenant and QuotaClass documents, or - for standard input',
+      'YAML with Tenant, QuotaClass and ProviderPool documents, or - for standard input',
     )
     .option('--actor <name>', 'who does it, for the journal', context.user)
     .action(async (options: Common & { file: string[]; actor: string }) => {
@@ -40,11 +42,16 @@ export function registerTenant(program: Command, context: CliContext): void {
         );
       }
       if (documents.length === 0)
-        throw new UsageError('there is no document in it: write a Tenant or QuotaClass');
+        throw new UsageError('there is no document in it: write a Tenant, QuotaClass or ProviderPool');
       await withRuntime(context, options, async (runtime) => {
         const operator = await runtime.operator();
         const done: { kind: string; name: string; done: string }[] = [];
-        // Tenants name quota classes, so those come first.
+        // Tenants name pools and quota classes, so those come first.
+        for (const one of documents) {
+          if (one.kind !== 'ProviderPool') continue;
+          await operator.putProviderPool(one.document, options.actor);
+          done.push({ kind: one.kind, name: one.document.metadata.name, done: 'saved' });
+        }
         for (const one of documents) {
           if (one.kind !== 'QuotaClass') continue;
           await operator.putQuotaClass(one.document, options.actor);
@@ -65,6 +72,7 @@ export function registerTenant(program: Command, context: CliContext): void {
             Object.keys(one.document.environments) as Environment[],
           );
         }
+        await wakeChanged(context, runtime, done);
         printRows(
           context,
           options.output,
@@ -110,16 +118,17 @@ export function registerTenant(program: Command, context: CliContext): void {
         if (!record) throw unknownTenant(tenant, runtime.environment);
         const control = await store.control();
         const policy = await store.policyText();
+        const breakers = await store.breakers();
         printFields(
           context,
           options.output,
-          { ...record, control, policyVersion: policy?.version ?? null },
+          { ...record, control, policyVersion: policy?.version ?? null, breakers },
           {
             tenant: record.tenantId,
             environment: record.environment,
             mode: control?.mode,
             'policy profile': `${record.policyProfile} (${policy ? `version ${policy.version}` : 'not published: everything is denied'})`,
-            'quota class': `${record.quotaClass}, lane ${record.lane}, ${record.workerCeiling} calls at once per host`,
+            'quota class': `${record.quotaClass}, lane ${record.lane}, ${record.lane === 'shared' ? `weight ${record.weight}` : `${record.workerCeiling} calls at once per host`}`,
             limits: Object.entries(record.limits)
               .map(([name, value]) => `${name} ${value}`)
               .join('\n'),
@@ -132,10 +141,43 @@ export function registerTenant(program: Command, context: CliContext): void {
                 .map(([system, url]) => `${system} ${url}`)
                 .join('\n') || null,
             scope: record.scope.map(({ system, account }) => `${system}:${account}`).join('\n') || null,
+            'left alone':
+              breakers
+                .filter(({ state }) => state !== 'closed')
+                .map(inWords)
+                .join('\n') || null,
           },
         );
       }),
     );
+}
+
+/** Why calls to a system wait, and until when at the earliest. */
+function inWords({ system, state, failures, openedAt, openUntil, cause }: Breaker): string {
+  const next =
+    state === 'open' ? `let alone until ${openUntil}` : 'one call finds out whether it is well again';
+  return `${system}: failing since ${openedAt}, ${failures} times; ${next}; last: ${cause}`;
+}
+
+/** Runs that wait for a limit go on at once where these documents have raised it; those of other environments look by themselves. */
+async function wakeChanged(
+  context: CliContext,
+  runtime: CliRuntime,
+  done: readonly { kind: string; name: string }[],
+): Promise<void> {
+  const names = (kind: string): Set<string> =>
+    new Set(done.filter((one) => one.kind === kind).map(({ name }) => name));
+  const [classes, tenants] = [names('QuotaClass'), names('Tenant')];
+  const records = await (await runtime.operator()).tenants();
+  const changed = records.filter(
+    ({ tenantId, quotaClass, environment }) =>
+      environment === runtime.environment && (tenants.has(tenantId) || classes.has(quotaClass)),
+  );
+  await wakeTenants(
+    context,
+    runtime,
+    changed.map(({ tenantId }) => tenantId),
+  );
 }
 
 /** Of the environment that this command speaks to; the sweep of each other one starts its own. */

@@ -78,6 +78,20 @@ export function tenantDocuments(tenant: Tenant, values: Readonly<Record<string, 
   });
 }
 
+/**
+ * The tenant's QuotaClass as its documents have it, or with other limits: a YAML flow mapping in place of its own. Throws where
+ * the document has no such line.
+ */
+export function quotaClassText(tenant: Tenant, limits?: string): string {
+  const text = readFileSync(exampleFile('tenants', `${tenant}.yaml`), 'utf8').split(/^---$/m)[0] ?? '';
+  const own = /^limits: .*$/m;
+  if (!/^kind: QuotaClass$/m.test(text) || !own.test(text))
+    throw new Error(
+      `tenants/${tenant}.yaml does not begin with a QuotaClass that has its limits in one line`,
+    );
+  return limits === undefined ? text : text.replace(own, `limits: ${limits}`);
+}
+
 /** A file of this example in the sources: compiled code runs elsewhere, and data is not compiled. */
 function exampleFile(...parts: string[]): string {
   for (let folder = __dirname; ; folder = path.dirname(folder)) {

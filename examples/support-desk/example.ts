@@ -3,6 +3,7 @@ import type { Example, ExampleContext } from '../../tools/example';
 import { TENANTS, tenantData, tenantDocuments, type Tenant } from './data';
 import { approvalsScenario } from './scenarios/approvals';
 import { crashScenario } from './scenarios/crash';
+import { floodScenario } from './scenarios/flood';
 import { killScenario } from './scenarios/kill';
 import { mainScenario } from './scenarios/main';
 import { rollbackScenario } from './scenarios/rollback';
@@ -33,6 +34,7 @@ export const example: Example = {
     crash: crashScenario,
     rollback: rollbackScenario,
     approvals: approvalsScenario,
+    flood: floodScenario,
   },
 };
 

@@ -124,14 +124,19 @@ create table tenants (
   policy_profile text not null,
   policy_version integer not null default 0 check (policy_version >= 0),
   quota_class text not null references quota_classes (name),
-  lane text not null check (lane in ('own', 'dedicated')),
+  lane text not null check (lane in ('own', 'dedicated', 'shared')),
+  weight integer not null check (weight between 1 and 1000),
   worker_ceiling integer not null check (worker_ceiling between 1 and 1000),
-  limits jsonb not null,
-  per_run jsonb not null,
+  expensive_ceiling integer not null check (expensive_ceiling between 1 and 1000),
+  -- Limits, budgets and time zone in force: those of the class, with what was set for this tenant alone put over them.
+  quota jsonb not null,
+  quota_overrides jsonb not null default '{}' check (jsonb_typeof(quota_overrides) = 'object'),
+  time_zone text not null default 'UTC',
   workspaces jsonb not null check (jsonb_typeof(workspaces) = 'array'),
   connections jsonb not null check (jsonb_typeof(connections) = 'object'),
   scope jsonb not null check (jsonb_typeof(scope) = 'array'),
   models jsonb not null check (jsonb_typeof(models) = 'object'),
+  prices jsonb not null default '{}' check (jsonb_typeof(prices) = 'object'),
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
   updated_by text not null check (updated_by <> ''),
@@ -193,8 +198,11 @@ grant execute on function bind_scope(text, text), bind_environment(text) to bulk
 -- The TenantRecord of contracts/documents.ts.
 create function record_of(t tenants) returns jsonb language sql stable as $$
   select jsonb_build_object('tenantId', t.tenant_id, 'environment', t.environment, 'policyProfile', t.policy_profile,
-    'quotaClass', t.quota_class, 'lane', t.lane, 'workerCeiling', t.worker_ceiling, 'limits', t.limits, 'perRun', t.per_run,
-    'workspaces', t.workspaces, 'connections', t.connections, 'scope', t.scope, 'models', t.models)
+    'quotaClass', t.quota_class, 'lane', t.lane, 'weight', t.weight, 'workerCeiling', t.worker_ceiling,
+    'expensiveCeiling', t.expensive_ceiling, 'limits', t.quota -> 'limits', 'perRun', t.quota -> 'perRun',
+    'perAction', t.quota -> 'perAction', 'perAgent', t.quota -> 'perAgent', 'timeZone', t.time_zone,
+    'workspaces', t.workspaces, 'connections', t.connections, 'scope', t.scope, 'models', t.models,
+    'prices', t.prices)
 $$;
 grant execute on function record_of(tenants) to bulkhead_sweep;
 
@@ -209,6 +217,22 @@ begin
   return v_record;
 end $$;
 grant execute on function tenant_record(text, text) to bulkhead_app;
+
+-- Where the tenant's calls go, and how many hosts that have spoken within the time take them there: the ones that serve all
+-- tenants do so for its own and the shared lane, a process of its own (role `lane:<tenant>`) for its own and the dedicated one.
+-- No row for a tenant that does not exist.
+create function tenant_lane(p_tenant text, p_environment text, p_within_ms bigint)
+returns table (lane text, weight integer, worker_ceiling integer, expensive_ceiling integer, hosts bigint)
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query select t.lane, t.weight, t.worker_ceiling, t.expensive_ceiling,
+      (select count(*) from hosts h where h.environment = p_environment
+        and h.seen_at > bulkhead.now() - p_within_ms * interval '1 millisecond'
+        and (t.lane <> 'dedicated' and 'host' = any (h.roles) or t.lane <> 'shared' and 'lane:' || p_tenant = any (h.roles)))
+    from tenants t where t.tenant_id = p_tenant and t.environment = p_environment;
+end $$;
+grant execute on function tenant_lane(text, text, bigint) to bulkhead_app;
 
 -- The text a decision is made with: of the version asked for, else of the one in force. A tenant reads versions of
 -- its own profile alone.
@@ -239,11 +263,12 @@ create policy sweep_lists on tenants for select to bulkhead_sweep
   using (nullif(current_setting('bulkhead.environment', true), '') in (environment, '*'));
 grant select on tenants, policies to bulkhead_sweep;
 
-create function placements(p_environment text) returns table (tenant_id text, lane text, worker_ceiling integer)
+create function placements(p_environment text)
+returns table (tenant_id text, lane text, worker_ceiling integer, expensive_ceiling integer)
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 begin
   perform bind_environment(p_environment);
-  return query select t.tenant_id::text, t.lane, t.worker_ceiling from tenants t where t.environment = p_environment order by 1;
+  return query select t.tenant_id::text, t.lane, t.worker_ceiling, t.expensive_ceiling from tenants t where t.environment = p_environment order by 1;
 end $$;
 
 -- Keeps a version once; publishing it again makes it the current one.
@@ -335,6 +360,34 @@ language sql stable security definer set search_path = bulkhead, pg_temp as $$
   select environments, text from policies where profile = p_profile and version = p_version
 $$;
 
+-- Limits of agents or actions: the class's, with what was set for one tenant alone put over them, limit by limit.
+create function named_quotas(p_class jsonb, p_overrides jsonb) returns jsonb language sql immutable as $$
+  select coalesce(jsonb_object_agg(n.name, coalesce(p_class -> n.name, '{}') || coalesce(p_overrides -> n.name, '{}')), '{}')
+    from (select jsonb_object_keys(p_class) union select jsonb_object_keys(p_overrides)) as n (name)
+$$;
+
+-- What a class grants, with what was set for one tenant alone put over it.
+create function quota_of(p_class jsonb, p_overrides jsonb, p_zone text) returns jsonb language sql immutable as $$
+  select jsonb_build_object('timeZone', coalesce(p_zone, 'UTC'),
+    'limits', coalesce(p_class -> 'limits', '{}') || coalesce(p_overrides -> 'limits', '{}'),
+    'perRun', coalesce(p_class -> 'perRun', '{}') || coalesce(p_overrides -> 'perRun', '{}'),
+    'perAction', named_quotas(p_class -> 'perAction', p_overrides -> 'perAction'),
+    'perAgent', named_quotas(p_class -> 'perAgent', p_overrides -> 'perAgent'))
+$$;
+
+-- Sets limits of one tenant alone, until they are set again; effective with the next `apply_tenant`, in the same transaction.
+create function set_quota(p_tenant text, p_environment text, p_overrides jsonb, p_actor text) returns void
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  update tenants t set quota_overrides = p_overrides, updated_at = clock_timestamp(), updated_by = p_actor
+    where t.tenant_id = p_tenant and t.environment = p_environment;
+  if not found then
+    raise exception 'there is no tenant % in %', p_tenant, p_environment using errcode = 'BH011';
+  end if;
+end $$;
+grant execute on function set_quota(text, text, jsonb, text) to bulkhead_operator;
+
 -- Creates or changes what the tenant's document says. Answers whether it was created. `apply_tenant` has to follow in
 -- the same transaction.
 create function put_tenant(p_tenant text, p_environment text, p_profile text, p_quota_class text, p_document jsonb, p_actor text, p_body text)
@@ -349,20 +402,20 @@ begin
   if not found then
     raise exception 'there is no quota class %: apply its document first', p_quota_class using errcode = 'BH010';
   end if;
-  insert into tenants as t (tenant_id, environment, policy_profile, quota_class, lane, worker_ceiling, limits, per_run,
-    workspaces, connections, scope, models, updated_by)
-  values (p_tenant, p_environment, p_profile, p_quota_class, v_class ->> 'lane', (v_class ->> 'workerCeiling')::integer,
-    v_class -> 'limits', v_class -> 'perRun', p_document -> 'workspaces', p_document -> 'connections',
-    p_document -> 'scope', p_document -> 'models', p_actor)
+  insert into tenants as t (tenant_id, environment, policy_profile, quota_class, lane, weight, worker_ceiling, expensive_ceiling, quota, time_zone,
+    workspaces, connections, scope, models, prices, updated_by)
+  values (p_tenant, p_environment, p_profile, p_quota_class, v_class ->> 'lane', coalesce((v_class ->> 'weight')::integer, 1),
+    (v_class ->> 'workerCeiling')::integer, coalesce((v_class ->> 'expensiveCeiling')::integer, 2),
+    quota_of(v_class, '{}', p_document ->> 'timeZone'), coalesce(p_document ->> 'timeZone', 'UTC'), p_document -> 'workspaces', p_document -> 'connections',
+    p_document -> 'scope', p_document -> 'models', coalesce(p_document -> 'prices', '{}'), p_actor)
   on conflict (tenant_id, environment) do update set
-    policy_profile = excluded.policy_profile, quota_class = excluded.quota_class, workspaces = excluded.workspaces,
-    connections = excluded.connections, scope = excluded.scope, models = excluded.models,
+    policy_profile = excluded.policy_profile, quota_class = excluded.quota_class, time_zone = excluded.time_zone, workspaces = excluded.workspaces,
+    connections = excluded.connections, scope = excluded.scope, models = excluded.models, prices = excluded.prices,
     updated_at = clock_timestamp(), updated_by = excluded.updated_by
   returning xmax = 0 into v_created;
   if v_created then
     perform make_knowledge_partition(p_tenant, p_environment);
-    perform open_ledger(p_tenant, p_environment, (v_class #>> '{limits,callsInFlight}')::integer,
-      (v_class #>> '{limits,toolCallsPerDay}')::bigint, (v_class #>> '{perRun,steps}')::integer, 0, p_actor, p_body);
+    perform open_ledger(p_tenant, p_environment, quota_of(v_class, '{}', p_document ->> 'timeZone'), 0, p_actor, p_body);
   end if;
   return v_created;
 end $$;
@@ -375,6 +428,7 @@ language plpgsql volatile security definer set search_path = bulkhead, pg_temp a
 declare
   v_tenant tenants;
   v_class jsonb;
+  v_quota jsonb;
   v_version integer;
 begin
   perform bind_scope(p_tenant, p_environment);
@@ -385,16 +439,17 @@ begin
   select document into strict v_class from quota_classes where name = v_tenant.quota_class;
   select coalesce(max(version), 0) into v_version from policies
    where profile = v_tenant.policy_profile and p_environment = any (environments);
-  if v_class -> 'limits' <> v_tenant.limits or v_class -> 'perRun' <> v_tenant.per_run then
-    perform set_limits(p_tenant, p_environment, (v_class #>> '{limits,callsInFlight}')::integer,
-      (v_class #>> '{limits,toolCallsPerDay}')::bigint, (v_class #>> '{perRun,steps}')::integer, p_actor, p_body);
+  v_quota := quota_of(v_class, v_tenant.quota_overrides, v_tenant.time_zone);
+  if v_quota <> v_tenant.quota then
+    perform set_limits(p_tenant, p_environment, v_quota, p_actor, p_body);
   end if;
   if v_version <> v_tenant.policy_version then
     perform set_policy_version(p_tenant, p_environment, v_version, p_actor, p_body);
   end if;
   update tenants t
-     set lane = v_class ->> 'lane', worker_ceiling = (v_class ->> 'workerCeiling')::integer, limits = v_class -> 'limits',
-         per_run = v_class -> 'perRun', policy_version = v_version
+     set lane = v_class ->> 'lane', weight = coalesce((v_class ->> 'weight')::integer, 1),
+         worker_ceiling = (v_class ->> 'workerCeiling')::integer,
+         expensive_ceiling = coalesce((v_class ->> 'expensiveCeiling')::integer, 2), quota = v_quota, policy_version = v_version
    where t.tenant_id = p_tenant and t.environment = p_environment;
   return v_version;
 end $$;

@@ -20,6 +20,36 @@ create domain bulkhead.admitted_as as text
   constraint calls_admitted_as_known check (value in ('admitted', 'recover', 'recover_lookup'));
 create domain bulkhead.reversibility as text constraint reversibility_known check (value in ('reversible', 'compensable', 'final'));
 
+-- A refusal on its way to the caller and the journal; contracts/refusal.ts is its outer form.
+create type bulkhead.refused as (
+  kind text,
+  origin text,
+  rule text,
+  message text,
+  value bigint,
+  used bigint,
+  retry_after_ms bigint,
+  rules text[]
+);
+
+-- What a call may use up of what is counted per day and per run: reserved before it acts, settled after (promise Q2).
+create type bulkhead.amounts as (tool_calls bigint, steps bigint, active_ms bigint, micro_usd bigint, model_tokens bigint,
+  high_risk_writes bigint);
+-- A token bucket that holds one minute of its limit: 60,000ths of a unit still in it at a moment, so that draining loses nothing.
+create type bulkhead.bucket as (level bigint, at timestamptz);
+-- What somebody has used: a tenant, one of its agents or actions, or its part of a provider's pool. `day` counts local days since 1970.
+create type bulkhead.meter as (day integer, used bulkhead.amounts, calls bulkhead.bucket, model_tokens bulkhead.bucket, inflight integer);
+-- Limits of a meter; null is none.
+create type bulkhead.layers as (per_day bulkhead.amounts, calls_per_minute bigint, model_tokens_per_minute bigint, calls_in_flight integer);
+
+create function bulkhead.counted(a bulkhead.amounts) returns boolean language sql immutable as $$
+  select coalesce(least((a).tool_calls, (a).steps, (a).active_ms, (a).micro_usd, (a).model_tokens, (a).high_risk_writes) >= 0
+    and num_nulls((a).tool_calls, (a).steps, (a).active_ms, (a).micro_usd, (a).model_tokens, (a).high_risk_writes) = 0, false)
+$$;
+create function bulkhead.counted(m bulkhead.meter) returns boolean language sql immutable as $$
+  select coalesce(bulkhead.counted((m).used) and (m).inflight >= 0 and ((m).calls).level >= 0 and ((m).model_tokens).level >= 0, false)
+$$;
+
 -- Narrow and rewritten by every admission: integers, no foreign keys, room on the page for hot updates.
 create table bulkhead.ledgers (
   tenant_id text not null,
@@ -30,10 +60,11 @@ create table bulkhead.ledgers (
   policy_version bigint not null default 0,
   -- Raised by whatever changes the tenant's record or credentials: what was decided before that is stale.
   record_version bigint not null default 0,
-  inflight integer not null default 0 constraint ledgers_inflight_counted check (inflight >= 0),
-  -- UTC day number since 1970 of the open window, and its use.
-  tool_day integer not null,
-  tool_day_used bigint not null default 0 constraint ledgers_tool_day_counted check (tool_day_used >= 0),
+  meter bulkhead.meter not null constraint ledgers_meter_counted check (bulkhead.counted(meter)),
+  -- Runs that hold a slot, and runs that stand in line for one.
+  slots integer not null default 0 constraint ledgers_slots_counted check (slots >= 0),
+  queued integer not null default 0 constraint ledgers_queued_counted check (queued >= 0),
+  run_starts bulkhead.bucket not null,
   journal_seq bigint not null,
   journal_head bytea not null,
   -- Highest sequence known to be on disk: what answers name, so that no crash makes an honest run look ahead of us.
@@ -45,23 +76,49 @@ create table bulkhead.ledgers (
   constraint ledgers_pk primary key (tenant_id, environment)
 ) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
+-- In force for the next admission; written under the lock of the ledger. `quota` is what they were made from, as documents say it.
 create table bulkhead.limits (
   tenant_id text not null,
   environment text not null,
-  calls_in_flight integer not null constraint limits_calls_in_flight_counted check (calls_in_flight >= 0),
-  tool_calls_per_day bigint not null constraint limits_tool_calls_per_day_counted check (tool_calls_per_day >= 0),
-  per_run_steps integer not null constraint limits_per_run_steps_counted check (per_run_steps >= 0),
+  layers bulkhead.layers not null,
+  per_run bulkhead.amounts not null,
+  run_starts_per_minute bigint,
+  queued_runs bigint,
+  queued_seconds bigint,
+  concurrent_runs integer,
+  time_zone text not null,
+  -- Names of `named_limits`, so that a call that none concerns looks no further: `agent:…` and `action:…`.
+  named text[] not null,
+  quota jsonb not null,
   constraint limits_pk primary key (tenant_id, environment)
 );
 
--- Use of windows that are over: calls that reserved in them are trued up there.
-create table bulkhead.closed_windows (
+-- Of one agent or action.
+create table bulkhead.named_limits (
   tenant_id text not null,
   environment text not null,
-  layer text not null constraint closed_windows_layer_known check (layer in ('tool_calls_per_day')),
-  window_no integer not null,
-  used bigint not null constraint closed_windows_counted check (used >= 0),
-  constraint closed_windows_pk primary key (tenant_id, environment, layer, window_no)
+  name text not null,
+  layers bulkhead.layers not null,
+  constraint named_limits_pk primary key (tenant_id, environment, name)
+);
+
+-- Meters beside the tenant's own: `agent:…`, `action:…`, `pool:…`.
+create table bulkhead.meters (
+  tenant_id text not null,
+  environment text not null,
+  name text not null,
+  meter bulkhead.meter not null constraint meters_counted check (bulkhead.counted(meter)),
+  constraint meters_pk primary key (tenant_id, environment, name)
+) with (fillfactor = 50);
+
+-- Use of days that are over: calls that reserved in them are trued up there. The tenant's own has the name ''.
+create table bulkhead.closed_days (
+  tenant_id text not null,
+  environment text not null,
+  name text not null,
+  day integer not null,
+  used bulkhead.amounts not null constraint closed_days_counted check (bulkhead.counted(used)),
+  constraint closed_days_pk primary key (tenant_id, environment, name, day)
 );
 
 -- Where the last fence stands; the words of it, kept out of the hot row.
@@ -118,16 +175,41 @@ create table bulkhead.runs (
   entered_at timestamptz,
   closed_at timestamptz,
   touched_at timestamptz not null,
+  -- When `state` last changed; kept by a trigger.
+  state_since timestamptz not null default bulkhead.now(),
+  -- 1 goes first. Then arrival, which is acceptance: who gave its slot up for a person goes before those that came later.
+  priority smallint not null default 3 constraint runs_priority_known check (priority between 1 and 5),
+  -- Since when it holds a slot, or stands in line for one: one of the two, or, where a person is waited for, neither. See 0007.
+  slot_at timestamptz,
+  queued_at timestamptz,
+  -- The last that was refused to it: {at, action, refusal}.
+  last_refusal json,
   steps integer not null default 0 constraint runs_steps_counted check (steps >= 0),
   tool_calls integer not null default 0 constraint runs_tool_calls_counted check (tool_calls >= 0),
   refusals integer not null default 0,
   spent_micro_usd bigint not null default 0 constraint runs_spend_counted check (spent_micro_usd >= 0),
+  active_ms bigint not null default 0 constraint runs_active_counted check (active_ms >= 0),
+  model_tokens bigint not null default 0 constraint runs_model_tokens_counted check (model_tokens >= 0),
   output_ref text,
   constraint runs_pk primary key (tenant_id, environment, run_id),
+  constraint runs_one_place check (slot_at is null or queued_at is null),
+  constraint runs_closed_hold_nothing check (state <> 'closed' or slot_at is null and queued_at is null),
   constraint runs_one_stop_reason check ((state = 'closed') = (stop_reason is not null) and (state = 'closed') = (closed_at is not null))
 ) with (fillfactor = 50);
 create index runs_by_acceptance on bulkhead.runs (tenant_id, environment, accepted_at desc, run_id desc);
 create index runs_open on bulkhead.runs (environment, tenant_id) where state <> 'closed';
+create index runs_draining on bulkhead.runs (tenant_id, environment, accepted_at, run_id) where state <> 'closed';
+create index runs_holding on bulkhead.runs (environment, tenant_id) where slot_at is not null;
+-- In the order in which slots are handed over. Of an epoch before the fence none gets one any more.
+create index runs_in_line on bulkhead.runs (tenant_id, environment, epoch, priority, accepted_at, run_id) where queued_at is not null;
+
+create function bulkhead.mark_state_change() returns trigger language plpgsql as $$
+begin
+  new.state_since := new.touched_at;
+  return new;
+end $$;
+create trigger state_changes before update on bulkhead.runs
+  for each row when (old.state is distinct from new.state) execute function bulkhead.mark_state_change();
 
 create table bulkhead.run_facts (
   tenant_id text not null,
@@ -189,13 +271,12 @@ create table bulkhead.calls (
   review_no bigint,
   -- The approval that it was let in with, for its own retries alone; see 0012.
   approval_no bigint,
-  -- Reserved by the current attempt, in which day, and what of it was charged in the end.
-  tool_day integer not null,
-  tool_calls integer not null,
-  steps integer not null,
-  micro_usd bigint not null,
-  charged_tool_calls integer,
-  charged_micro_usd bigint,
+  -- Reserved by the current attempt, when, in which day, on which meters beside the tenant's own; and what was charged in the end.
+  admitted_at timestamptz not null default bulkhead.now(),
+  day integer not null,
+  metered text[] not null default '{}',
+  reserved bulkhead.amounts not null constraint calls_reserved_counted check (bulkhead.counted(reserved)),
+  charged bulkhead.amounts constraint calls_charged_counted check (charged is null or bulkhead.counted(charged)),
   -- Reaped without an outcome: a call without effect, so asking again is a new attempt.
   lost boolean not null default false,
   refusal json,
@@ -203,9 +284,7 @@ create table bulkhead.calls (
   payload_ref text,
   payload_digest text,
   constraint calls_pk primary key (tenant_id, environment, run_id, path),
-  constraint calls_reserved_counted check (tool_calls >= 0 and steps >= 0 and micro_usd >= 0),
-  constraint calls_charged_counted check (charged_tool_calls >= 0 and charged_micro_usd >= 0),
-  constraint calls_charged_when_settled check ((state = 'claimed') = (charged_micro_usd is null))
+  constraint calls_charged_when_settled check ((state = 'claimed') = (charged is null))
 ) with (fillfactor = 70);
 create index calls_claimed on bulkhead.calls (environment, lease_until) where state = 'claimed';
 create index calls_claimed_by_tenant on bulkhead.calls (tenant_id, environment, epoch) where state = 'claimed';
@@ -217,9 +296,10 @@ create table bulkhead.lost_attempts (
   run_id text not null,
   path text not null,
   token uuid not null,
-  tool_day integer not null,
-  tool_calls integer not null,
-  micro_usd bigint not null,
+  admitted_at timestamptz not null,
+  day integer not null,
+  metered text[] not null,
+  reserved bulkhead.amounts not null constraint lost_attempts_counted check (bulkhead.counted(reserved)),
   trued_up boolean not null default false,
   constraint lost_attempts_pk primary key (tenant_id, environment, run_id, path, token)
 );
@@ -297,7 +377,7 @@ do $$
 declare
   relation text;
 begin
-  foreach relation in array array['ledgers', 'limits', 'closed_windows', 'fencings', 'run_acceptances', 'runs', 'run_facts',
+  foreach relation in array array['ledgers', 'limits', 'named_limits', 'meters', 'closed_days', 'fencings', 'run_acceptances', 'runs', 'run_facts',
     'resources', 'calls', 'lost_attempts', 'payloads', 'refusal_floods', 'journal']
   loop
     perform bulkhead.protect(format('bulkhead.%I', relation));

@@ -16,22 +16,6 @@ create function bulkhead.iso(p_at timestamptz) returns text language sql stable 
   select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
 $$;
 
-create function bulkhead.day_of(p_at timestamptz) returns integer language sql stable as $$
-  select floor(extract(epoch from p_at) / 86400)::integer
-$$;
-
--- A refusal on its way to the caller and the journal; contracts/refusal.ts is its outer form.
-create type bulkhead.refused as (
-  kind text,
-  origin text,
-  rule text,
-  message text,
-  value bigint,
-  used bigint,
-  retry_after_ms bigint,
-  rules text[]
-);
-
 create function bulkhead.refusal_json(x bulkhead.refused, p_policy_version bigint) returns json language sql stable as $$
   select json_strip_nulls(json_build_object('kind', x.kind, 'origin', x.origin, 'rule', x.rule,
     'rules', coalesce(x.rules, array[x.rule]), 'message', x.message, 'policyVersion', p_policy_version,
@@ -59,33 +43,6 @@ begin
   return t;
 end $$;
 
--- Opens the UTC day that `p_now` is in; the use of the one before stays, to be trued up.
-create function bulkhead.ledger_roll(t bulkhead.ledgers, p_now timestamptz) returns bulkhead.ledgers language plpgsql as $$
-begin
-  if bulkhead.day_of(p_now) > t.tool_day then
-    insert into bulkhead.closed_windows (tenant_id, environment, layer, window_no, used)
-      values (t.tenant_id, t.environment, 'tool_calls_per_day', t.tool_day, t.tool_day_used);
-    t.tool_day := bulkhead.day_of(p_now);
-    t.tool_day_used := 0;
-  end if;
-  return t;
-end $$;
-
--- Corrects the use of the window that a call reserved in, wherever that window is by now.
-create function bulkhead.ledger_true_up(t bulkhead.ledgers, p_day integer, p_delta bigint) returns bulkhead.ledgers language plpgsql as $$
-begin
-  if p_day = t.tool_day then
-    t.tool_day_used := t.tool_day_used + p_delta;
-  elsif p_delta <> 0 then
-    update bulkhead.closed_windows set used = used + p_delta
-      where tenant_id = t.tenant_id and environment = t.environment and layer = 'tool_calls_per_day' and window_no = p_day;
-    if not found then
-      raise exception 'no window % to true up', p_day using errcode = 'data_corrupted';
-    end if;
-  end if;
-  return t;
-end $$;
-
 -- THE update of the tenant row, last in its transaction. Durable: on disk before anybody is answered, and everything
 -- before it with it. Returns the sequence that may be told.
 create function bulkhead.ledger_save(t bulkhead.ledgers, p_durable boolean) returns bigint language plpgsql as $$
@@ -95,7 +52,7 @@ begin
     perform set_config('synchronous_commit', 'on', true);
   end if;
   update bulkhead.ledgers set mode = t.mode, fence_epoch = t.fence_epoch, control_version = t.control_version,
-      policy_version = t.policy_version, inflight = t.inflight, tool_day = t.tool_day, tool_day_used = t.tool_day_used,
+      policy_version = t.policy_version, meter = t.meter, slots = t.slots, queued = t.queued, run_starts = t.run_starts,
       journal_seq = t.journal_seq, journal_head = t.journal_head, durable_seq = t.durable_seq,
       rewound_seq = t.rewound_seq, acknowledged_seq = t.acknowledged_seq, last_clock = t.last_clock
     where tenant_id = t.tenant_id and environment = t.environment;

@@ -43,7 +43,9 @@ create function bulkhead.admit_call(
   p_input json, p_input_digest text,
   p_lease_ms integer,
   -- How long the system outside honours a key; null where it honours none.
-  p_key_valid_ms bigint, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint,
+  p_key_valid_ms bigint, p_seen_seq bigint,
+  -- Reserved of what is counted per day and run; the lease and the class say the rest.
+  p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_model_tokens bigint,
   -- Of the credential that the attempt is to be lent; null for none.
   p_capability text,
   -- Of a write: what is left of it once undone. The write that this call undoes, and whether policy orders that also after a kill.
@@ -60,8 +62,11 @@ declare
   x refused;
   a admission;
   n timestamptz;
-  today integer;
-  day_used bigint;
+  ask amounts := amounts_of(p_tool_calls, p_steps, 0, p_micro_usd, p_model_tokens, 0);
+  named named_meter[];
+  -- The tenant's part of the pool that its provider's capacity comes from; empty where it owns it.
+  pooled named_meter[] := '{}';
+  one named_meter;
   rewound boolean;
   known boolean;
   moved boolean;
@@ -83,6 +88,8 @@ declare
   -- Fence epoch of what asks: the run's acceptance, or the order to undo.
   asked_under bigint;
   attempt_no integer := 1;
+  -- It is to find out whether its system is well again; see 0014.
+  probes boolean := false;
   asked asked_call;
   standing approval_standing;
 begin
@@ -95,8 +102,6 @@ begin
     return a;
   end if;
   n := greatest(bulkhead.now(), t.last_clock);
-  today := greatest(day_of(n), t.tool_day);
-  day_used := case when today > t.tool_day then 0 else t.tool_day_used end;
   rewound := t.rewound_seq > 0 or p_seen_seq > greatest(t.journal_seq, t.acknowledged_seq);
   a.seq := t.durable_seq;
 
@@ -119,9 +124,14 @@ begin
       order by f.follow_up_no desc limit 1;
     asked_under := coalesce(asked_under, r.epoch);
   end if;
-  if undoes and (p_path <> p_undo_of || '/undo' or p_tool_calls > 0 or p_steps > 0 or p_micro_usd > 0
+  if undoes and (p_path <> p_undo_of || '/undo' or ask <> nothing()
       or p_effect in ('approve', 'suggest')) then
     raise exception 'the undo of % has a path of its own, reserves nothing and asks nobody', p_undo_of using errcode = 'invalid_parameter_value';
+  end if;
+  if not undoes then
+    -- What an undo takes comes from a reserve that nobody's limits count.
+    ask.active_ms := p_lease_ms;
+    ask.high_risk_writes := (p_class = 'high_risk_write')::integer;
   end if;
   if p_effect in ('approve', 'suggest') then
     asked := row(p_run, p_path, p_digest, p_action, p_class, p_system, p_token, p_host, p_reversible, p_destination, p_args, p_schema_digest,
@@ -264,26 +274,46 @@ begin
         exit decision;
       end if;
     end if;
+    x := ledger_breaker_gate(t, n, p_system);
+    exit decision when x.kind is not null;
+    probes := x.rule is not distinct from 'breaker_probe';
+    if attempt_no > 1 and not undoes then
+      x := ledger_retry_gate(t, n);
+      exit decision when x.kind is not null;
+    end if;
     select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
     -- An undo takes its slot from a reserve: what is half done is never kept so by a full house.
-    if takes_slot and not undoes and t.inflight >= l.calls_in_flight then
-      x := row('throttled', 'tenant_cap', 'calls_in_flight', 'all calls in flight that this tenant may have are taken',
-        l.calls_in_flight, t.inflight, 500, null);
-      exit decision;
-    end if;
-    if p_tool_calls > 0 and day_used + p_tool_calls > l.tool_calls_per_day then
-      x := row('throttled', 'tenant_cap', 'tool_calls_per_day', 'the tool calls of this UTC day are used up',
-        l.tool_calls_per_day, day_used, ceil((86400 * (today + 1) - extract(epoch from n)) * 1000), null);
-      exit decision;
-    end if;
-    if p_steps > 0 and r.steps + p_steps > l.per_run_steps then
-      x := row('budget_exceeded', 'tenant_cap', 'per_run_steps', 'the steps of this run are used up', l.per_run_steps, r.steps, null, null);
-      exit decision;
+    if not undoes then
+      x := meter_gate(t.meter, l.layers, ask, takes_slot, ledger_day(t, n, l.time_zone), n, l.time_zone, '');
+      if x.kind is null and cardinality(l.named) > 0 then
+        named := array(select m from named_meters(t, l, p_run, p_action, n) m);
+        foreach one in array named loop
+          -- What it replaces may have been another action, or was let in before this one was limited.
+          x := meter_gate(one.meter, one.layers, ask, takes_slot or one.name <> all (c.metered), ledger_day(t, n, l.time_zone), n, l.time_zone,
+            one.name);
+          exit when x.kind is not null;
+        end loop;
+      end if;
+      if x.kind is null then
+        x := run_gate(r, l.per_run, ask);
+      end if;
+      if x.kind is null and p_class = 'model' then
+        pooled := array(select m from pool_meters(t, l, p_system, n) m);
+        foreach one in array pooled loop
+          x := pool_gate(one, ask, takes_slot or one.name <> all (c.metered), n);
+        end loop;
+      end if;
+      if x.kind is not null then
+        exit decision;
+      end if;
     end if;
     a.answer := 'admitted'; a.epoch := t.fence_epoch; a.attempt := attempt_no;
   end;
 
   t := ledger_roll(t, n);
+  if cardinality(pooled) > 0 then
+    perform pool_wanted(t, p_system, x.kind is not null, n);
+  end if;
   -- Of a call whose position is another one's, that one's decision stays.
   if p_input is not null and x.kind is distinct from 'idempotency_conflict' then
     perform ledger_decided(t, n, p_run, p_path, p_effect, p_rules, p_policy_version, p_input, p_input_digest);
@@ -294,18 +324,17 @@ begin
       else refusal_json(x, t.policy_version) end;
     if exhausted or denied and undoes then
       if supersedes then
-        t.inflight := t.inflight - 1;
-        insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
-          on conflict do nothing;
+        t := ledger_vacate(t, c);
+        perform ledger_lose(t, c);
       end if;
       -- An undo that policy refuses was never claimed, and is an item for a person all the same.
       insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
-          policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, undo_of, tool_day,
-          tool_calls, steps, micro_usd, charged_tool_calls, charged_micro_usd, refusal)
+          policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, undo_of, admitted_at, day,
+          reserved, charged, refusal)
         values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'failed', p_token, 'admitted', t.fence_epoch,
-          t.policy_version, p_host, 0, n, n, n, t.journal_seq + 1, p_reversible, p_undo_of, t.tool_day, 0, 0, 0, 0, 0, a.refusal)
+          t.policy_version, p_host, 0, n, n, n, t.journal_seq + 1, p_reversible, p_undo_of, n, (t.meter).day, nothing(), nothing(), a.refusal)
         on conflict on constraint calls_pk do update set state = 'failed', lost = false, refusal = excluded.refusal, token = excluded.token,
-          charged_tool_calls = coalesce(k.charged_tool_calls, k.tool_calls), charged_micro_usd = coalesce(k.charged_micro_usd, k.micro_usd);
+          charged = coalesce(k.charged, k.reserved);
     end if;
     if reworded then
       t := ledger_reap(t, n, c, 'unknown', row('outcome_unknown', 'platform', 'arguments_changed',
@@ -314,9 +343,11 @@ begin
     end if;
     -- Of a short wait nobody is told: the call asks again by itself.
     update runs set refusals = refusals + 1, touched_at = n,
+        last_refusal = json_build_object('at', iso(n), 'action', p_action, 'refusal', a.refusal),
         state = case when x.kind = 'throttled' and x.retry_after_ms > 10000 and state <> 'closed' then 'throttled'
-          when x.kind = 'approval_required' and state in ('running', 'throttled', 'frozen') then 'approval_required'
-          when x.kind = 'frozen' and state in ('running', 'throttled') then 'frozen' else state end
+          when x.kind = 'provider_degraded' and x.retry_after_ms > 10000 and state <> 'closed' then 'provider_degraded'
+          when x.kind = 'approval_required' and state in ('running', 'throttled', 'provider_degraded', 'frozen') then 'approval_required'
+          when x.kind = 'frozen' and state in ('running', 'throttled', 'provider_degraded') then 'frozen' else state end
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     if rewound and t.rewound_seq = 0 then
       t.control_version := t.control_version + 1;
@@ -391,8 +422,15 @@ begin
   end if;
 
   if supersedes then
-    insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
-      on conflict do nothing;
+    t := ledger_vacate(t, c);
+    perform ledger_lose(t, c);
+    if cardinality(named) > 0 then
+      -- They were read while the slot was still taken.
+      named := array(select m from named_meters(t, l, p_run, p_action, n) m);
+    end if;
+  end if;
+  if cardinality(pooled) > 0 then
+    named := coalesce(named, '{}') || array(select m from pool_meters(t, l, p_system, n) m);
   end if;
   if standing.approval_no is not null then
     -- Used once: from now on it is this key's alone.
@@ -401,10 +439,11 @@ begin
   end if;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
       policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, account, claimed_seq, reversible, undo_of,
-      tool_day, tool_calls, steps, micro_usd, approval_no)
+      admitted_at, day, metered, reserved, approval_no)
     values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
       t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', n + p_lease_ms * interval '1 millisecond',
-      p_account, t.journal_seq + 1, p_reversible, p_undo_of, t.tool_day, p_tool_calls, p_steps, p_micro_usd, standing.approval_no)
+      p_account, t.journal_seq + 1, p_reversible, p_undo_of, n, (t.meter).day,
+      array(select m.name from unnest(named) m), ask, standing.approval_no)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
       policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts, looks = 0,
@@ -412,19 +451,24 @@ begin
       lease_until = excluded.lease_until, sent_until = excluded.sent_until, quiet_ms = 0, account = excluded.account,
       approval_no = coalesce(excluded.approval_no, case when k.digest = excluded.digest then k.approval_no end),
       reversible = excluded.reversible,
-      undo_of = excluded.undo_of, tool_day = excluded.tool_day, tool_calls = excluded.tool_calls, steps = excluded.steps,
-      micro_usd = excluded.micro_usd, charged_tool_calls = null, charged_micro_usd = null, lost = false, refusal = null,
+      undo_of = excluded.undo_of, admitted_at = excluded.admitted_at, day = excluded.day, metered = excluded.metered,
+      reserved = excluded.reserved, charged = null, lost = false, refusal = null,
       value = null, payload_ref = null, payload_digest = null;
   update runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
-      touched_at = n, state = case when state in ('throttled', 'frozen', 'approval_required') then 'running' else state end
+      active_ms = active_ms + ask.active_ms, model_tokens = model_tokens + p_model_tokens, touched_at = n, state = case when state in ('throttled', 'provider_degraded', 'frozen', 'approval_required') then 'running' else state end
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
-  t.inflight := t.inflight + takes_slot::integer;
-  t.tool_day_used := t.tool_day_used + p_tool_calls;
+  t := ledger_reserve(t, l, named, ask, 1, n);
   t := ledger_append(t, n, p_run, json_build_object('kind', 'admitted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'effect', p_effect, 'inputs', p_input_digest,
-    'approval', standing.approval_no, 'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt, 'slot', takes_slot, 'day', t.tool_day, 'toolCalls', p_tool_calls,
-    'steps', p_steps, 'microUsd', p_micro_usd, 'inflight', t.inflight, 'dayUsed', t.tool_day_used, 'followUp', follow_up_no,
+    'approval', standing.approval_no, 'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt, 'slot', takes_slot, 'day', (t.meter).day, 'reserved', amounts_json(ask),
+    'metered', array(select m.name from unnest(named) m), 'inflight', (t.meter).inflight, 'dayUsed', amounts_json((t.meter).used), 'followUp', follow_up_no,
     'undoOf', p_undo_of, 'pastFence', past_fence), p_body);
+  if probes then
+    t := ledger_breaker_enter(t, n, p_run, p_path, p_system, p_token, n + p_lease_ms * interval '1 millisecond');
+  end if;
+  if attempt_no > 1 and not undoes then
+    perform ledger_retry_spend(t, n);
+  end if;
   -- A free read that a crash forgets is read again; anything else is on disk before it may act.
   a.seq := ledger_save(t, p_class <> 'read' or p_micro_usd > 0);
   return a;

@@ -1,18 +1,5 @@
 create type bulkhead.settlement as (answer text, review_no bigint, seq bigint);
 
--- Corrects what a call was charged, in the window it reserved in and in its run. Deltas may be negative.
-create function bulkhead.ledger_charge(t bulkhead.ledgers, p_now timestamptz, p_run text, p_day integer, p_tool_calls integer, p_steps integer,
-  p_micro_usd bigint) returns bulkhead.ledgers language plpgsql as $$
-begin
-  if (p_tool_calls, p_steps, p_micro_usd) <> (0, 0, 0) then
-    t := bulkhead.ledger_true_up(t, p_day, p_tool_calls);
-    update bulkhead.runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls,
-        spent_micro_usd = spent_micro_usd + p_micro_usd, touched_at = p_now
-      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run;
-  end if;
-  return t;
-end $$;
-
 -- Keeps what a call brought: its payload, the facts its result sets, the records it showed to be the tenant's, the classes of its data.
 create function bulkhead.ledger_keep(t bulkhead.ledgers, p_now timestamptz, p_run text, p_path text, p_payload json, p_facts json, p_records json,
   p_data_classes text[]) returns void language plpgsql as $$
@@ -47,9 +34,26 @@ begin
   end if;
 end $$;
 
+-- What an attempt cost in the end. Open: what its provider may bill though it brought nothing, else nothing. Not known: all that was reserved. Its active time is the ledger's own, and
+-- a host that hangs beyond the lease is not the tenant's to pay.
+create function bulkhead.paid_of(p_reserved bulkhead.amounts, p_admitted_at timestamptz, p_now timestamptz, p_result text, p_tool_calls bigint,
+  p_micro_usd bigint, p_model_tokens bigint) returns bulkhead.amounts language sql immutable as $$
+  select case p_result when 'open' then bulkhead.amounts_of(0, 0, 0, p_micro_usd, p_model_tokens, 0) when 'unknown' then p_reserved
+    else bulkhead.amounts_of(p_tool_calls, p_reserved.steps,
+      least(p_reserved.active_ms, greatest(0, ceil(extract(epoch from p_now - p_admitted_at) * 1000))::bigint),
+      p_micro_usd, p_model_tokens, p_reserved.high_risk_writes) end
+$$;
+
+-- What was charged beyond what was reserved: a provider's own making, reported as such; null where there is none.
+create function bulkhead.overshoot_json(p_paid bulkhead.amounts, p_reserved bulkhead.amounts) returns json language sql immutable as $$
+  select case when p_paid.micro_usd > p_reserved.micro_usd or p_paid.model_tokens > p_reserved.model_tokens then
+    json_build_object('microUsd', greatest(0, p_paid.micro_usd - p_reserved.micro_usd),
+      'modelTokens', greatest(0, p_paid.model_tokens - p_reserved.model_tokens)) end
+$$;
+
 -- Records how an attempt ended, and its true cost. Never asks a fence, never refuses: what happened, happened.
 create function bulkhead.settle_call(
-  p_tenant text, p_environment text, p_run text, p_path text, p_token uuid, p_result text, p_tool_calls integer, p_micro_usd bigint,
+  p_tenant text, p_environment text, p_run text, p_path text, p_token uuid, p_result text, p_tool_calls integer, p_micro_usd bigint, p_model_tokens bigint,
   p_refusal json, p_value json, p_payload json, p_payload_digest text, p_facts json, p_records json, p_data_classes text[],
   p_body text
 ) returns bulkhead.settlement language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
@@ -59,12 +63,10 @@ declare
   g lost_attempts;
   s settlement;
   n timestamptz;
-  paid_tool_calls integer;
-  paid_micro_usd bigint;
-  d_tool_calls integer := 0;
-  d_steps integer := 0;
-  d_micro_usd bigint := 0;
+  paid amounts;
+  delta amounts := nothing();
   day integer;
+  metered text[];
   doubt text;
 begin
   perform enter_scope(p_tenant, p_environment);
@@ -72,30 +74,28 @@ begin
   if not found then
     raise exception 'this tenant has no ledger in this environment: create the tenant' using errcode = 'no_data_found';
   end if;
+  if not counted(amounts_of(p_tool_calls, 0, 0, p_micro_usd, p_model_tokens, 0)) then
+    raise exception 'an attempt costs nothing or more, never less' using errcode = 'invalid_parameter_value';
+  end if;
   n := greatest(bulkhead.now(), t.last_clock);
   select * into c from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
 
   if c.token = p_token and c.state = 'claimed' then
     s.answer := 'settled';
-    day := c.tool_day;
-    -- Surely not sent: everything goes back. Not known: everything stays charged.
-    paid_tool_calls := case p_result when 'open' then 0 when 'unknown' then c.tool_calls else p_tool_calls end;
-    paid_micro_usd := case p_result when 'open' then 0 when 'unknown' then c.micro_usd else p_micro_usd end;
-    d_tool_calls := paid_tool_calls - c.tool_calls;
-    d_micro_usd := paid_micro_usd - c.micro_usd;
-    d_steps := case p_result when 'open' then -c.steps else 0 end;
-    t.inflight := t.inflight - 1;
+    day := c.day;
+    metered := c.metered;
+    paid := paid_of(c.reserved, c.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
+    delta := minus(paid, c.reserved);
+    t := ledger_vacate(t, c);
   elsif c.token = p_token and p_result = 'succeeded' and (c.state = 'unknown' or c.state in ('open', 'failed', 'suggested') and exists (
       -- A person said of this very attempt that it did not happen, or gave it up, and was wrong.
       select from reviews v where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run and v.path = p_path
         and v.token = p_token and v.kind = 'outcome_unknown' and v.resolution in ('did_not_happen', 'abandon'))) then
     s.answer := 'reconciled';
-    day := c.tool_day;
-    paid_tool_calls := p_tool_calls;
-    paid_micro_usd := p_micro_usd;
-    d_steps := case when c.state in ('open', 'suggested') then c.steps else 0 end;
-    d_tool_calls := paid_tool_calls - c.charged_tool_calls;
-    d_micro_usd := paid_micro_usd - c.charged_micro_usd;
+    day := c.day;
+    metered := c.metered;
+    paid := paid_of(c.reserved, c.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
+    delta := minus(paid, c.charged);
   else
     select * into g from lost_attempts
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path and token = p_token;
@@ -106,10 +106,13 @@ begin
       return s;
     end if;
     s.answer := 'late';
-    day := coalesce(g.tool_day, t.tool_day);
+    day := coalesce(g.day, (t.meter).day);
+    metered := g.metered;
     if g.token is not null and not g.trued_up and p_result <> 'unknown' then
-      d_tool_calls := case p_result when 'open' then 0 else p_tool_calls end - g.tool_calls;
-      d_micro_usd := case p_result when 'open' then 0 else p_micro_usd end - g.micro_usd;
+      paid := paid_of(g.reserved, g.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
+      -- The step was taken, whatever came of it.
+      paid.steps := (g.reserved).steps;
+      delta := minus(paid, g.reserved);
       update lost_attempts set trued_up = true
         where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path and token = p_token;
     end if;
@@ -126,7 +129,7 @@ begin
   end if;
   if s.answer <> 'late' then
     update calls set state = p_result, refusal = p_refusal, value = p_value,
-        charged_tool_calls = paid_tool_calls, charged_micro_usd = paid_micro_usd,
+        charged = paid,
         payload_ref = case when p_payload is not null and p_result <> 'open' then p_path end,
         payload_digest = case when p_result <> 'open' then p_payload_digest end
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
@@ -136,10 +139,17 @@ begin
         p_data_classes);
     end if;
   end if;
-  t := ledger_charge(t, n, p_run, day, d_tool_calls, d_steps, d_micro_usd);
+  if s.answer = 'settled' and p_result = 'open' and p_refusal ->> 'kind' = 'provider_degraded'
+      and (p_refusal ->> 'retryAfterMs')::bigint > 10000 then
+    -- Too long for a wait that nobody is told of; see admit_call.
+    update runs set state = 'provider_degraded', touched_at = n
+      where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state in ('running', 'throttled');
+  end if;
+  t := ledger_charge(t, n, p_run, metered, day, delta);
   t := ledger_append(t, n, p_run, json_build_object('kind', s.answer, 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
-    'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'toolCalls', d_tool_calls,
-    'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', p_payload_digest, 'dataClasses', p_data_classes, 'inflight', t.inflight, 'dayUsed', t.tool_day_used,
+    'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'charged', amounts_json(delta),
+    'metered', coalesce(metered, '{}'), 'overshoot', overshoot_json(paid, coalesce(g.reserved, c.reserved)), 'payloadDigest', p_payload_digest,
+    'dataClasses', p_data_classes, 'inflight', (t.meter).inflight, 'dayUsed', amounts_json((t.meter).used),
     'review', doubt), p_body);
   if s.answer = 'reconciled' and c.review_no is not null then
     t := ledger_close_review(t, n, c.review_no, 'happened', 'late settlement', '', '{}');
@@ -147,6 +157,9 @@ begin
     s.review_no := (ledger_open_review(t, n, p_run, p_path, doubt)).review_no;
   else
     s.review_no := c.review_no;
+  end if;
+  if s.answer = 'settled' then
+    t := ledger_breaker_settle(t, n, c, p_result, p_refusal);
   end if;
   -- The workflow builds on this answer, so it is on disk first.
   s.seq := ledger_save(t, true);
@@ -158,13 +171,13 @@ end $$;
 create function bulkhead.ledger_reap(t bulkhead.ledgers, p_now timestamptz, c bulkhead.calls, p_result text, x bulkhead.refused)
 returns bulkhead.ledgers language plpgsql as $$
 begin
-  update bulkhead.calls set state = p_result, lost = (p_result = 'failed'), charged_tool_calls = tool_calls, charged_micro_usd = micro_usd,
+  update bulkhead.calls set state = p_result, lost = (p_result = 'failed'), charged = reserved,
       refusal = bulkhead.refusal_json(x, c.policy_version)
     where tenant_id = t.tenant_id and environment = t.environment and run_id = c.run_id and path = c.path;
-  t.inflight := t.inflight - 1;
+  t := bulkhead.ledger_vacate(t, c);
   t := bulkhead.ledger_append(t, p_now, c.run_id, json_build_object('kind', 'reaped', 'at', bulkhead.iso(p_now), 'run', c.run_id,
     'path', c.path, 'token', c.token, 'action', c.action, 'class', c.class, 'result', p_result, 'rule', x.rule, 'slot', true,
-    'inflight', t.inflight, 'review', case p_result when 'unknown' then 'outcome_unknown' end), '{}');
+    'inflight', (t.meter).inflight, 'review', case p_result when 'unknown' then 'outcome_unknown' end), '{}');
   if p_result = 'unknown' then
     perform bulkhead.ledger_open_review(t, p_now, c.run_id, c.path, 'outcome_unknown');
   end if;
@@ -193,8 +206,7 @@ begin
   if c.class in ('read', 'model') then
     result := 'failed';
     x := row('failed', 'platform', 'lost', 'the attempt ended without an outcome', null, null, null, null);
-    insert into lost_attempts values (p_tenant, p_environment, p_run, p_path, c.token, c.tool_day, c.tool_calls, c.micro_usd)
-      on conflict do nothing;
+    perform ledger_lose(t, c);
   elsif exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'closed')
       or exists (select from follow_ups where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'done') then
     return false;

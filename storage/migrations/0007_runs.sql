@@ -1,13 +1,18 @@
 create type bulkhead.run_acceptance as (kind text, run_id text, refusal json, seq bigint);
-create type bulkhead.run_entry as (kind text, lane text, max_steps integer, first_step integer, refusal json, stop_reason text, seq bigint);
-create type bulkhead.run_end as (stop_reason text, follow_up_no bigint);
+-- Position in line, counted no further than a thousand; how many stand in it; workflows that were given a slot meanwhile.
+create type bulkhead.run_entry as (kind text, lane text, max_steps integer, first_step integer, refusal json, stop_reason text, seq bigint,
+  "position" integer, waiting integer, expires_in_ms bigint, handed text[]);
+create type bulkhead.run_end as (stop_reason text, follow_up_no bigint, handed text[]);
+-- A ledger after slots were handed over, and the workflows that have them now.
+create type bulkhead.handed_over as (t bulkhead.ledgers, workflows text[]);
 
 -- What RunRow of contracts/ports.ts shows. The view runs with the rights of who asks, so row security holds.
 create view bulkhead.run_rows with (security_invoker = true) as
   select r.tenant_id, r.environment, r.run_id, a.workflow_id, r.temporal_run_id, a.agent_id, a.agent_version, a.workspace_id,
       a.target_system, a.target_record_id, r.state, r.stop_reason, r.accepted_at, bulkhead.iso(r.accepted_at) as accepted_iso,
       bulkhead.iso(r.entered_at) as entered_iso, bulkhead.iso(r.closed_at) as closed_iso, r.steps, r.tool_calls,
-      r.refusals, r.spent_micro_usd, r.output_ref, r.epoch, a.idempotency_key, a.signed
+      r.refusals, r.spent_micro_usd, r.output_ref, r.epoch, a.idempotency_key, a.signed, r.priority, bulkhead.iso(r.state_since) as since_iso,
+      bulkhead.iso(r.slot_at) as slot_iso, bulkhead.iso(r.queued_at) as queued_iso, r.last_refusal
     from bulkhead.runs r join bulkhead.run_acceptances a using (tenant_id, environment, run_id);
 grant select on bulkhead.run_rows to bulkhead_app;
 grant execute on function bulkhead.iso to bulkhead_app;
@@ -53,18 +58,21 @@ begin
       and f.tenant_id = t.tenant_id and f.environment = t.environment and f.run_id = p_from;
 end $$;
 
--- Records a run. The caller's key (its run id where it gives none) with the same body is the same run, for ever.
--- A fork begins where another run stood, with what that knew then.
+-- Records a run. The caller's key (its run id where it gives none) with the same body is the same run, for ever, whatever the limits say.
+-- A fork begins where another run stood, with what that knew then. Where a slot is free and nobody waits for one it has that at once;
+-- else it stands in line (promise N1).
 create function bulkhead.accept_run(p_tenant text, p_environment text, p_signed json, p_idempotency_key text, p_body_digest text,
-  p_input json, p_fork_of text, p_fork_step integer, p_body text) returns bulkhead.run_acceptance
+  p_input json, p_fork_of text, p_fork_step integer, p_priority integer, p_body text) returns bulkhead.run_acceptance
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   e json := p_signed -> 'envelope';
   t ledgers;
+  l limits;
   known run_acceptances;
   x refused;
   s run_acceptance;
   n timestamptz;
+  waits boolean;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -90,6 +98,10 @@ begin
     x := ledger_rewound();
   elsif t.mode <> 'normal' then
     x := row('killed', 'control', 'tenant_killed', 'an operator has stopped this tenant', null, null, null, null);
+  else
+    select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
+    waits := must_queue(t, l);
+    x := acceptance_gate(t, l, p_priority, waits, n);
   end if;
   t := ledger_roll(t, n);
   if x.kind is not null then
@@ -101,8 +113,13 @@ begin
       target_system, target_record_id, idempotency_key, body_digest, signed)
     values (p_tenant, p_environment, e ->> 'runId', e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
       e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', p_idempotency_key, p_body_digest, p_signed);
-  insert into runs (tenant_id, environment, run_id, epoch, state, accepted_at, touched_at)
-    values (p_tenant, p_environment, e ->> 'runId', t.fence_epoch, 'accepted', n, n);
+  insert into runs (tenant_id, environment, run_id, epoch, state, accepted_at, touched_at, state_since, priority, slot_at, queued_at)
+    values (p_tenant, p_environment, e ->> 'runId', t.fence_epoch, case when waits then 'queued' else 'accepted' end, n, n, n, p_priority,
+      case when not waits then n end, case when waits then n end);
+  t.slots := t.slots + (not waits)::integer;
+  t.queued := t.queued + waits::integer;
+  t.run_starts := case when l.run_starts_per_minute is null then row(0, n)::bucket
+    else filled(drained(t.run_starts, l.run_starts_per_minute, n), 1) end;
   if p_fork_of is null then
     insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
       values (p_tenant, p_environment, e ->> 'runId', 'input', p_input, n);
@@ -112,27 +129,35 @@ begin
   t := ledger_append(t, n, e ->> 'runId', json_build_object('kind', 'accepted', 'at', iso(n), 'run', e ->> 'runId',
     'agent', e ->> 'agentId', 'agentVersion', e ->> 'agentVersion', 'workspace', e ->> 'workspaceId',
     'inputDigest', e ->> 'inputDigest', 'epoch', t.fence_epoch, 'policyVersion', t.policy_version, 'forkOf', p_fork_of,
-    'firstStep', p_fork_step), p_body);
+    'firstStep', p_fork_step, 'priority', p_priority, 'place', case when waits then 'queue' else 'slot' end), p_body);
   s := row('accepted', e ->> 'runId', null, ledger_save(t, true));
   return s;
 end $$;
 
--- Lets a workflow work on its run: the first to ask, the one that continues the current one, or the current one again.
-create function bulkhead.enter_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_previous text, p_generation integer)
+-- Lets a workflow work on its run: the first to ask, the one that continues the current one, or the current one again, also after
+-- it has given its slot up. `queued` without a slot: it is told once it has one, and asks again. `waits` while the approval or review
+-- that it names is open: then it needs none yet.
+create function bulkhead.enter_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_previous text, p_generation integer,
+  p_approval bigint, p_review bigint)
 returns bulkhead.run_entry language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   t ledgers;
+  l limits;
   r runs;
   x refused;
   s run_entry;
+  h handed_over;
   n timestamptz;
   again boolean;
+  comes_back boolean := false;
+  expires timestamptz;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
   n := greatest(bulkhead.now(), t.last_clock);
   select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
-  again := r.temporal_run_id = p_temporal_run;
+  select * into l from limits where tenant_id = p_tenant and environment = p_environment;
+  again := coalesce(r.temporal_run_id = p_temporal_run, false);
   -- First, for what is not here may be what was lost. What is closed here, or killed, is so for good.
   if t.rewound_seq > 0 and t.mode = 'normal' and r.state is distinct from 'closed' then
     x := ledger_rewound();
@@ -149,37 +174,85 @@ begin
   elsif r.epoch < t.fence_epoch then
     x := row('killed', 'control', 'run_fenced', 'an operator has stopped what this run was accepted under', null, null, null, null);
     s.stop_reason := 'killed';
-  elsif not coalesce(again, false) and r.temporal_run_id is distinct from p_previous then
+  elsif not again and r.temporal_run_id is distinct from p_previous then
     x := row('denied', 'control', 'run_not_entered', 'another workflow works on this run: a reset run starts nothing', null, null, null, null);
     s.stop_reason := 'failed';
+  elsif r.slot_at is null then
+    if again and p_approval is not null then
+      select v.expires_at into expires from approvals v where v.tenant_id = p_tenant and v.environment = p_environment
+        and v.approval_no = p_approval and v.state = 'pending' and v.expires_at > n
+        -- Under another policy the call may need none.
+        and v.policy_version = t.policy_version;
+    end if;
+    if expires is not null or again and p_review is not null and exists (select from reviews v where v.tenant_id = p_tenant
+        and v.environment = p_environment and v.review_no = p_review and v.resolved_at is null) then
+      s.kind := 'waits'; s.seq := t.durable_seq;
+      s.expires_in_ms := ceil(extract(epoch from expires - n) * 1000);
+      return s;
+    end if;
+    if r.queued_at is null then
+      update runs set queued_at = n where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+      t.queued := t.queued + 1;
+      t := ledger_append(t, n, p_run, json_build_object('kind', 'came_back', 'at', iso(n), 'run', p_run), '{}');
+    end if;
+    h := ledger_hand_over(t, n);
+    t := h.t;
+    -- The others: who asks is answered.
+    s.handed := array_remove(h.workflows, (select a.workflow_id from run_acceptances a
+      where a.tenant_id = p_tenant and a.environment = p_environment and a.run_id = p_run));
+    comes_back := true;
+    select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+    if r.slot_at is null then
+      x := queue_age_gate(l, r, n);
+      s.stop_reason := case when x.kind is not null then 'budget_exceeded' end;
+    end if;
   end if;
-  select l.per_run_steps into s.max_steps from limits l where l.tenant_id = p_tenant and l.environment = p_environment;
   select lane into s.lane from tenants where tenant_id = p_tenant and environment = p_environment;
+  s.max_steps := (l.per_run).steps;
   if x.kind is not null then
     s.kind := 'refused';
     s.refusal := refusal_json(x, t.policy_version);
-    update runs set refusals = refusals + 1 where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+    update runs set refusals = refusals + 1, last_refusal = json_build_object('at', iso(n), 'action', 'run.enter', 'refusal', s.refusal)
+      where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
     t := ledger_refuse(ledger_roll(t, n), n, x, r.run_id, 'run.enter', jsonb_build_object('temporalRun', p_temporal_run), '{}');
-    s.seq := ledger_save(t, false);
+    s.seq := ledger_save(t, coalesce(cardinality(s.handed) > 0, false));
+    return s;
+  end if;
+  s.first_step := r.first_step;
+  if r.slot_at is null then
+    s.kind := 'queued';
+    s.refusal := refusal_json(row('throttled', 'tenant_cap', 'concurrent_runs', 'all slots of this tenant are taken', l.concurrent_runs, t.slots,
+      null, null)::refused, null);
+    s.waiting := t.queued;
+    s.position := line_before(t, r, 1000) + 1;
+    if s.position > 1000 then
+      s.position := null;
+    end if;
+    -- It is this workflow's from now on, as if it were entered.
+    update runs set state = 'queued', temporal_run_id = p_temporal_run, generation = p_generation, touched_at = n
+      where tenant_id = p_tenant and environment = p_environment and run_id = p_run and (state <> 'queued' or not again);
+    t.last_clock := n;
+    s.seq := ledger_save(t, true);
     return s;
   end if;
   s.kind := 'entered';
-  s.first_step := r.first_step;
   s.seq := t.durable_seq;
-  if again then
+  -- It works already.
+  if again and r.entered_at is not null and r.state <> 'queued' and not comes_back then
     return s;
   end if;
-  update runs set state = 'running', temporal_run_id = p_temporal_run, generation = p_generation, entered_at = coalesce(entered_at, n), touched_at = n
+  update runs set state = case when undone then 'compensating' else 'running' end, temporal_run_id = p_temporal_run, generation = p_generation,
+      entered_at = coalesce(entered_at, n), touched_at = n
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
-  t := ledger_append(t, n, p_run, json_build_object('kind', 'entered', 'at', iso(n), 'run', p_run, 'temporalRun', p_temporal_run,
-    'previous', p_previous, 'generation', p_generation), '{}');
+  t := ledger_append(t, n, p_run, json_build_object('kind', case when again and r.entered_at is not null then 'resumed' else 'entered' end,
+    'at', iso(n), 'run', p_run, 'temporalRun', p_temporal_run, 'previous', p_previous, 'generation', p_generation), '{}');
   s.seq := ledger_save(t, true);
   return s;
 end $$;
 
 -- Closes a run, whoever asks: only one workflow can be open under its id. The first stop reason stays. With it an undo is
 -- ordered where the caller's flags ask for one, given what the run ended by, and there is something to undo; one that the run
--- itself had begun goes on. Answers the order that is not done, again when asked again.
+-- itself had begun goes on. Answers the order that is not done, again when asked again. Its slot goes to whoever is next.
 create function bulkhead.leave_run(p_tenant text, p_environment text, p_run text, p_temporal_run text, p_stop_reason text, p_output_ref text,
   p_undo_failed boolean, p_undo_killed boolean) returns bulkhead.run_end
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
@@ -187,6 +260,7 @@ declare
   t ledgers;
   r runs;
   s run_end;
+  h handed_over;
   n timestamptz;
   ended_by text := p_stop_reason;
   begun boolean;
@@ -208,11 +282,16 @@ begin
   if r.epoch < t.fence_epoch and ended_by not in ('completed', 'cancelled') then
     ended_by := 'killed';
   end if;
-  update runs set state = 'closed', stop_reason = ended_by, output_ref = p_output_ref, closed_at = n, touched_at = n
+  update runs set state = 'closed', stop_reason = ended_by, output_ref = p_output_ref, closed_at = n, touched_at = n, slot_at = null, queued_at = null
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'left', 'at', iso(n), 'run', p_run, 'temporalRun', p_temporal_run,
     'stopReason', ended_by, 'outputRef', p_output_ref, 'steps', r.steps, 'toolCalls', r.tool_calls,
-    'microUsd', r.spent_micro_usd, 'refusals', r.refusals), '{}');
+    'microUsd', r.spent_micro_usd, 'refusals', r.refusals, 'place', place_of(r)), '{}');
+  t.slots := t.slots - (r.slot_at is not null)::integer;
+  t.queued := t.queued - (r.queued_at is not null)::integer;
+  h := ledger_hand_over(t, n);
+  t := h.t;
+  s.handed := h.workflows;
   s.stop_reason := ended_by;
   begun := exists (select from follow_ups f where f.tenant_id = p_tenant and f.environment = p_environment and f.run_id = p_run and f.kind = 'undo');
   if begun then

@@ -11,9 +11,38 @@ begin
     where t.tenant_id = p_tenant and t.environment = p_environment;
 end $$;
 
+-- The layers of a meter, from limits as documents name them; what they leave out is not limited.
+create function bulkhead.layers_of(l jsonb) returns bulkhead.layers language sql immutable as $$
+  select row(bulkhead.amounts_of((l ->> 'toolCallsPerDay')::bigint, (l ->> 'stepsPerDay')::bigint, (l ->> 'activeSecondsPerDay')::bigint * 1000,
+      (l ->> 'spendMicroUsdPerDay')::bigint, (l ->> 'modelTokensPerDay')::bigint, (l ->> 'highRiskWritesPerDay')::bigint),
+    (l ->> 'callsPerMinute')::bigint, (l ->> 'modelTokensPerMinute')::bigint, (l ->> 'callsInFlight')::integer)::bulkhead.layers
+$$;
+
+-- Puts a quota in force. What agents and actions have used stays, also where nothing limits it any more.
+create function bulkhead.ledger_limit(p_tenant text, p_environment text, p_quota jsonb) returns void language plpgsql as $$
+declare
+  l constant jsonb := p_quota -> 'limits';
+  r constant jsonb := p_quota -> 'perRun';
+begin
+  delete from bulkhead.named_limits where tenant_id = p_tenant and environment = p_environment;
+  insert into bulkhead.named_limits (tenant_id, environment, name, layers)
+    select p_tenant, p_environment, 'action:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAction', '{}'))
+    union all select p_tenant, p_environment, 'agent:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAgent', '{}'));
+  insert into bulkhead.limits (tenant_id, environment, layers, per_run, run_starts_per_minute, queued_runs, queued_seconds, concurrent_runs,
+      time_zone, named, quota)
+    values (p_tenant, p_environment, bulkhead.layers_of(l),
+      bulkhead.amounts_of(null, (r ->> 'steps')::bigint, (r ->> 'seconds')::bigint * 1000, (r ->> 'spendMicroUsd')::bigint, null, null),
+      (l ->> 'runStartsPerMinute')::bigint, (l ->> 'queuedRuns')::bigint, (l ->> 'queuedSeconds')::bigint, (l ->> 'concurrentRuns')::integer,
+      p_quota ->> 'timeZone',
+      array(select name from bulkhead.named_limits where tenant_id = p_tenant and environment = p_environment order by name), p_quota)
+    on conflict on constraint limits_pk do update set layers = excluded.layers, per_run = excluded.per_run,
+      run_starts_per_minute = excluded.run_starts_per_minute, queued_runs = excluded.queued_runs, queued_seconds = excluded.queued_seconds,
+      concurrent_runs = excluded.concurrent_runs, time_zone = excluded.time_zone, named = excluded.named, quota = excluded.quota;
+end $$;
+
 -- Opens the ledger of a new tenant: its row, its limits, and the first link of its journal. False if it is open already.
-create function bulkhead.open_ledger(p_tenant text, p_environment text, p_calls_in_flight integer, p_tool_calls_per_day bigint,
-  p_per_run_steps integer, p_policy_version bigint, p_actor text, p_body text) returns boolean
+create function bulkhead.open_ledger(p_tenant text, p_environment text, p_quota jsonb, p_policy_version bigint, p_actor text, p_body text)
+returns boolean
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   bound text := coalesce(current_setting('bulkhead.tenant_id', true), '');
@@ -22,15 +51,14 @@ declare
 begin
   perform enter_scope(p_tenant, p_environment);
   -- The journal hangs on what nobody can move: a link before the first that only this tenant and environment have.
-  insert into ledgers (tenant_id, environment, policy_version, tool_day, journal_seq, journal_head, durable_seq, last_clock)
-    values (p_tenant, p_environment, p_policy_version, day_of(n), 0, journal_genesis(p_tenant, p_environment), 0, n)
+  insert into ledgers (tenant_id, environment, policy_version, meter, run_starts, journal_seq, journal_head, durable_seq, last_clock)
+    values (p_tenant, p_environment, p_policy_version, new_meter(day_of(n, p_quota ->> 'timeZone'), n), row(0, n), 0, journal_genesis(p_tenant, p_environment), 0, n)
     on conflict do nothing returning * into t;
   if t.tenant_id is not null then
-    insert into limits values (p_tenant, p_environment, p_calls_in_flight, p_tool_calls_per_day, p_per_run_steps);
+    perform ledger_limit(p_tenant, p_environment, p_quota);
     insert into fencings (tenant_id, environment, fence_epoch) values (p_tenant, p_environment, 0);
     t := ledger_append(t, n, null, json_build_object('kind', 'opened', 'at', iso(n), 'tenant', p_tenant, 'environment', p_environment,
-      'actor', p_actor, 'policyVersion', p_policy_version, 'callsInFlight', p_calls_in_flight,
-      'toolCallsPerDay', p_tool_calls_per_day, 'perRunSteps', p_per_run_steps), p_body);
+      'actor', p_actor, 'policyVersion', p_policy_version, 'quota', p_quota), p_body);
     perform ledger_save(t, true);
   end if;
   perform set_config('bulkhead.tenant_id', bound, true);
@@ -44,22 +72,24 @@ create function bulkhead.journal_genesis(p_tenant text, p_environment text) retu
 $$;
 
 -- In force for the next admission (promise Q6).
-create function bulkhead.set_limits(p_tenant text, p_environment text, p_calls_in_flight integer, p_tool_calls_per_day bigint,
-  p_per_run_steps integer, p_actor text, p_body text) returns void
+create function bulkhead.set_limits(p_tenant text, p_environment text, p_quota jsonb, p_actor text, p_body text) returns void
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   bound text := coalesce(current_setting('bulkhead.tenant_id', true), '');
   t ledgers;
+  h handed_over;
   n timestamptz;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
   n := greatest(bulkhead.now(), t.last_clock);
-  update limits set calls_in_flight = p_calls_in_flight, tool_calls_per_day = p_tool_calls_per_day, per_run_steps = p_per_run_steps
-    where tenant_id = p_tenant and environment = p_environment;
+  t := ledger_roll(t, n);
+  perform ledger_limit(p_tenant, p_environment, p_quota);
   t.control_version := t.control_version + 1;
-  t := ledger_append(t, n, null, json_build_object('kind', 'limits', 'at', iso(n), 'actor', p_actor, 'callsInFlight', p_calls_in_flight,
-    'toolCallsPerDay', p_tool_calls_per_day, 'perRunSteps', p_per_run_steps), p_body);
+  t := ledger_append(t, n, null, json_build_object('kind', 'limits', 'at', iso(n), 'actor', p_actor, 'quota', p_quota), p_body);
+  -- Who has a slot for it is told by the hosts that watch for slots nobody comes for.
+  h := ledger_hand_over(t, n);
+  t := h.t;
   perform ledger_save(t, true);
   perform set_config('bulkhead.tenant_id', bound, true);
 end $$;

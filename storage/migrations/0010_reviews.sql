@@ -232,20 +232,19 @@ begin
           when 'abandon' then payload_ref end,
         payload_digest = case p_resolution when 'happened' then p_payload_digest when 'abandon' then payload_digest end,
         attempts = case when back and not letter then 0 else attempts end,
-        charged_tool_calls = case when back then 0 else charged_tool_calls end,
-        charged_micro_usd = case when back then 0 else charged_micro_usd end
+        charged = case when back then nothing() else charged end
       where tenant_id = p_tenant and environment = p_environment and run_id = v.run_id and path = v.path;
     if p_resolution = 'happened' then
       perform ledger_keep(t, n, v.run_id, v.path, p_payload, p_facts, p_records, p_data_classes);
     end if;
     t := ledger_roll(t, n);
     if back then
-      t := ledger_charge(t, n, v.run_id, c.tool_day, -c.charged_tool_calls, -c.steps, -c.charged_micro_usd);
+      t := ledger_charge(t, n, v.run_id, c.metered, c.day, minus(nothing(), c.charged));
     end if;
   end if;
   t := ledger_close_review(t, n, p_review, p_resolution, p_actor, p_note, jsonb_build_object('applied', c.path is not null,
-    'payloadDigest', p_payload_digest, 'day', case when back then c.tool_day end, 'toolCalls', case when back then -c.charged_tool_calls else 0 end,
-    'steps', case when back then -c.steps else 0 end, 'microUsd', case when back then -c.charged_micro_usd else 0 end), p_body);
+    'payloadDigest', p_payload_digest, 'day', case when back then c.day end,
+    'charged', case when back then amounts_json(minus(nothing(), c.charged)) end, 'metered', case when back then c.metered end), p_body);
   if letter then
     perform ledger_dead_letter(t, n, v.run_id, v.path);
   end if;

@@ -205,7 +205,7 @@ begin
   n := greatest(bulkhead.now(), t.last_clock);
   select * into r from runs where tenant_id = p_tenant and environment = p_environment and run_id = run;
   accepted := not found;
-  if not accepted and (r.state = 'closed' or p_temporal_run is null or r.temporal_run_id = p_temporal_run) then
+  if not accepted and (r.state = 'closed' or p_temporal_run is null or r.temporal_run_id = p_temporal_run and r.entered_at is not null) then
     return false;
   end if;
   if accepted then
@@ -214,16 +214,20 @@ begin
       values (p_tenant, p_environment, run, e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
         e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', null, 'lost', p_signed, true);
     -- One that the last fence has stopped stays stopped.
-    insert into runs (tenant_id, environment, run_id, epoch, state, first_step, accepted_at, touched_at, data_classes)
-      values (p_tenant, p_environment, run, t.fence_epoch - p_fenced::integer, 'accepted', p_first_step, (e ->> 'acceptedAt')::timestamptz, n,
+    insert into runs (tenant_id, environment, run_id, epoch, state, first_step, accepted_at, touched_at, queued_at, data_classes)
+      values (p_tenant, p_environment, run, t.fence_epoch - p_fenced::integer, 'queued', p_first_step, (e ->> 'acceptedAt')::timestamptz, n, n,
         (select coalesce(array_agg(distinct name order by name), '{}') from unnest(p_data_classes) name));
     insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at) select p_tenant, p_environment, run, k.ref, k.payload, n
         from (select 'input' as ref, p_input as payload union all select step || '.0', p_step from generate_series(0, p_first_step - 1) step) k
       on conflict on constraint payloads_pk do nothing;
   end if;
+  t.queued := t.queued + accepted::integer;
   if p_temporal_run is not null then
+    -- It works, so it holds a slot, whether or not that is one too many.
+    t.queued := t.queued - (accepted or r.queued_at is not null)::integer;
+    t.slots := t.slots + (accepted or r.slot_at is null)::integer;
     update runs set state = 'running', temporal_run_id = p_temporal_run, generation = p_generation,
-        entered_at = coalesce(entered_at, p_entered_at), touched_at = n
+        entered_at = coalesce(entered_at, p_entered_at), touched_at = n, queued_at = null, slot_at = coalesce(slot_at, n)
       where tenant_id = p_tenant and environment = p_environment and run_id = run;
   end if;
   t := ledger_append(t, n, run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'run', 'run', run, 'accepted', accepted,
@@ -255,7 +259,7 @@ end $$;
 -- What of a call is put back; contracts/recovery.ts `RestoredCall`.
 create type bulkhead.restored_call as (
   action text, class text, system text, reversible text, "undoOf" text, "firstClaimedAt" timestamptz, "leaseMs" bigint,
-  "toolCalls" integer, steps integer, "microUsd" bigint, refusal json, value json, payload json, "payloadDigest" text, review text, "dataClasses" text[]
+  "toolCalls" integer, steps integer, "microUsd" bigint, "modelTokens" bigint, refusal json, value json, payload json, "payloadDigest" text, review text, "dataClasses" text[]
 );
 
 -- Puts a call into the state that a history shows, from the one that it was seen in. Answers false where it is not in that any more.
@@ -270,9 +274,8 @@ declare
   token uuid := gen_random_uuid();
   day integer;
   slots integer;
-  d_tool_calls integer;
-  d_steps integer;
-  d_micro_usd bigint;
+  cost amounts;
+  delta amounts;
 begin
   perform enter_scope(p_tenant, p_environment);
   t := ledger_in_recovery(p_tenant, p_environment);
@@ -284,35 +287,36 @@ begin
   t := ledger_roll(t, n);
   if c.review_no is not null then
     t := ledger_close_review(t, n, c.review_no, case p_to when 'succeeded' then 'happened' when 'claimed' then 'did_not_happen' else 'abandon' end,
-      'recover', 'as the run’s history shows', '{"applied": false, "toolCalls": 0, "steps": 0, "microUsd": 0}');
+      'recover', 'as the run’s history shows', '{"applied": false}');
   end if;
   -- What the ledger had charged is corrected where it was charged; the rest is of today, for its own day is not known.
-  day := case when c.state is null or c.state in ('open', 'suggested') then t.tool_day else c.tool_day end;
+  day := case when c.state is null or c.state in ('open', 'suggested') then (t.meter).day else c.day end;
   slots := (p_to = 'claimed')::integer - coalesce((c.state = 'claimed')::integer, 0);
-  d_tool_calls := k."toolCalls" - case when c.state = 'claimed' then c.tool_calls else coalesce(c.charged_tool_calls, 0) end;
-  d_micro_usd := k."microUsd" - case when c.state = 'claimed' then c.micro_usd else coalesce(c.charged_micro_usd, 0) end;
-  d_steps := k.steps - case when c.state is null or c.state in ('open', 'suggested') then 0 else c.steps end;
-  t.inflight := t.inflight + slots;
+  cost := amounts_of(k."toolCalls", k.steps, 0, k."microUsd", coalesce(k."modelTokens", 0), (k.class = 'high_risk_write' and k."undoOf" is null)::integer);
+  delta := minus(cost, case when c.state = 'claimed' then c.reserved else coalesce(c.charged, nothing()) end);
+  if c.state = 'claimed' then
+    t := ledger_vacate(t, c);
+  end if;
+  t.meter.inflight := (t.meter).inflight + (p_to = 'claimed')::integer;
   insert into calls as o (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch, policy_version,
-      host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, undo_of, tool_day, tool_calls, steps, micro_usd,
-      charged_tool_calls, charged_micro_usd, refusal, value, payload_ref, payload_digest)
+      host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, undo_of, admitted_at, day, reserved,
+      charged, refusal, value, payload_ref, payload_digest)
     values (p_tenant, p_environment, p_run, p_path, '*', k.action, k.class, k.system, p_to, token, 'admitted', t.fence_epoch, t.policy_version,
       'recover', 1, least(n, k."firstClaimedAt"), n + k."leaseMs" * interval '1 millisecond', n + k."leaseMs" * interval '1 millisecond',
-      t.journal_seq + 1, k.reversible, k."undoOf", day, k."toolCalls", k.steps, k."microUsd",
-      case when p_to <> 'claimed' then k."toolCalls" end, case when p_to <> 'claimed' then k."microUsd" end, k.refusal, k.value,
+      t.journal_seq + 1, k.reversible, k."undoOf", n, day, cost,
+      case when p_to <> 'claimed' then cost end, k.refusal, k.value,
       case when k.payload is not null then p_path end, k."payloadDigest")
     on conflict on constraint calls_pk do update set state = p_to, token = excluded.token, admitted_as = 'admitted', host_id = 'recover',
       first_claimed_at = least(o.first_claimed_at, excluded.first_claimed_at), claimed_seq = least(o.claimed_seq, excluded.claimed_seq),
-      lease_until = excluded.lease_until, sent_until = excluded.sent_until, tool_day = day, tool_calls = excluded.tool_calls,
-      steps = excluded.steps, micro_usd = excluded.micro_usd, charged_tool_calls = excluded.charged_tool_calls,
-      charged_micro_usd = excluded.charged_micro_usd, lost = false, refusal = excluded.refusal, value = excluded.value,
+      lease_until = excluded.lease_until, sent_until = excluded.sent_until, admitted_at = n, day = excluded.day, metered = '{}',
+      reserved = excluded.reserved, charged = excluded.charged, lost = false, refusal = excluded.refusal, value = excluded.value,
       payload_ref = excluded.payload_ref, payload_digest = excluded.payload_digest;
   perform ledger_keep(t, n, p_run, p_path, k.payload, '{}', '[]', case when p_to = 'succeeded' then k."dataClasses" end);
-  t := ledger_charge(t, n, p_run, day, d_tool_calls, d_steps, d_micro_usd);
+  t := ledger_charge(t, n, p_run, coalesce(c.metered, '{}'), day, delta);
   t := ledger_append(t, n, p_run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'call', 'run', p_run, 'path', p_path,
     'token', token, 'action', k.action, 'class', k.class, 'from', p_from, 'result', p_to, 'slots', slots, 'day', day,
-    'toolCalls', d_tool_calls, 'steps', d_steps, 'microUsd', d_micro_usd, 'payloadDigest', k."payloadDigest", 'inflight', t.inflight,
-    'dayUsed', t.tool_day_used), '{}');
+    'charged', amounts_json(delta), 'payloadDigest', k."payloadDigest", 'inflight', (t.meter).inflight,
+    'dayUsed', amounts_json((t.meter).used)), '{}');
   if k.review is not null then
     perform ledger_open_review(t, n, p_run, p_path, k.review);
   elsif p_to = 'failed' and k.refusal ->> 'rule' = 'attempts_exhausted' and k."undoOf" is null then

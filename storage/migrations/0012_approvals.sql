@@ -206,20 +206,19 @@ declare
   ended constant bigint[] := bulkhead.ledger_supersede(t, q.run_id, q.path);
 begin
   if p_lost.token is not null then
-    t.inflight := t.inflight - 1;
-    insert into bulkhead.lost_attempts values (t.tenant_id, t.environment, q.run_id, q.path, p_lost.token, p_lost.tool_day,
-      p_lost.tool_calls, p_lost.micro_usd) on conflict do nothing;
+    t := bulkhead.ledger_vacate(t, p_lost);
+    perform bulkhead.ledger_lose(t, p_lost);
   end if;
   -- It was never claimed: its key is as good as new, and its place in the order of writes is that of the claim to come.
   insert into bulkhead.calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
-      policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, tool_day, tool_calls, steps,
-      micro_usd, charged_tool_calls, charged_micro_usd, refusal)
+      policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, claimed_seq, reversible, admitted_at, day, reserved, charged,
+      refusal)
     values (t.tenant_id, t.environment, q.run_id, q.path, q.digest, q.action, q.class, q.system, 'suggested', q.token, 'admitted',
-      t.fence_epoch, t.policy_version, q.host_id, 0, 'infinity', p_now, p_now, 9223372036854775807, q.reversible, t.tool_day, 0, 0, 0, 0, 0,
-      q.refusal)
+      t.fence_epoch, t.policy_version, q.host_id, 0, 'infinity', p_now, p_now, 9223372036854775807, q.reversible, p_now, (t.meter).day, bulkhead.nothing(),
+      bulkhead.nothing(), q.refusal)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'suggested', lost = false, refusal = excluded.refusal, reversible = excluded.reversible,
-      charged_tool_calls = coalesce(k.charged_tool_calls, k.tool_calls), charged_micro_usd = coalesce(k.charged_micro_usd, k.micro_usd),
+      charged = coalesce(k.charged, k.reserved),
       value = null, payload_ref = null, payload_digest = null;
   insert into bulkhead.suggestions (tenant_id, environment, run_id, path, digest, action, class, system, destination, args, schema_digest,
       rules, terms, requester, refusal, policy_version, suggested_at)
@@ -231,7 +230,7 @@ begin
       policy_version = excluded.policy_version, suggested_at = excluded.suggested_at, approval_no = null;
   return bulkhead.ledger_append(t, p_now, q.run_id, json_build_object('kind', 'suggested', 'at', bulkhead.iso(p_now), 'run', q.run_id,
     'path', q.path, 'token', q.token, 'digest', q.digest, 'action', q.action, 'class', q.class, 'system', q.system, 'rules', q.rules,
-    'slot', p_lost.token is not null, 'superseded', ended, 'inflight', t.inflight, 'policyVersion', t.policy_version,
+    'slot', p_lost.token is not null, 'superseded', ended, 'inflight', (t.meter).inflight, 'policyVersion', t.policy_version,
     'inputs', q.input_digest), p_body);
 end $$;
 
@@ -449,7 +448,7 @@ language plpgsql volatile security definer set search_path = bulkhead, pg_temp a
 begin
   perform bind_scope(p_tenant, p_environment);
   return query select d.run_id, d.path, iso(d.at), d.effect::text, d.rules, d.policy_version, d.input,
-      coalesce(c.charged_micro_usd, c.micro_usd, 0)
+      coalesce((c.charged).micro_usd, (c.reserved).micro_usd, 0)
     from decisions d left join calls c on c.tenant_id = d.tenant_id and c.environment = d.environment and c.run_id = d.run_id and c.path = d.path
     where d.tenant_id = p_tenant and d.environment = p_environment and d.at >= greatest(p_since, p_after_at)
       and (p_after_at is null or (d.at, d.run_id, d.path) > (p_after_at, p_after_run, p_after_path))

@@ -24,6 +24,8 @@ export const ACTIVITY_ROWS: Record<keyof typeof ZONES, ActivityRow> = {
     scenario: 'failedRun',
     forGood: { never: ['model_misbehaved'], unheard: ['model_misbehaved'] },
   },
+  parkRun: { scenario: 'approvedRun' },
+  resumeRun: { scenario: 'approvedRun' },
   // Nobody closes the run but the sweep, which finds its workflow failed.
   leaveRun: { scenario: 'failedRun', forGood: { never: ['failed'], unheard: ['model_misbehaved'] } },
   undoCall: {
@@ -36,6 +38,7 @@ export const ACTIVITY_ROWS: Record<keyof typeof ZONES, ActivityRow> = {
   },
   enterFollowUp: { scenario: 'rollback' },
   retryCall: { scenario: 'deadLetter' },
+  findLane: { scenario: 'unserved' },
   loadControl: { scenario: 'kill' },
   applyControl: { scenario: 'kill' },
   awaitContained: { scenario: 'kill' },
@@ -45,6 +48,7 @@ export const ACTIVITY_ROWS: Record<keyof typeof ZONES, ActivityRow> = {
   reapCalls: { scenario: 'sweep' },
   ensureControls: { scenario: 'sweep' },
   startFollowUps: { scenario: 'sweep' },
+  tendQueues: { scenario: 'sweep' },
   purge: { scenario: 'sweep' },
   checkHeads: { scenario: 'sweep' },
 };

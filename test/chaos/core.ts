@@ -104,6 +104,8 @@ export async function chaos(
       database: database.database,
       temporal,
       bounds: { continueAsNewAfter: CONTINUE_AFTER, maxMisbehaviour: 1 },
+      // What the killed leave behind is mended by sweeps, and its time is bounded.
+      timing: { sweepEveryMs: 2_000 },
     });
     ending.push(() => stack.close());
     const witness = witnessOf(database.database.adminUrl);

@@ -9,7 +9,7 @@ import type { StoredToolResult } from '../../contracts/calls';
 import { digestOf, outsideKey } from '../../contracts/digest';
 import { controlWorkflowId } from '../../contracts/names';
 import { isStorageBusy } from '../../contracts/storage-busy';
-import type { ControlState } from '../../contracts/workflow-io';
+import { SIGNALS, type ControlState } from '../../contracts/workflow-io';
 import type { TestModel } from '../support/model';
 import type { TestStack } from '../support/stack';
 import { until as untilOf } from '../support/until';
@@ -84,6 +84,46 @@ export const SCENARIOS = {
     await until('the retried write', () => Promise.resolve(systems.effectOf(tenant, 'keyed', 'w0')));
   },
 
+  /** A run gives its slot up until a person has approved its write, and takes one again for it. */
+  async approvedRun(bench: Bench): Promise<void> {
+    const { stack, systems, tenant } = bench;
+    await readyBench(bench, 'own', true);
+    const store = stack.store(tenant);
+    const run = await start(bench, 1, false);
+    const { approvalNo } = await until(
+      'a request',
+      async () => (await store.approvals.list({ open: true, limit: 1 }))[0],
+    );
+    const { workflowId } = await until('a slot that is free', async () => {
+      const row = await store.run(run);
+      return row?.slotSince === null && row;
+    });
+    const approver = { principal: 'user:payer', roles: ['payer'] };
+    await store.approvals.decide({ approvalNo, decision: 'approve', approver, note: 'a test' });
+    await stack.temporal.workflow.getHandle(workflowId).signal(SIGNALS.approvalDecided);
+    const { stopReason } = await closed(bench, run);
+    if (stopReason !== 'completed') throw new Error(`an approved run ended as ${stopReason}`);
+    if (systems.effects.filter((effect) => effect.tenant === tenant).length !== 1)
+      throw new Error('an approved write was lost or repeated');
+  },
+
+  /** A tenant is moved to a lane that nobody serves, and back, while its run works. */
+  async unserved(bench: Bench): Promise<void> {
+    const { stack, systems, tenant } = bench;
+    await readyBench(bench, 'dedicated');
+    const run = await start(bench, 2, false);
+    const { workflowId } = (await stack.store(tenant).run(run)) ?? {};
+    await until('the wait', async () => {
+      const handle = stack.temporal.workflow.getHandle(workflowId ?? '');
+      return (await handle.query<{ state: string }>('runState')).state === 'throttled';
+    });
+    await readyBench(bench, 'own');
+    const { stopReason } = await closed(bench, run);
+    if (stopReason !== 'completed') throw new Error(`a run that found its worker ended as ${stopReason}`);
+    if (systems.effects.filter((effect) => effect.tenant === tenant).length !== 2)
+      throw new Error('a call was lost or repeated');
+  },
+
   /** A tenant is killed while it works, its control workflow started by the kill itself; then it is released. */
   async kill(bench: Bench): Promise<void> {
     const { stack, systems, tenant } = bench;
@@ -142,10 +182,10 @@ export const SCENARIOS = {
 } satisfies Record<string, (bench: Bench) => Promise<unknown>>;
 export type ScenarioName = keyof typeof SCENARIOS;
 
-/** Makes the bench's tenant. */
-export async function readyBench(bench: Bench): Promise<void> {
+/** Makes the bench's tenant, or moves it to another lane. */
+export async function readyBench(bench: Bench, lane = 'own', asks = false): Promise<void> {
   const { stack, systems, model, tenant } = bench;
-  await readyChaosTenant(stack, { name: tenant, keeper: systems.url, models: model.url });
+  await readyChaosTenant(stack, { name: tenant, keeper: systems.url, models: model.url, lane, asks });
 }
 
 async function start(
@@ -232,7 +272,7 @@ export async function cleanSlate(bench: Bench, { reviews }: { reviews: boolean }
     if (reviews) await resolveOpen(bench);
     const [rest] =
       (await witness.rows<Record<string, string>>(
-        `select (select inflight from bulkhead.ledgers where tenant_id = $1 and environment = $2) as slots,
+        `select (select (meter).inflight + slots + queued from bulkhead.ledgers where tenant_id = $1 and environment = $2) as slots,
              (select count(*) from bulkhead.calls where tenant_id = $1 and environment = $2
                 and state in ('claimed', 'unknown')) as calls,
              (select count(*) from bulkhead.runs where tenant_id = $1 and environment = $2 and state <> 'closed') as runs,

@@ -5,13 +5,14 @@ const CAPABILITIES = ['keeper:write', 'models:generate'];
 /** A tenant that may do everything the chaos app does, and whose runs wait for a person where an outcome is not known. */
 export async function readyChaosTenant(
   stack: TestStack,
-  parts: { name: string; keeper: string; models: string },
+  parts: { name: string; keeper: string; models: string; lane?: string; asks?: boolean },
 ): Promise<void> {
   const { name } = parts;
   await stack.apply(`
 apiVersion: bulkhead/v1
 kind: QuotaClass
 metadata: { name: quota_${name} }
+lane: ${parts.lane ?? 'own'}
 workerCeiling: 16
 limits: { callsInFlight: 60, toolCallsPerDay: 100000 }
 perRun: { steps: 1000 }
@@ -23,6 +24,7 @@ environments: [\${ENV}]
 onUnknownOutcome: review
 rules:
   - { id: all, effect: allow, actions: ["keyed.write", "looked.write", "blind.write"] }
+${parts.asks ? '  - { id: asked, effect: approve, actions: ["keyed.write"], approvers: { roles: [payer] } }' : ''}
 models: { allow: [{ model: "models/*" }] }
 secrets:
 ${CAPABILITIES.map((capability) => `  - { capability: "${capability}", agents: ["chaos_*"] }`).join('\n')}

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { until } from '../support/until';
 import { createCliWorld, type CliWorld } from './world';
 
 /** The command in a process of its own, from the sources. */
@@ -95,10 +95,25 @@ workspaces: [main]
       ...world.environment,
     });
     const runs = () => world.stack.store('acme').runs({ limit: 10 });
-    while ((await runs()).length === 0 && child.exitCode === null) await sleep(50);
-    await sleep(500);
+    const exists = (workflowId: string): Promise<boolean> =>
+      world.stack.temporal.workflow
+        .getHandle(workflowId)
+        .describe()
+        .then(
+          () => true,
+          () => false,
+        );
+    // From then on the command only waits for its end.
+    await until(
+      'the workflow of the run, or an end of the command',
+      async () => {
+        const [run] = await runs();
+        return child.exitCode !== null || (run && (await exists(run.workflowId)));
+      },
+      60_000,
+    );
     child.kill('SIGINT');
     expect(await ended).toMatchObject({ code: 130, out: '', said: 'interrupted\n' });
     expect((await runs())[0]?.state).toBe('accepted');
-  }, 60_000);
+  }, 120_000);
 });

@@ -15,7 +15,7 @@ let model: TestModel;
 let away: Connection;
 beforeAll(async () => {
   [stack, outside, model] = await Promise.all([
-    createTestStack({ app }),
+    createTestStack({ app, timing: { sweepEveryMs: 2_000 } }),
     startOutside('acct'),
     startModel(plays()),
   ]);

@@ -89,3 +89,11 @@ test('T5 the rollback scenario: undone by themselves, by an operator, and with a
   expect(output.match(/^ {4}left {2}/gm)).toHaveLength(6);
   expect(output).toMatch(/the refund was undone at attempt (?:[2-9]|\d\d)/);
 }, 240_000);
+
+test('N6 the flood scenario: hundreds of runs of one tenant wait and say why, and the others keep their pace', async () => {
+  const { code, output } = await up('--scenario', 'flood', '--state-dir', stateDir);
+  expect(output).toMatch(/all \d+ as the scenario says/);
+  expect(code).toBe(0);
+  expect(output).toMatch(/state +queued/);
+  expect(output).toMatch(/200 runs, all worked off, each intended change once/);
+}, 600_000);

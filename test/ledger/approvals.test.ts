@@ -284,7 +284,7 @@ test('T3 P4 a take-over under suggest, and of a call whose approval a lost ledge
 test('T5 an undo asks nobody: approve and suggest are no verdicts for it', async () => {
   const tenant = await world.tenant();
   const runId = await tenant.run();
-  const reserve = { toolCalls: 0, steps: 0, microUsd: 0 } as const;
+  const reserve = { toolCalls: 0, steps: 0, microUsd: 0, modelTokens: 0 } as const;
   for (const effect of ['approve', 'suggest'] as const)
     await expect(
       ask(tenant, runId, '1.1/undo', { effect, change: { undoOf: '1.1', reserve } }),

@@ -130,18 +130,24 @@ test.each(['killed', 'denied', 'key lapses within the lease'] as const)(
 test('T3 what is not known stays charged, until the last attempt reports success after all', async () => {
   const tenant = await world.tenant();
   const runId = await tenant.run();
-  const attempt = tenant.admission(runId, '1.1', { reserve: { toolCalls: 1, steps: 1, microUsd: 500 } });
+  const attempt = tenant.admission(runId, '1.1', {
+    reserve: { toolCalls: 1, steps: 1, microUsd: 500, modelTokens: 0 },
+  });
   await tenant.store.admit(attempt);
   const why = refusal({ kind: 'outcome_unknown', origin: 'provider', rule: 'timeout', rules: ['timeout'] });
   await tenant.store.settle(
-    tenant.settlement(attempt, { result: 'unknown', refusal: why, charge: { toolCalls: 0, microUsd: 0 } }),
+    tenant.settlement(attempt, {
+      result: 'unknown',
+      refusal: why,
+      charge: { toolCalls: 0, microUsd: 0, modelTokens: 0 },
+    }),
   );
   expect(await tenant.store.run(runId)).toMatchObject({ toolCalls: 1, spentMicroUsd: 500 });
   expect(await tenant.store.admit(tenant.admission(runId, '1.1'))).toMatchObject({
     answer: 'replayed',
     outcome: { state: 'unknown', refusal: why },
   });
-  const truth = { charge: { toolCalls: 1, microUsd: 200 } } as const;
+  const truth = { charge: { toolCalls: 1, microUsd: 200, modelTokens: 0 } } as const;
   expect(await tenant.store.settle(tenant.settlement(attempt, truth))).toMatchObject({
     answer: 'reconciled',
   });
@@ -176,7 +182,10 @@ test('N5 a call that is surely not sent is given back whole, and tried at most e
 test('Q2 a paid call whose attempt vanished is charged for both attempts, and trued up when the first reports', async () => {
   const tenant = await world.tenant({ callsInFlight: 1 });
   const runId = await tenant.run();
-  const paid = { callClass: 'model', reserve: { toolCalls: 0, steps: 1, microUsd: 1_000 } } as const;
+  const paid = {
+    callClass: 'model',
+    reserve: { toolCalls: 0, steps: 1, microUsd: 1_000, modelTokens: 0 },
+  } as const;
   const first = tenant.admission(runId, '1.0', paid);
   await tenant.store.admit(first);
   await world.setClock(later(LEASE_MS));
@@ -184,7 +193,7 @@ test('Q2 a paid call whose attempt vanished is charged for both attempts, and tr
   expect(await tenant.store.admit(second)).toMatchObject({ answer: 'admitted', attempt: 2 });
   expect(await tenant.row()).toMatchObject({ inflight: 1 });
   expect(await tenant.store.run(runId)).toMatchObject({ spentMicroUsd: 2_000, steps: 2 });
-  const cheap = { charge: { toolCalls: 0, microUsd: 300 } } as const;
+  const cheap = { charge: { toolCalls: 0, microUsd: 300, modelTokens: 0 } } as const;
   expect(await tenant.store.settle(tenant.settlement(first, cheap))).toMatchObject({ answer: 'late' });
   expect(await tenant.store.settle(tenant.settlement(first, cheap))).toMatchObject({ answer: 'late' });
   expect(await tenant.store.run(runId)).toMatchObject({ spentMicroUsd: 1_300 });
@@ -290,7 +299,7 @@ test('T2 a token that is no uuid, a class unknown to the ledger and a negative r
   await expect(tenant.store.admit(tenant.admission(runId, '1.1', { token: 'x' }))).rejects.toThrow(/uuid/);
   const wrong = { ...tenant.admission(runId, '1.1'), callClass: 'delete' as 'read', token: randomUUID() };
   await expect(tenant.store.admit(wrong)).rejects.toThrow(/calls_class_known/);
-  const negative = { toolCalls: 0, steps: 0, microUsd: -5 } as const;
+  const negative = { toolCalls: 0, steps: 0, microUsd: -5, modelTokens: 0 } as const;
   await expect(tenant.store.admit(tenant.admission(runId, '1.1', { reserve: negative }))).rejects.toThrow(
     /counted/,
   );

@@ -184,7 +184,10 @@ test('O8 a ledger behind what a run has seen is refused to every run, until it i
 test('O8 no answer names a sequence that a crash could take back', async () => {
   const tenant = await world.tenant();
   const runId = await tenant.run();
-  const read = { callClass: 'read', reserve: { toolCalls: 1, steps: 1, microUsd: 0 } } as const;
+  const read = {
+    callClass: 'read',
+    reserve: { toolCalls: 1, steps: 1, microUsd: 0, modelTokens: 0 },
+  } as const;
   const durable = (await tenant.row()).durable_seq;
   const attempt = tenant.admission(runId, '1.1', read);
   expect(await tenant.store.admit(attempt)).toMatchObject({ answer: 'admitted', seq: durable });

@@ -144,6 +144,7 @@ test('P3 O8 what recovery puts back as done has tainted its run again', async ()
     toolCalls: 0,
     steps: 0,
     microUsd: 0,
+    modelTokens: 0,
     refusal: null,
     value: null,
     payload: null,

@@ -18,20 +18,22 @@ const down = refusal({
   rules: ['unavailable'],
 });
 
-/** Eight attempts that surely sent nothing; the ninth makes the letter. */
+let exhausted = 0;
+/** Eight attempts that surely sent nothing; the ninth makes the letter. Of a system of its own, for its breaker is not what is meant. */
 async function exhaust(
   tenant: LedgerTenant,
   runId: RunId,
   callClass: CallClass = 'write',
   temporalRunId = `${runId}/1`,
 ) {
+  const system = `system-${(exhausted += 1)}`;
   for (let attempt = 1; attempt <= 8; attempt += 1) {
-    const asked = tenant.admission(runId, '1.1', { callClass, temporalRunId });
+    const asked = tenant.admission(runId, '1.1', { callClass, temporalRunId, system });
     expect(await tenant.store.admit(asked)).toMatchObject({ answer: 'admitted', attempt });
     await tenant.store.settle(tenant.settlement(asked, { result: 'open', refusal: down }));
   }
   expect(
-    await tenant.store.admit(tenant.admission(runId, '1.1', { callClass, temporalRunId })),
+    await tenant.store.admit(tenant.admission(runId, '1.1', { callClass, temporalRunId, system })),
   ).toMatchObject({
     answer: 'refused',
     refusal: { kind: 'failed', origin: 'provider', rule: 'attempts_exhausted' },

@@ -42,7 +42,7 @@ test('P9 P12 each decision is kept with what was asked and said, the refused one
   const store = tenant.store;
   const allowed = tenant.admission(runId, '1.1', {
     ...decided(),
-    reserve: { toolCalls: 1, steps: 1, microUsd: 70 },
+    reserve: { toolCalls: 1, steps: 1, microUsd: 70, modelTokens: 0 },
   });
   await store.admit(allowed);
   await at(1);
@@ -83,7 +83,7 @@ test('P9 P12 each decision is kept with what was asked and said, the refused one
   ]);
   // Decided again, its row is the last decision; the charge is that of the call.
   await tenant.publish(2);
-  await store.settle(tenant.settlement(allowed, { charge: { toolCalls: 1, microUsd: 30 } }));
+  await store.settle(tenant.settlement(allowed, { charge: { toolCalls: 1, microUsd: 30, modelTokens: 0 } }));
   await decide(tenant, no);
   await at(4);
   await ask(tenant, runId, '1.3', { change: { ...decided(), decidedBy: decidedBy(2) } });

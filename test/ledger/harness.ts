@@ -8,6 +8,7 @@ import type { AdmitRequest, DecidedBy, JournalEntry, SettleRequest } from '../..
 import type { Refusal } from '../../contracts/refusal';
 import { mintScope } from '../../contracts/scope-mint';
 import { approvalsOf } from '../../storage/approvals';
+import { breakersOf } from '../../storage/breakers';
 import { callContextOf } from '../../storage/call-context';
 import { controlOf } from '../../storage/control';
 import { deadLettersOf } from '../../storage/dead-letters';
@@ -17,11 +18,13 @@ import { verifyJournal, type JournalVerdict } from '../../storage/journal-verify
 import { ledgerOf } from '../../storage/ledger';
 import { payloadsOf } from '../../storage/payloads';
 import { ClientPool } from '../../storage/pool';
+import { quotasOf } from '../../storage/quota';
 import { recoveryOf } from '../../storage/recover';
 import { reviewsOf } from '../../storage/reviews';
 import { runsOf } from '../../storage/runs';
 import { platformSession, tenantSession } from '../../storage/session';
 import { sweepOf } from '../../storage/sweep';
+import type { Limits, NamedLimits, PerRun } from '../../contracts/documents';
 import { createTestDatabase, type TestDatabase } from '../support/database';
 
 export const ENVIRONMENT = Environment.parse('test');
@@ -31,12 +34,27 @@ export interface LedgerLimits {
   callsInFlight: number;
   toolCallsPerDay: number;
   perRunSteps: number;
+  /** Further limits, in the words of the documents. */
+  more?: Partial<Limits>;
+  perRun?: Partial<PerRun>;
+  perAction?: Record<string, NamedLimits>;
+  perAgent?: Record<string, NamedLimits>;
+  timeZone?: string;
 }
 export const WIDE: LedgerLimits = {
   callsInFlight: 1_000,
   toolCallsPerDay: 1_000_000,
   perRunSteps: 1_000_000,
 };
+
+const quotaOf = (of: LedgerLimits): string =>
+  JSON.stringify({
+    limits: { callsInFlight: of.callsInFlight, toolCallsPerDay: of.toolCallsPerDay, ...of.more },
+    perRun: { steps: of.perRunSteps, ...of.perRun },
+    perAction: of.perAction ?? {},
+    perAgent: of.perAgent ?? {},
+    timeZone: of.timeZone ?? 'UTC',
+  });
 
 /** A database of its own, the real clock until `setClock` stops it. */
 export class LedgerWorld {
@@ -52,9 +70,12 @@ export class LedgerWorld {
     this.platform = sweepOf(platformSession(pool, ENVIRONMENT));
   }
 
-  static async open(connections = 4): Promise<LedgerWorld> {
-    const database = await createTestDatabase();
+  /** In a database of its own, or in this one. */
+  static async open(connections = 4, given?: TestDatabase): Promise<LedgerWorld> {
+    const database = given ?? (await createTestDatabase());
     const admin = new Pool({ connectionString: database.adminUrl, max: 4, application_name: 'test/witness' });
+    // A server that ends under it would end this process, too, and hide why.
+    admin.on('error', () => undefined);
     const pool = new ClientPool({ databaseUrl: database.appUrl, size: connections, name: 'test/ledger' });
     return new LedgerWorld(database, admin, pool);
   }
@@ -79,6 +100,13 @@ export class LedgerWorld {
     await this.admin.query('update public.stopped_clock set at = $1', [at]);
   }
 
+  /** Lets a stopped clock run again. Ledgers that saw a later time stay at it. */
+  async useRealClock(): Promise<void> {
+    await this.admin.query(
+      `create or replace function bulkhead.now() returns timestamptz language sql volatile as 'select pg_catalog.clock_timestamp()'`,
+    );
+  }
+
   async tenant(
     limits: Partial<LedgerLimits> = {},
     name = `t-${randomUUID().slice(0, 8)}`,
@@ -89,17 +117,15 @@ export class LedgerWorld {
       `insert into bulkhead.quota_classes (name, document, updated_by) values ('standard', '{}', 'test') on conflict do nothing`,
     );
     await this.admin.query(
-      `insert into bulkhead.tenants (tenant_id, environment, policy_profile, quota_class, lane, worker_ceiling, limits, per_run,
+      `insert into bulkhead.tenants (tenant_id, environment, policy_profile, quota_class, lane, worker_ceiling, weight, expensive_ceiling, quota,
          workspaces, connections, scope, models, updated_by)
-       values ($1, $2, 'default', 'standard', 'own', 4, '{}', '{}', '["main"]', '{}', '[]', '{}', 'test')`,
+       values ($1, $2, 'default', 'standard', 'own', 4, 1, 2, '{}', '["main"]', '{}', '[]', '{}', 'test')`,
       [tenantId, ENVIRONMENT],
     );
-    await this.admin.query('select bulkhead.open_ledger($1, $2, $3, $4, $5, 1, $6, $7)', [
+    await this.admin.query('select bulkhead.open_ledger($1, $2, $3, 1, $4, $5)', [
       tenantId,
       ENVIRONMENT,
-      all.callsInFlight,
-      all.toolCallsPerDay,
-      all.perRunSteps,
+      quotaOf(all),
       'test',
       '{}',
     ]);
@@ -119,8 +145,10 @@ export class LedgerTenant {
     this.store = {
       ...ledgerOf(session),
       ...runsOf(session),
+      ...quotasOf(session),
       ...reviewsOf(session),
       ...deadLettersOf(session),
+      ...breakersOf(session),
       ...followUpsOf(session),
       ...payloadsOf(session),
       ...callContextOf(session),
@@ -170,7 +198,7 @@ export class LedgerTenant {
       leaseMs: LEASE_MS,
       keyValidMs: 86_400_000,
       seenSeq: 0,
-      reserve: { toolCalls: 1, steps: 1, microUsd: 0 },
+      reserve: { toolCalls: 1, steps: 1, microUsd: 0, modelTokens: 0 },
       capability: null,
       reversible: 'compensable',
       undoOf: null,
@@ -186,7 +214,11 @@ export class LedgerTenant {
       path: of.path,
       token: of.token,
       result: 'succeeded',
-      charge: { toolCalls: of.reserve.toolCalls, microUsd: of.reserve.microUsd },
+      charge: {
+        toolCalls: of.reserve.toolCalls,
+        microUsd: of.reserve.microUsd,
+        modelTokens: of.reserve.modelTokens,
+      },
       refusal: null,
       value: null,
       payload: null,
@@ -216,12 +248,10 @@ export class LedgerTenant {
   }
 
   async setLimits(limits: LedgerLimits): Promise<void> {
-    await this.world.admin.query('select bulkhead.set_limits($1, $2, $3, $4, $5, $6, $7)', [
+    await this.world.admin.query('select bulkhead.set_limits($1, $2, $3, $4, $5)', [
       this.tenantId,
       ENVIRONMENT,
-      limits.callsInFlight,
-      limits.toolCallsPerDay,
-      limits.perRunSteps,
+      quotaOf(limits),
       'test',
       '{}',
     ]);
@@ -230,7 +260,8 @@ export class LedgerTenant {
   /** The tenant row as it is on disk. */
   async row(): Promise<LedgerRow> {
     const found = await this.world.admin.query<Record<keyof LedgerRow, unknown>>(
-      `select mode, fence_epoch, control_version, policy_version, inflight, tool_day, tool_day_used, journal_seq,
+      `select mode, fence_epoch, control_version, policy_version, (meter).inflight as inflight,
+         (meter).day as tool_day, ((meter).used).tool_calls as tool_day_used, journal_seq,
          durable_seq, rewound_seq, encode(journal_head, 'hex') as journal_head from bulkhead.ledgers where tenant_id = $1`,
       [this.tenantId],
     );

@@ -44,7 +44,7 @@ test('Q3 Q4 tool calls per day: free again at midnight UTC', async () => {
   });
   const free = tenant.admission(runId, '1.0', {
     callClass: 'model',
-    reserve: { toolCalls: 0, steps: 1, microUsd: 0 },
+    reserve: { toolCalls: 0, steps: 1, microUsd: 0, modelTokens: 0 },
   });
   expect(await tenant.store.admit(free)).toMatchObject({ answer: 'admitted' });
   await world.setClock(new Date('2025-03-11T00:00:00.000Z'));
@@ -72,11 +72,11 @@ test('Q2 a call settled after midnight is trued up in the day it reserved in', a
   await world.setClock(new Date('2025-03-11T00:00:01.000Z'));
   await tenant.store.admit(tenant.admission(runId, '1.3'));
   await tenant.store.settle(
-    tenant.settlement(over, { result: 'failed', charge: { toolCalls: 0, microUsd: 0 } }),
+    tenant.settlement(over, { result: 'failed', charge: { toolCalls: 0, microUsd: 0, modelTokens: 0 } }),
   );
   expect(await tenant.row()).toMatchObject({ tool_day_used: 1 });
   const closed = await world.admin.query(
-    'select used::int from bulkhead.closed_windows where tenant_id = $1',
+    'select (used).tool_calls::int as used from bulkhead.closed_days where tenant_id = $1',
     [tenant.tenantId],
   );
   expect(closed.rows).toEqual([{ used: 1 }]);
@@ -96,9 +96,13 @@ test('Q2 a clock that steps back opens no day again', async () => {
 test('Q2 overage of a system’s own making is charged', async () => {
   const tenant = await world.tenant({ toolCallsPerDay: 1 });
   const runId = await tenant.run();
-  const attempt = tenant.admission(runId, '1.1', { reserve: { toolCalls: 0, steps: 0, microUsd: 10 } });
+  const attempt = tenant.admission(runId, '1.1', {
+    reserve: { toolCalls: 0, steps: 0, microUsd: 10, modelTokens: 0 },
+  });
   await tenant.store.admit(attempt);
-  await tenant.store.settle(tenant.settlement(attempt, { charge: { toolCalls: 1, microUsd: 70 } }));
+  await tenant.store.settle(
+    tenant.settlement(attempt, { charge: { toolCalls: 1, microUsd: 70, modelTokens: 0 } }),
+  );
   expect(await tenant.store.run(runId)).toMatchObject({ toolCalls: 1, spentMicroUsd: 70 });
   expect(await tenant.row()).toMatchObject({ tool_day_used: 1 });
 });

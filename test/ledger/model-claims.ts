@@ -139,7 +139,13 @@ export class ClaimModel extends ModelState {
     }
     const used = this.days.get(this.today) ?? 0;
     if (ask.toolCalls > 0 && used + ask.toolCalls > this.limits.toolCallsPerDay) {
-      const why = { value: this.limits.toolCallsPerDay, used, retryAfterMs: (this.today + 1) * DAY - n };
+      // What asks for more than a whole day has never frees by itself.
+      const frees = ask.toolCalls <= this.limits.toolCallsPerDay;
+      const why = {
+        value: this.limits.toolCallsPerDay,
+        used,
+        ...(frees && { retryAfterMs: (this.today + 1) * DAY - n }),
+      };
       return this.refuse(ask, false, { kind: 'throttled', rule: 'tool_calls_per_day', ...why });
     }
     if (ask.steps > 0 && run.steps + ask.steps > this.limits.perRunSteps) {

@@ -17,7 +17,7 @@ export class LedgerModel extends ClaimModel {
   ): string {
     const call = this.calls.get(`${run}|${path}`);
     const attempt = this.attempts.get(token);
-    const truth = result === 'open' ? { toolCalls: 0, microUsd: 0 } : charge;
+    const truth = result === 'open' ? { toolCalls: 0, microUsd: charge.microUsd } : charge;
     const charged = (to: Cost) => {
       if (!attempt) return;
       const { toolCalls, microUsd } = attempt.charged;

@@ -70,7 +70,11 @@ test('Q2 racing admissions never pass the cap, and killed backends lose or leak 
     expect(highest).toBeLessThanOrEqual(50);
     expect(admitted).toBeGreaterThan(CAP);
     expect(lostAnswers).toBeGreaterThan(0);
-    expect(counted).toMatchObject({ inflight: 0, violations: [], days: { [row.tool_day]: CAP } });
+    expect(counted).toMatchObject({
+      inflight: 0,
+      violations: [],
+      days: { [row.tool_day]: { toolCalls: CAP } },
+    });
     expect(await tenant.verify()).toEqual({ intact: true });
   } finally {
     await world.close();

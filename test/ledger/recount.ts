@@ -1,4 +1,45 @@
+import type { Limits, NamedLimits, PerRun } from '../../contracts/documents';
 import type { JournalEntry } from '../../contracts/ledger';
+
+/** Of what is counted per day and per run. */
+export interface Amounts {
+  readonly toolCalls: number;
+  readonly steps: number;
+  readonly activeMs: number;
+  readonly microUsd: number;
+  readonly modelTokens: number;
+  readonly highRiskWrites: number;
+}
+export const NOTHING: Amounts = {
+  toolCalls: 0,
+  steps: 0,
+  activeMs: 0,
+  microUsd: 0,
+  modelTokens: 0,
+  highRiskWrites: 0,
+};
+
+interface Quota {
+  readonly limits: Pick<Limits, 'callsInFlight' | 'toolCallsPerDay'> & Partial<Limits>;
+  readonly perRun: PerRun;
+  readonly perAction: Readonly<Record<string, NamedLimits>>;
+  readonly perAgent: Readonly<Record<string, NamedLimits>>;
+}
+
+/** Which part of the amounts a limit counts, and how many of it are one of the limit's units. */
+const PER_DAY: readonly (readonly [keyof Amounts, keyof NamedLimits, number])[] = [
+  ['toolCalls', 'toolCallsPerDay', 1],
+  ['steps', 'stepsPerDay', 1],
+  ['activeMs', 'activeSecondsPerDay', 1_000],
+  ['microUsd', 'spendMicroUsdPerDay', 1],
+  ['modelTokens', 'modelTokensPerDay', 1],
+  ['highRiskWrites', 'highRiskWritesPerDay', 1],
+];
+
+const PARTS = Object.keys(NOTHING) as (keyof Amounts)[];
+
+export const plus = (a: Amounts, b: Amounts): Amounts =>
+  Object.fromEntries(PARTS.map((part) => [part, a[part] + b[part]])) as unknown as Amounts;
 
 /** What a journal's facts say, each kind with the fields that move a counter. */
 interface Facts {
@@ -11,14 +52,13 @@ interface Facts {
   readonly mode?: string;
   readonly state?: string;
   readonly day?: number;
-  readonly toolCalls?: number;
-  readonly steps?: number;
-  readonly microUsd?: number;
+  readonly reserved?: Amounts;
+  readonly charged?: Amounts | null;
+  readonly metered?: readonly string[] | null;
+  readonly dayUsed?: Amounts;
+  readonly quota?: Quota;
   readonly epoch?: number;
   readonly policyVersion?: number;
-  readonly callsInFlight?: number;
-  readonly toolCallsPerDay?: number;
-  readonly perRunSteps?: number;
   readonly action?: string;
   readonly rule?: string;
   readonly refusal?: string;
@@ -39,9 +79,11 @@ interface Facts {
 
 export interface Recount {
   inflight: number;
-  /** Tool calls by UTC day number. */
-  days: Record<number, number>;
-  runs: Record<string, { steps: number; toolCalls: number; microUsd: number }>;
+  /** What each day has seen, by its number; zero days left out. */
+  days: Record<number, Amounts>;
+  /** The same of agents and actions that a quota names, and their calls in flight. */
+  meters: Record<string, { inflight: number; days: Record<number, Amounts> }>;
+  runs: Record<string, Amounts>;
   /** Exact, floods included: `rule/version/action/reason`. */
   refusals: Record<string, number>;
   mode: string;
@@ -51,11 +93,24 @@ export interface Recount {
   violations: string[];
 }
 
+type Caps = { readonly [K in keyof Limits]?: Limits[K] | undefined };
+
+/** Of `a`, and each of its parts below or at the caps that there are. */
+const within = (a: Amounts, caps: Caps): boolean =>
+  PER_DAY.every(([part, cap, unit]) => a[part] <= (caps[cap] ?? Infinity) * unit);
+
+function add(to: Record<number, Amounts>, day: number, by: Amounts): Amounts {
+  const sum = plus(to[day] ?? NOTHING, by);
+  to[day] = sum;
+  return sum;
+}
+
 /** Counts everything again from the journal alone, and judges each admission by what was in force before it. */
 export function recount(entries: readonly JournalEntry[]): Recount {
   const state: Recount = {
     inflight: 0,
     days: {},
+    meters: {},
     runs: {},
     refusals: {},
     mode: 'normal',
@@ -64,32 +119,42 @@ export function recount(entries: readonly JournalEntry[]): Recount {
     violations: [],
   };
   const open = new Set<string>();
+  const held = new Map<string, readonly string[]>();
   /** Follow-ups that a workflow has entered, with their run. */
   const entered = new Map<number, string>();
   /** Requests for approval, by number. */
   const asked = new Map<number, Facts & { approved: boolean; used: boolean }>();
-  let limits = { callsInFlight: 0, toolCallsPerDay: 0, perRunSteps: 0 };
+  let quota: Quota = {
+    limits: { callsInFlight: 0, toolCallsPerDay: 0 },
+    perRun: { steps: 0 },
+    perAction: {},
+    perAgent: {},
+  };
 
   for (const entry of entries) {
     const facts = JSON.parse(entry.facts) as Facts;
     const violation = (what: string) => state.violations.push(`${entry.seq}: ${what}`);
-    const charge = () => {
-      const run = (state.runs[facts.run ?? ''] ??= { steps: 0, toolCalls: 0, microUsd: 0 });
-      run.steps += facts.steps ?? 0;
-      run.toolCalls += facts.toolCalls ?? 0;
-      run.microUsd += facts.microUsd ?? 0;
-      if (facts.day !== undefined)
-        state.days[facts.day] = (state.days[facts.day] ?? 0) + (facts.toolCalls ?? 0);
+    const meter = (name: string) => (state.meters[name] ??= { inflight: 0, days: {} });
+    const charge = (by: Amounts | null | undefined): Amounts => {
+      const run = plus(state.runs[facts.run ?? ''] ?? NOTHING, by ?? NOTHING);
+      state.runs[facts.run ?? ''] = run;
+      if (facts.day !== undefined && by) {
+        add(state.days, facts.day, by);
+        for (const name of facts.metered ?? []) add(meter(name).days, facts.day, by);
+      }
       return run;
+    };
+    /** What a slot is held on: known of each open claim by its run and path. */
+    const place = `${facts.run ?? ''} ${facts.path ?? ''}`;
+    const vacate = () => {
+      state.inflight -= 1;
+      for (const name of held.get(place) ?? []) meter(name).inflight -= 1;
+      held.delete(place);
     };
     switch (facts.kind) {
       case 'opened':
       case 'limits':
-        limits = {
-          callsInFlight: facts.callsInFlight ?? NaN,
-          toolCallsPerDay: facts.toolCallsPerDay ?? NaN,
-          perRunSteps: facts.perRunSteps ?? NaN,
-        };
+        quota = facts.quota ?? quota;
         state.policyVersion = facts.policyVersion ?? state.policyVersion;
         break;
       case 'policy':
@@ -144,14 +209,32 @@ export function recount(entries: readonly JournalEntry[]): Recount {
             : !open.has(facts.run ?? '')
         )
           violation('admitted to a run that is not open, and by no follow-up of it');
-        if (facts.slot) state.inflight += 1;
-        if (facts.slot && !facts.undoOf && state.inflight > limits.callsInFlight)
+        const kept = facts.slot ? [] : (held.get(place) ?? []);
+        if (!facts.slot) vacate();
+        state.inflight += 1;
+        held.set(place, facts.metered ?? []);
+        for (const name of facts.metered ?? []) meter(name).inflight += 1;
+        const run = charge(facts.reserved);
+        if (facts.undoOf) break;
+        if (facts.slot && state.inflight > quota.limits.callsInFlight)
           violation('more calls in flight than allowed');
-        const run = charge();
-        if ((facts.toolCalls ?? 0) > 0 && (state.days[facts.day ?? NaN] ?? NaN) > limits.toolCallsPerDay) {
-          violation('more tool calls than allowed');
+        const asks = PER_DAY.filter(([part]) => (facts.reserved?.[part] ?? 0) > 0).map(([, cap]) => cap);
+        const caps = (of: Caps): Caps => Object.fromEntries(asks.map((cap) => [cap, of[cap]]));
+        const day = facts.day ?? NaN;
+        if (!within(state.days[day] ?? NOTHING, caps(quota.limits))) violation('more of a day than allowed');
+        for (const name of facts.metered ?? []) {
+          const [kind = '', id = ''] = name.split(/:(.*)/s);
+          const of = (kind === 'action' ? quota.perAction : quota.perAgent)[id] ?? {};
+          if (!within(meter(name).days[day] ?? NOTHING, caps(of)))
+            violation(`more of a day than ${name} may`);
+          if (!kept.includes(name) && meter(name).inflight > (of.callsInFlight ?? Infinity))
+            violation(`more calls in flight than ${name} may`);
         }
-        if ((facts.steps ?? 0) > 0 && run.steps > limits.perRunSteps) violation('more steps than allowed');
+        const { steps, seconds = Infinity, spendMicroUsd = Infinity } = quota.perRun;
+        if ((facts.reserved?.steps ?? 0) > 0 && run.steps > steps) violation('more steps than allowed');
+        if (run.activeMs > seconds * 1_000) violation('more active seconds of a run than allowed');
+        if ((facts.reserved?.microUsd ?? 0) > 0 && run.microUsd > spendMicroUsd)
+          violation('more spend of a run than allowed');
         break;
       }
       case 'settled':
@@ -162,9 +245,9 @@ export function recount(entries: readonly JournalEntry[]): Recount {
       case 'undo_denied':
       case 'reviewed':
       case 'suggested':
-        if (facts.slot) state.inflight -= 1;
+        if (facts.slot) vacate();
         if (state.inflight < 0) violation('a slot was given back that nobody held');
-        if (!['reaped', 'exhausted', 'undo_denied', 'suggested'].includes(facts.kind)) charge();
+        charge(facts.charged);
         break;
       case 'approval_requested':
       case 'promoted':
@@ -186,7 +269,7 @@ export function recount(entries: readonly JournalEntry[]): Recount {
         if (facts.what === 'follow_up' && facts.state === 'done') entered.delete(Number(facts.followUp));
         state.inflight += facts.slots ?? 0;
         if (state.inflight < 0) violation('a slot was given back that nobody held');
-        if (facts.what === 'call') charge();
+        if (facts.what === 'call') charge(facts.charged);
         break;
       case 'refused':
       case 'refusals': {

@@ -107,7 +107,9 @@ test('P8 a read under suggest gives up its lost attempt, slot and all, and is su
   expect(await ask(tenant, runId, '1.1', { ...SUGGEST, change })).toMatchObject(SUGGESTED);
   expect(await tenant.row()).toMatchObject({ inflight: 0, tool_day_used: 1 });
   expect(
-    await tenant.store.settle(tenant.settlement(first, { charge: { toolCalls: 0, microUsd: 0 } })),
+    await tenant.store.settle(
+      tenant.settlement(first, { charge: { toolCalls: 0, microUsd: 0, modelTokens: 0 } }),
+    ),
   ).toMatchObject({
     answer: 'late',
   });

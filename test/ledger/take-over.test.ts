@@ -153,7 +153,7 @@ test('T3 T5 a lost undo that is asked for in other words waits for a person', as
   const undo = (args: string) =>
     tenant.admission(runId, undoPath('1.1'), {
       undoOf: '1.1',
-      reserve: { toolCalls: 0, steps: 0, microUsd: 0 },
+      reserve: { toolCalls: 0, steps: 0, microUsd: 0, modelTokens: 0 },
       digest: digest(args),
     });
   expect(await tenant.store.admit(undo('old'))).toMatchObject({ answer: 'admitted' });

@@ -1,6 +1,6 @@
 import type { LedgerTenant } from './harness';
 import type { DoubtModel } from './model-doubt';
-import { recount } from './recount';
+import { NOTHING, recount } from './recount';
 
 /** What the superuser sees in the tables against the model: the tenant row, days and runs. */
 export async function checkCounters(model: DoubtModel, tenant: LedgerTenant): Promise<void> {
@@ -19,8 +19,9 @@ export async function checkCounters(model: DoubtModel, tenant: LedgerTenant): Pr
     runs: object | null;
   }>(
     `select (select json_object_agg(window_no, used) from (
-           select window_no, used from bulkhead.closed_windows where tenant_id = $1 and used <> 0
-           union all select tool_day, tool_day_used from bulkhead.ledgers where tenant_id = $1 and tool_day_used <> 0) w) as days,
+           select day as window_no, (used).tool_calls as used from bulkhead.closed_days where tenant_id = $1 and (used).tool_calls <> 0
+           union all select (meter).day, ((meter).used).tool_calls from bulkhead.ledgers
+             where tenant_id = $1 and ((meter).used).tool_calls <> 0) w) as days,
          (select json_object_agg(run_id, json_build_object('closed', state = 'closed', 'undone', undone, 'steps', steps, 'toolCalls', tool_calls,
            'microUsd', spent_micro_usd, 'refusals', refusals)) from bulkhead.runs where tenant_id = $1) as runs`,
     [tenant.tenantId],
@@ -69,11 +70,10 @@ export async function checkJournal(model: DoubtModel, tenant: LedgerTenant): Pro
     policyVersion: model.policyVersion,
     refusals: Object.fromEntries(model.refusals),
   });
-  expect(Object.fromEntries(Object.entries(counted.days).filter(([, used]) => used !== 0))).toEqual(
-    daysOf(model),
-  );
+  const days = Object.entries(counted.days).map(([day, { toolCalls }]) => [day, toolCalls] as const);
+  expect(Object.fromEntries(days.filter(([, used]) => used !== 0))).toEqual(daysOf(model));
   for (const [run, { steps, toolCalls, microUsd }] of model.runs) {
-    expect(counted.runs[run] ?? { steps: 0, toolCalls: 0, microUsd: 0 }).toEqual({
+    expect(counted.runs[run] ?? NOTHING).toMatchObject({
       steps,
       toolCalls,
       microUsd,

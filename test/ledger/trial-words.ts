@@ -52,7 +52,7 @@ export type Command =
 
 export const BY = { actor: 'op', note: '' };
 
-export const FREE = { toolCalls: 0, steps: 0, microUsd: 0 } as const;
+export const FREE = { toolCalls: 0, steps: 0, microUsd: 0, modelTokens: 0 } as const;
 /** The items of an undo in the model's words. */
 export const items = (of: readonly UndoItem[]): Item[] =>
   of.map(({ path, state, undo }) => [path, state, undo]);

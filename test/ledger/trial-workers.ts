@@ -41,7 +41,10 @@ export class Workers {
     const undoOf = command.undo && isWrite(callClass) ? known.path : null;
     const path = undoOf === null ? known.path : undoPath(undoOf);
     const microUsd = callClass === 'model' ? command.microUsd : 0;
-    const reserve = undoOf === null ? { toolCalls: command.toolCalls, steps: command.steps, microUsd } : FREE;
+    const reserve =
+      undoOf === null
+        ? { toolCalls: command.toolCalls, steps: command.steps, microUsd, modelTokens: 0 }
+        : FREE;
     const own = followUp && this.workflow(followUp.run, this.model.followUps.indexOf(followUp));
     const workflow = command.stranger ? 'reset' : (own ?? `${run}/1`);
     const host = `${this.tenant.tenantId}-${command.host}`;
@@ -118,8 +121,8 @@ export class Workers {
     known.settled = true;
     const charge =
       ask.undoOf === null
-        ? { toolCalls: command.toolCalls, microUsd: command.microUsd }
-        : { toolCalls: 0 as const, microUsd: 0 };
+        ? { toolCalls: command.toolCalls, microUsd: command.microUsd, modelTokens: 0 }
+        : { toolCalls: 0 as const, microUsd: 0, modelTokens: 0 };
     const doubt = result === 'succeeded' ? 'none' : command.doubt;
     const expected = this.model.settle(ask.run, ask.path, ask.token, result, charge, doubt);
     const why = doubt === 'none' ? null : refusal({ kind: doubt, rule: doubt });

@@ -14,7 +14,7 @@ afterAll(() => world.close());
 beforeEach(() => at(0));
 
 const BY = { actor: 'op-1', note: '' };
-const FREE = { toolCalls: 0, steps: 0, microUsd: 0 } as const;
+const FREE = { toolCalls: 0, steps: 0, microUsd: 0, modelTokens: 0 } as const;
 
 async function write(tenant: LedgerTenant, runId: RunId, path: string, change: Partial<AdmitRequest> = {}) {
   const asked = tenant.admission(runId, path, change);

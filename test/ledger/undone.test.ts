@@ -16,7 +16,7 @@ afterAll(() => world.close());
 beforeEach(() => at(0));
 
 const BY = { actor: 'op-1', note: '' };
-const FREE = { toolCalls: 0, steps: 0, microUsd: 0 } as const;
+const FREE = { toolCalls: 0, steps: 0, microUsd: 0, modelTokens: 0 } as const;
 const RUN_UNDONE = { answer: 'refused', refusal: { kind: 'denied', origin: 'control', rule: 'run_undone' } };
 
 async function write(

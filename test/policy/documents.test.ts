@@ -83,7 +83,7 @@ test('U3 every mistake of every document is told at once, at its line and column
     '11:1 environments: environments is missing | add it, as a mapping',
     '13:13 workspaces: this is the string "main" | write a list',
     '15:7 kind: there is no kind "QuotaKlass" | did you mean QuotaClass?',
-    '20:7 lane: the string "fast" cannot stand here | write one of own, dedicated',
+    '20:7 lane: the string "fast" cannot stand here | write one of own, dedicated, shared',
     '21:26 limits.callsInFlight: this is the number "1.5" | write a whole number',
   ]);
 });
@@ -122,16 +122,9 @@ test('T4 a read-back is waived in words, for a high-risk write there is', () => 
 });
 
 test('U3 what is not enforced yet is refused by name, not stored and ignored', () => {
-  const text = `${quota}lane: shared\nweight: 4\nperAction: {}\nperAgent: {}\nperRun: { seconds: 3, spendMicroUsd: 4 }\n`;
+  const text = quota.replace('callsInFlight: 4', 'storageBytes: 1, memoryBytes: 2');
   const fields = wrong(text).map((line) => / (\S+): \S+ is not supported yet /.exec(line)?.[1]);
-  expect(fields).toEqual([
-    'lane',
-    'weight',
-    'perAction',
-    'perAgent',
-    'perRun.seconds',
-    'perRun.spendMicroUsd',
-  ]);
+  expect(fields).toEqual(['limits.storageBytes', 'limits.memoryBytes']);
 });
 
 test('U3 retention is read with its defaults, and refused where it is none', () => {

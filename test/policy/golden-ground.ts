@@ -208,7 +208,7 @@ function groundOf(tenant: Tenant, app: Registry, change: (text: string) => strin
     throw new Error(`${tenant}.yaml lacks a document`);
   const compiled = compileProfile({ text: change(profile.text), version: 1, ...app });
   if (!compiled.ok) throw new Error(`the policy of ${tenant} does not compile`);
-  const { workspaces, connections, scope, models } = own.document;
+  const { workspaces, connections, scope, models, prices } = own.document;
   const { tickets, customers, payments } = tenantData(tenant);
   const refs = (system: string, records: readonly { id: string; account: string }[]): RecordRef[] =>
     records.map(({ id, account }) => ({ system, id, account }));
@@ -223,10 +223,16 @@ function groundOf(tenant: Tenant, app: Registry, change: (text: string) => strin
       workerCeiling: 1,
       limits: Limits.parse({}),
       perRun: PerRun.parse({}),
+      weight: 1,
+      expensiveCeiling: 1,
+      perAction: {},
+      perAgent: {},
+      timeZone: 'UTC',
       workspaces,
       connections,
       scope,
       models,
+      prices,
     },
     known: [
       ...refs(

@@ -49,7 +49,7 @@ export async function createRecoverWorld(): Promise<RecoverWorld> {
   const gates = new Map<string, { move: number; wait: Promise<void>; end: () => void }>();
   const atGate = new Set<string>();
   const [stack, held, model] = await Promise.all([
-    createTestStack({ workers: false, timing: { sweepEveryMs: 1_000 } }),
+    createTestStack({ workers: false, timing: { sweepEveryMs: 3_000 } }),
     startHeldOutside('acct'),
     startModel(async ({ input, moves }) => {
       const gate = gates.get(input);

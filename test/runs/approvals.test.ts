@@ -87,11 +87,11 @@ test('P4 a hint that nobody has decided changes nothing, and asks for no second 
   expect(sentSince(mark)).toHaveLength(1);
 });
 
-/** Answers that callTool has given to the run's workflow. */
+/** Looks at the call that the run's workflow was answered: made, or, while a person is waited for, whether it need be. */
 async function answersOf(workflowId: string): Promise<number> {
   const { events = [] } = await desk.stack.temporal.workflow.getHandle(workflowId).fetchHistory();
-  const scheduled = (events ?? []).filter(
-    ({ activityTaskScheduledEventAttributes: of }) => of?.activityType?.name === 'callTool',
+  const scheduled = (events ?? []).filter(({ activityTaskScheduledEventAttributes: of }) =>
+    ['callTool', 'resumeRun'].includes(of?.activityType?.name ?? ''),
   );
   const done = new Set(
     (events ?? []).map(({ activityTaskCompletedEventAttributes: of }) => String(of?.scheduledEventId)),

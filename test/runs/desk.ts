@@ -18,7 +18,18 @@ export interface Desk {
   tenant(
     name: string,
     more?: Partial<
-      Pick<Parameters<typeof readyTenant>[1], 'rules' | 'policy' | 'modelRules' | 'connections'>
+      Pick<
+        Parameters<typeof readyTenant>[1],
+        | 'rules'
+        | 'policy'
+        | 'modelRules'
+        | 'connections'
+        | 'prices'
+        | 'pools'
+        | 'weight'
+        | 'limits'
+        | 'perRun'
+      >
     >,
   ): Promise<void>;
   /** Begins a run of the agent, `test_worker` where none is named, with a script or fixed moves. */

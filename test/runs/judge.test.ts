@@ -167,3 +167,40 @@ test('P2 T7 a redirect is judged as the call itself would be, going there: allow
   const hosts = ['http://b.example/x', 'http://B.example./', 'http://c.example/', 'http://d.example/'];
   expect(hosts.map((url) => verdict.mayGo(new URL(url)))).toEqual([true, true, false, false]);
 });
+
+describe('a model in the place of another one', () => {
+  const standIn = {
+    model: 'models/small',
+    insteadOf: 'models/big',
+    secret: 'models:generate',
+    callClass: 'model' as const,
+    args: {},
+  };
+  const judgedIn = (named: string[], sealed: object | null) =>
+    judge({ ...call, ...standIn }, envelope, { ...context, sealed } as unknown as CallContext, () =>
+      Promise.resolve({
+        policy: {
+          version: 3,
+          decide: () => says('allow'),
+          mayUseSecret: () => ({ ...says('allow'), rules: ['secrets[0]'] }),
+          readBackWaived: () => false,
+          fallbacksOf: (model: string) => (model === 'models/big' ? named : []),
+        } as unknown as CompiledPolicy,
+      }),
+    );
+
+  test('P5 P10 answers only where the policy that decides the call names it so', async () => {
+    expect(await judgedIn(['models/small'], {})).toMatchObject({ effect: 'allow' });
+    expect(await judgedIn(['models/other'], {})).toMatchObject({
+      effect: 'deny',
+      refusal: { origin: 'policy', rule: 'fallback_not_named', policyVersion: 3 },
+    });
+  });
+
+  test('S3 is not asked without a credential: the call would end there, and the other model may answer yet', async () => {
+    expect(await judgedIn(['models/small'], null)).toMatchObject({
+      effect: 'deny',
+      refusal: { kind: 'denied', origin: 'platform', rule: 'credential_unavailable' },
+    });
+  });
+});

@@ -34,7 +34,7 @@ test('T5 an undo is of the write’s class and action, from a reserve, and is ju
     args: write.args,
     records: write.records,
     keyValidMs: write.keyValidMs,
-    reserve: { toolCalls: 0, steps: 0, microUsd: 0 },
+    reserve: { toolCalls: 0, steps: 0, microUsd: 0, modelTokens: 0 },
     refusedByForm: null,
     reconcile: null,
     verify: null,

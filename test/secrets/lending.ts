@@ -34,7 +34,7 @@ export const admissionOf = async (store: TenantStore, context: CallContext): Pro
   leaseMs: 10_000,
   keyValidMs: null,
   seenSeq: 0,
-  reserve: { toolCalls: 1, steps: 1, microUsd: 0 },
+  reserve: { toolCalls: 1, steps: 1, microUsd: 0, modelTokens: 0 },
   capability: context.sealed?.capability ?? null,
   reversible: 'final',
   undoOf: null,

@@ -88,6 +88,7 @@ test('M1 every table with tenants’ rows is closed: key, row security forced, i
     'migrations',
     'operator_acts',
     'policies',
+    'provider_pools',
     'quota_classes',
   ]);
 });

@@ -1,3 +1,4 @@
+import { Limits } from '../../contracts/documents';
 import { Client } from 'pg';
 import { RunId } from '../../contracts/ids';
 import type { TenantStore } from '../../contracts/ports';
@@ -145,12 +146,12 @@ test('Q6 limits of a quota class change in force for every tenant that names it'
     limits: { callsInFlight: 2, toolCallsPerDay: 20_000 },
   });
   const ledger = await world.ask<{ calls_in_flight: number }>(
-    'select distinct calls_in_flight from bulkhead.limits',
+    'select distinct (layers).calls_in_flight from bulkhead.limits',
   );
   expect(ledger).toEqual([{ calls_in_flight: 2 }]);
   expect(await world.storage.platform.placements()).toEqual([
-    { tenantId: 'acme', lane: 'dedicated', workerCeiling: 3 },
-    { tenantId: 'globex', lane: 'dedicated', workerCeiling: 3 },
+    { tenantId: 'acme', lane: 'dedicated', workerCeiling: 3, expensiveCeiling: 2 },
+    { tenantId: 'globex', lane: 'dedicated', workerCeiling: 3, expensiveCeiling: 2 },
   ]);
 });
 
@@ -190,12 +191,18 @@ test('U1 a tenant is created once, changed after, and read back as its record', 
     quotaClass: 'standard',
     lane: 'own',
     workerCeiling: 8,
-    limits: { toolCallsPerDay: 20_000, callsInFlight: 8 },
+    weight: 1,
+    expensiveCeiling: 2,
+    limits: Limits.parse({}),
     perRun: { steps: 50 },
+    perAction: {},
+    perAgent: {},
+    timeZone: 'UTC',
     workspaces: ['main', 'labs'],
     connections: { helpdesk: 'https://acme.helpdesk.example' },
     scope: [{ system: 'helpdesk', account: 'acme-1' }],
     models: {},
+    prices: {},
   });
   expect(
     (await world.operator.tenants()).map((tenant) => `${tenant.tenantId}/${tenant.environment}`),

@@ -41,6 +41,8 @@ const FORMS: Record<string, unknown> = {
   'reviews.resolution': 'abandon',
   'dead_letters.class': 'write',
   'dead_letters.state': 'dead',
+  'breakers.state': 'half_open',
+  'breakers.failed_at': '{}',
   'follow_ups.kind': 'retry',
   'follow_ups.reason': 'retry',
   'follow_ups.state': 'wanted',
@@ -55,12 +57,13 @@ const FORMS: Record<string, unknown> = {
   'decisions.effect': 'allow',
   'runs.state': 'running',
   'runs.stop_reason': null,
+  'calls.charged': null,
   'runs.closed_at': null,
+  'runs.queued_at': null,
   'ledgers.mode': 'normal',
   'tenants.lane': 'own',
   'tenants.scope': '["canary"]',
   'tenants.workspaces': '["canary"]',
-  'closed_windows.layer': 'tool_calls_per_day',
   'credentials.capability': 'canary:read',
 };
 
@@ -106,6 +109,16 @@ export async function plantCanaries(
   }
 }
 
+const AMOUNTS = '(0,0,0,0,0,0)';
+const BUCKET = '(0,1970-01-01 00:00:00+00)';
+/** Values of the ledger's own types; what they hold is counted, and told of nobody. */
+const COMPOSITES: Record<string, string> = {
+  amounts: AMOUNTS,
+  bucket: BUCKET,
+  layers: `("${AMOUNTS}",,,)`,
+  meter: `(1,"${AMOUNTS}","${BUCKET}","${BUCKET}",0)`,
+};
+
 function canary(type: string, text: string): unknown {
   if (type === 'text') return text;
   if (type === 'text[]') return [text];
@@ -113,7 +126,9 @@ function canary(type: string, text: string): unknown {
   if (type === 'bytea') return Buffer.from(text);
   if (type === 'uuid') return randomUUID();
   if (type === 'boolean') return false;
-  if (type === 'integer' || type === 'bigint') return 1;
+  if (['smallint', 'integer', 'bigint'].includes(type)) return 1;
   if (type.startsWith('timestamp')) return new Date(0);
+  const composite = COMPOSITES[type.replace('bulkhead.', '')];
+  if (composite !== undefined) return composite;
   throw new Error(`no canary for a column of type ${type}: teach test/storage/plant.ts`);
 }

@@ -49,6 +49,7 @@ async function main(): Promise<void> {
     hostId,
     bounds: spec.bounds,
     timing: spec.timing,
+    lanes: spec.lanes,
     logger: pino({ level: process.env['BULKHEAD_TEST_LOG'] ?? 'silent' }),
     checkpoint: order.planFile && order.doneDir ? planDeath(order.planFile, order.doneDir) : passCheckpoint,
   });

@@ -20,18 +20,36 @@ export type Script = (seen: {
   model: string;
 }) => Move | Promise<Move>;
 
+/** How a provider can fail: a status, a connection that is cut, or one that never answers. */
+export type ModelFault = { readonly status: number; readonly retryAfter?: string } | 'reset' | 'hang';
+
 export interface TestModel {
   readonly url: string;
   script: Script;
+  /** Decides how a request fails, by the model it names; `undefined` lets the script answer. */
+  fault: ((model: string) => ModelFault | undefined) | undefined;
+  /** What answers say of their usage; `null` for nothing. */
+  usage: Readonly<Record<string, unknown>> | null;
+  /** Milliseconds before an answer. */
+  delayMs: number;
+  /** Requests under way at this moment, by the bearer. */
+  readonly underWay: ReadonlyMap<string, number>;
   /** HTTP status to answer with instead, while set. */
   failWith: number | undefined;
-  readonly requests: { bearer: string; model: string; messages: readonly SeenMessage[] }[];
+  readonly requests: { at: number; bearer: string; model: string; messages: readonly SeenMessage[] }[];
   close(): Promise<void>;
 }
 
 /** An OpenAI-compatible model provider on loopback whose answers the test decides. */
 export async function startModel(script: Script): Promise<TestModel> {
-  const state: { script: Script; failWith: number | undefined } = { script, failWith: undefined };
+  const state: Pick<TestModel, 'script' | 'failWith' | 'fault' | 'usage' | 'delayMs'> = {
+    script,
+    failWith: undefined,
+    fault: undefined,
+    usage: { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 },
+    delayMs: 0,
+  };
+  const underWay = new Map<string, number>();
   const requests: TestModel['requests'] = [];
   const server = createServer((request, response) => {
     void (async () => {
@@ -41,8 +59,12 @@ export async function startModel(script: Script): Promise<TestModel> {
         model: string;
         messages: SeenMessage[];
       };
+      const bearer = request.headers.authorization ?? '';
+      underWay.set(bearer, (underWay.get(bearer) ?? 0) + 1);
+      response.on('close', () => underWay.set(bearer, (underWay.get(bearer) ?? 1) - 1));
       requests.push({
-        bearer: request.headers.authorization ?? '',
+        at: Date.now(),
+        bearer,
         model: asked.model,
         messages: asked.messages,
       });
@@ -50,6 +72,16 @@ export async function startModel(script: Script): Promise<TestModel> {
         return response
           .writeHead(state.failWith, { 'content-type': 'application/json' })
           .end('{"error":{"message":"as told"}}');
+      const fault = state.fault?.(asked.model);
+      if (fault === 'hang') return;
+      if (fault === 'reset') return request.socket.destroy();
+      if (fault) {
+        const after = fault.retryAfter === undefined ? {} : { 'retry-after': fault.retryAfter };
+        return response
+          .writeHead(fault.status, { 'content-type': 'application/json', ...after })
+          .end('{"error":{"message":"as told"}}');
+      }
+      if (state.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, state.delayMs));
       const moves = asked.messages.filter(({ role }) => role === 'assistant').length;
       const input = asked.messages.find(({ role }) => role === 'user')?.content ?? '';
       const move = await state.script({ input, moves, messages: asked.messages, model: asked.model });
@@ -74,13 +106,13 @@ export async function startModel(script: Script): Promise<TestModel> {
         created: 1,
         model: asked.model,
         choices: [{ index: 0, message, finish_reason: 'say' in move ? 'stop' : 'tool_calls' }],
-        usage: { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 },
+        ...(state.usage && { usage: state.usage }),
       };
       return response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
     })().catch((error: unknown) => response.writeHead(500).end(String(error)));
   });
   const url = await listen(server);
-  return Object.assign(state, { url, requests, close: () => close(server) });
+  return Object.assign(state, { url, requests, underWay, close: () => close(server) });
 }
 
 /** A script that plays fixed moves and then says a last word. */

@@ -24,6 +24,12 @@ export interface Outside {
     /** Apply, then drop the connection. */
     dropAfterApply?: number;
     status?: number;
+    /** `Retry-After` beside such a status. */
+    retryAfter?: string;
+    /** The same for requests whose bearer holds this alone: a tenant's broken integration. */
+    statusOf?: { readonly bearer: string; readonly status: number };
+    /** Answer reads with another text each time. */
+    changing?: boolean;
     /** Answer reads with a record of this account. */
     account?: string;
     keyless?: boolean;
@@ -61,11 +67,16 @@ export async function startOutside(account: string): Promise<Outside> {
     requests.push({ method: request.method ?? '', path, bearer });
     const { faults } = outside;
     const answer = (status: number, value: unknown): void => {
-      response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
+      const after = faults.retryAfter === undefined ? {} : { 'retry-after': faults.retryAfter };
+      response.writeHead(status, { 'content-type': 'application/json', ...after }).end(JSON.stringify(value));
     };
     if (faults.delayMs) await new Promise((resolve) => setTimeout(resolve, faults.delayMs));
     if (faults.status) {
       answer(faults.status, { error: 'as told' });
+      return;
+    }
+    if (faults.statusOf && bearer.includes(faults.statusOf.bearer)) {
+      answer(faults.statusOf.status, { error: 'as told' });
       return;
     }
     const recordId = /^\/(?:records|payments)\/([^/?]+)/.exec(path)?.[1];
@@ -85,7 +96,11 @@ export async function startOutside(account: string): Promise<Outside> {
       return;
     }
     if (request.method === 'GET') {
-      answer(200, { id: recordId ?? 'none', account: faults.account ?? account, text: `about ${recordId}` });
+      answer(200, {
+        id: recordId ?? 'none',
+        account: faults.account ?? account,
+        text: `about ${recordId}${faults.changing ? `, as of request ${requests.length}` : ''}`,
+      });
       return;
     }
     const key = request.headers['idempotency-key']?.toString() ?? null;

@@ -14,8 +14,15 @@ export function tenantYaml(parts: {
   modelRules?: string;
   /** More connections, by system. */
   connections?: Readonly<Record<string, string>>;
+  /** `prices` of the Tenant document. */
+  prices?: Readonly<Record<string, object>>;
+  /** `pools` of the Tenant document. */
+  pools?: Readonly<Record<string, string>>;
+  weight?: number;
   limits?: string;
   perRun?: string;
+  perAction?: string;
+  perAgent?: string;
   ceiling?: number;
   lane?: string;
 }): string {
@@ -26,8 +33,11 @@ kind: QuotaClass
 metadata: { name: quota_${name.replaceAll('-', '_')} }
 lane: ${parts.lane ?? 'own'}
 workerCeiling: ${parts.ceiling ?? 8}
+weight: ${parts.weight ?? 1}
 limits: ${parts.limits ?? '{}'}
 perRun: ${parts.perRun ?? '{}'}
+perAction: ${parts.perAction ?? '{}'}
+perAgent: ${parts.perAgent ?? '{}'}
 ---
 ${policyYaml(name, parts.rules, parts.policy, parts.modelRules)}
 ---
@@ -36,6 +46,8 @@ kind: Tenant
 metadata: { name: ${name} }
 environments: { \${ENV}: { policyProfile: profile_${name.replaceAll('-', '_')}, quotaClass: quota_${name.replaceAll('-', '_')} } }
 workspaces: [main]
+pools: ${JSON.stringify(parts.pools ?? {})}
+prices: ${JSON.stringify(parts.prices ?? {})}
 connections: ${JSON.stringify({ keeper: parts.keeper, models: parts.models, ...parts.connections })}
 scope: [{ system: keeper, account: ${parts.account ?? 'acct'} }]
 `;

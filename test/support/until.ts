@@ -1,10 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** Looks again and again until there is something to see; fails with what did not happen. */
+/**
+ * Looks again and again until there is something to see; fails with what did not happen, by default before jest's own limit
+ * would end the test without these words.
+ */
 export async function until<T>(
   what: string,
   look: () => Promise<T | undefined | false | null>,
-  timeoutMs = 20_000,
+  timeoutMs = 45_000,
 ): Promise<T> {
   const end = Date.now() + timeoutMs;
   for (;;) {

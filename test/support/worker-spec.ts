@@ -12,6 +12,7 @@ export interface WorkerSpec {
   readonly masterSecret: string;
   readonly bounds: WorkerParts['bounds'];
   readonly timing: WorkerParts['timing'];
+  readonly lanes?: WorkerParts['lanes'];
 }
 
 /** Where a worker kills itself, once in the life of all workers that share the plan. */

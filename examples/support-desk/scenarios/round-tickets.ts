@@ -6,7 +6,7 @@ import type { EffectRow, Put } from '../systems/store';
 import { bringIn } from '../world';
 
 /** Scenarios that bring new tickets each time, and the mark that their tickets' ids begin with. */
-const MARKS = { kill: 'K', crash: 'C', rollback: 'U', approvals: 'A' } as const;
+const MARKS = { kill: 'K', crash: 'C', rollback: 'U', approvals: 'A', flood: 'F' } as const;
 
 /** One watching of a scenario: its tickets, customers and payments are its own, so it can be watched again on the same state. */
 export interface Round {

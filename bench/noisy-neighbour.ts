@@ -1,0 +1,120 @@
+import { writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { showProgress } from '../client/cli/progress';
+import { createHosts, type Hosts } from './hosts';
+import { applyClasses, createTenants, loadApp } from './load-app';
+import { LANES, type Arm } from './noisy-kinds';
+import { minutesOf, noisyOptions, roundsOf, spellsOf, type NoisyOptions, type Rounds } from './noisy-options';
+import { noisyReport } from './noisy-report';
+import { spell, type Ground, type Spell } from './noisy-spell';
+import { startOutside } from './outside';
+import { startBenchStack, type BenchStack } from './stack';
+
+/** Between two spells: what a queue still holds of the last one is dropped meanwhile. */
+const PAUSE_MS = 1_500;
+const LANES_OPEN_MS = 120_000;
+
+/**
+ * What victims notice of a neighbour (promise N6): their calls come at fixed times, whatever becomes of them, beside a tenant that
+ * offers a hundred times as many, of one kind or another. All arms are measured in turns, on one stack, in an order that
+ * changes from round to round; latency is from the time that a call was meant to start to its end in the history.
+ */
+export async function noisyNeighbour(args: readonly string[]): Promise<void> {
+  const options = noisyOptions(args);
+  const rounds = roundsOf(options);
+  const spells = spellsOf(options);
+  say(
+    `${spells.length} arms × ${rounds.count} rounds of ${rounds.seconds} s: about ${Math.ceil(minutesOf(options))} min`,
+  );
+  const outside = await startOutside();
+  const stack = await startBenchStack(loadApp);
+  const hosts = await createHosts(stack);
+  try {
+    await place(stack, hosts, options, outside.url);
+    const ground: Ground = {
+      stack,
+      outside,
+      options,
+      groups: {
+        hosts: () => hosts.pids(),
+        temporal: () => [stack.pids.temporal],
+        postgres: () => [stack.pids.postgres],
+      },
+    };
+    // Connections, plans, caches and compiled policies are warm by then.
+    for (const each of spells) await spell(ground, each, { round: -1, seconds: 2 });
+    const measured: Spell[] = [];
+    try {
+      await measureAll(ground, rounds, measured);
+    } finally {
+      // Also where it was broken off: hours of figures are not to be lost with the last one.
+      process.stdout.write(noisyReport(options, stack.versions, measured));
+      if (options.json !== undefined)
+        writeFileSync(options.json, JSON.stringify({ options, versions: stack.versions, measured }));
+    }
+  } finally {
+    await hosts.stop();
+    await stack.close();
+    await outside.close();
+  }
+}
+
+/** Adds every spell to `measured` as it ends. */
+async function measureAll(ground: Ground, rounds: Rounds, measured: Spell[]): Promise<void> {
+  const spells = spellsOf(ground.options);
+  const bar = showProgress('noisy-neighbour', 'spells', rounds.count * spells.length);
+  for (let round = 0; round < rounds.count; round += 1) {
+    for (const each of inTurn(spells, round)) {
+      await sleep(PAUSE_MS);
+      measured.push(await spell(ground, each, { round, seconds: rounds.seconds }));
+      bar.at(measured.length);
+    }
+    if (!process.stderr.isTTY) say(`round ${round + 1} of ${rounds.count} is over`);
+  }
+  bar.end();
+}
+
+const say = (line: string): void => void process.stderr.write(`${line}\n`);
+
+/** Each round begins elsewhere, and every second one goes backwards: no arm always follows the same one. */
+export function inTurn<T>(arms: readonly T[], round: number): T[] {
+  const from = (round * 3) % arms.length;
+  const turned = [...arms.slice(from), ...arms.slice(0, from)];
+  return round % 2 === 0 ? turned : turned.reverse();
+}
+
+/** Tenants of every arm, and the hosts that serve them. */
+async function place(stack: BenchStack, hosts: Hosts, options: NoisyOptions, outside: string): Promise<void> {
+  const { arms, kinds, slots } = options;
+  await applyClasses(
+    stack,
+    (['own', 'shared', 'dedicated'] as const).map((lane) => ({ name: `load-${lane}`, lane })),
+  );
+  let ownLanes = 0;
+  for (const arm of lanesOf(arms)) {
+    const [ofVictims, ofNeighbour] = LANES[arm];
+    const victims = Array.from({ length: options.victims }, (_, index) => `${arm}-victim-${index}`);
+    const neighbours = kinds.map((kind) => `${arm}-${kind}`);
+    await createTenants(stack, victims, { quotaClass: `load-${ofVictims}`, outside });
+    await createTenants(stack, neighbours, { quotaClass: `load-${ofNeighbour}`, outside });
+    ownLanes += (ofVictims === 'own' ? victims.length : 0) + (ofNeighbour === 'own' ? neighbours.length : 0);
+    if (arm === 'shared') ownLanes += 1;
+    if (arm === 'dedicated')
+      for (const tenantId of victims)
+        await hosts.start({ role: 'lane', hostId: `for-${tenantId}`, tenantId });
+  }
+  if (arms.includes('unprotected')) await hosts.start({ role: 'raw', hostId: 'raw', slots, outside });
+  await hosts.start({ role: 'control', hostId: 'control' });
+  const host = await hosts.start({ role: 'lanes', hostId: 'host', lanes: { sharedCalls: slots } });
+  const deadline = Date.now() + LANES_OPEN_MS;
+  while (host.lanesOpen() < ownLanes) {
+    if (Date.now() > deadline) throw new Error(`${host.lanesOpen()} of ${ownLanes} lanes are open`);
+    await sleep(100);
+  }
+}
+
+/** The arms whose tenants there have to be. */
+const lanesOf = (arms: readonly Arm[]): (keyof typeof LANES)[] => [
+  'own',
+  ...(['shared', 'dedicated'] as const).filter((arm) => arms.includes(arm)),
+];
