@@ -1,7 +1,7 @@
 import type { ModelMessage } from 'ai';
 import { positionPath, type StoredToolResult } from '../contracts/calls';
 import type { Envelope } from '../contracts/envelope';
-import type { StoredItem } from '../contracts/ports';
+import type { StoredItem } from '../contracts/rows';
 import { assertOwn } from './markers';
 
 type JsonValue = Extract<

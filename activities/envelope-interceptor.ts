@@ -12,7 +12,7 @@ import {
   SWEEP_WORKFLOW_PREFIX,
   WORKFLOW,
 } from '../contracts/names';
-import type { EnvelopeVerifier } from '../contracts/ports';
+import type { EnvelopeVerifier } from '../contracts/secrets-ports';
 import { mintScope } from '../contracts/scope-mint';
 import { runInZone, workflowExecution, type CallerZone, type ServedLane } from './call-context';
 import { failure } from './failure';

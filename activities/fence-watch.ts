@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import type { TenantId } from '../contracts/ids';
-import type { ControlVersion, PlatformStore } from '../contracts/ports';
+import type { ControlVersion, PlatformStore } from '../contracts/platform-ports';
 
 /** Thrown where a request may not leave any more: the fence was raised, or nobody could say that it was not. */
 export class FenceUnconfirmed extends Error {

@@ -8,7 +8,7 @@ import { positionPath, undoPath } from '../contracts/calls';
 import type { RecordRef } from '../contracts/action';
 import type { AdmitRequest } from '../contracts/ledger';
 import type { ApprovalTerms, CompiledPolicy, Endpoint, PolicyRequest } from '../contracts/policy-decision';
-import type { CallContext } from '../contracts/ports';
+import type { CallContext } from '../contracts/rows';
 import type { Refusal } from '../contracts/refusal';
 import { outcomeOf } from '../policy/outcome';
 import type { PolicyInForce } from './policies';

@@ -1,6 +1,7 @@
 import type { RecordRef } from '../contracts/action';
 import type { RunId } from '../contracts/ids';
-import type { CallContext, SealedCredential, TenantStore } from '../contracts/ports';
+import type { TenantStore } from '../contracts/ports';
+import type { CallContext, SealedCredential } from '../contracts/rows';
 import { Recent } from '../contracts/recent';
 
 /** Runs remembered: more than one host works on at once. */

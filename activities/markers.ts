@@ -1,5 +1,5 @@
 import type { Envelope } from '../contracts/envelope';
-import type { ContextMarker } from '../contracts/ports';
+import type { ContextMarker } from '../contracts/rows';
 
 /** Something for a prompt is not shown to be the run's own: its scope is ambiguous, so nothing is sent (promise M5). */
 export class ForeignContext extends Error {

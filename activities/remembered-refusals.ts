@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import type { AdmitRequest } from '../contracts/ledger';
-import type { ControlVersion, TenantStore } from '../contracts/ports';
+import type { ControlVersion } from '../contracts/platform-ports';
+import type { TenantStore } from '../contracts/ports';
 import type { RepeatedRefusal } from '../contracts/quotas';
 import type { Refusal } from '../contracts/refusal';
 

@@ -7,7 +7,8 @@ import {
 import { ApplicationFailure } from '@temporalio/common';
 import type { SignedEnvelope } from '../contracts/envelope';
 import type { Environment, TenantId } from '../contracts/ids';
-import type { Storage, SweepRun } from '../contracts/ports';
+import type { SweepRun } from '../contracts/platform-ports';
+import type { Storage } from '../contracts/ports';
 import { mintScope } from '../contracts/scope-mint';
 import type { FollowUpKind } from '../contracts/reviews';
 import { STOP_REASONS, type StopReason } from '../contracts/states';

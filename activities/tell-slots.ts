@@ -1,5 +1,5 @@
 import type { Client } from '@temporalio/client';
-import type { Handed } from '../contracts/ports';
+import type { Handed } from '../contracts/rows';
 import { SIGNALS } from '../contracts/workflow-io';
 import { inBatches } from './batches';
 

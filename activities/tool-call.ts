@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { Action, ActionContext } from '../contracts/action';
 import type { Position, StoredModelStep, StoredToolResult } from '../contracts/calls';
 import type { TenantRecord } from '../contracts/documents';
-import type { CallRow } from '../contracts/ports';
+import type { CallRow } from '../contracts/rows';
 import { plainUrl } from '../contracts/http-url';
 import type { Refusal } from '../contracts/refusal';
 import { ResultOutOfSchema } from './acting';

@@ -1,6 +1,7 @@
 import { undoPath, type CallAnswer } from '../contracts/calls';
 import type { Envelope } from '../contracts/envelope';
-import type { CallRow, TenantStore } from '../contracts/ports';
+import type { TenantStore } from '../contracts/ports';
+import type { CallRow } from '../contracts/rows';
 import { NOT_UNDONE } from '../contracts/reviews';
 import { refusalOf } from './attempt';
 import { callingFollowUp } from './call-context';

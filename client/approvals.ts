@@ -8,7 +8,7 @@ import {
 } from '../contracts/approvals';
 import { RunId } from '../contracts/ids';
 import type { ApprovalTerms } from '../contracts/policy-decision';
-import type { RunRow } from '../contracts/ports';
+import type { RunRow } from '../contracts/rows';
 import type { Refusal } from '../contracts/refusal';
 import { SIGNALS } from '../contracts/workflow-io';
 import { entryNumber, noteOf, ofSeenRuns, seenRun, unknownRun, type Caller } from './caller';

@@ -1,7 +1,9 @@
 import type { Client } from '@temporalio/client';
 import type { ApprovalRow, SuggestionRow } from '../contracts/approvals';
 import type { JournalEntry } from '../contracts/ledger';
-import type { EnvelopeSigner, RunRow, Storage } from '../contracts/ports';
+import type { Storage } from '../contracts/ports';
+import type { RunRow } from '../contracts/rows';
+import type { EnvelopeSigner } from '../contracts/secrets-ports';
 import type { QuotaState } from '../contracts/quotas';
 import type { DeadLetter, ReviewRow } from '../contracts/reviews';
 import type { RunState, StopReason } from '../contracts/states';

@@ -1,7 +1,8 @@
 import type { Client } from '@temporalio/client';
 import type { Action } from '../contracts/action';
 import { RunId } from '../contracts/ids';
-import type { RunRow, TenantStore } from '../contracts/ports';
+import type { TenantStore } from '../contracts/ports';
+import type { RunRow } from '../contracts/rows';
 import { BulkheadError, reachDatabase, refusedBy } from './errors';
 import type { VerifiedPrincipal } from './identity';
 

@@ -2,7 +2,7 @@ import type { DeadLetter } from '../contracts/reviews';
 import { actorOf, entryNumber, noteOf, ofSeenRuns, seenRun, type Caller } from './caller';
 import { BulkheadError, reachDatabase } from './errors';
 import { begun, type OrderedFollowUp } from './follow-ups';
-import type { RunRow } from '../contracts/ports';
+import type { RunRow } from '../contracts/rows';
 
 /** What is decided about a dead letter, and by whom. */
 export interface LetterDecision {

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { APPROVAL_RULES, type ApprovalRow } from '../contracts/approvals';
-import type { LastRefusal, RunRow, StandingInLine, TenantStore } from '../contracts/ports';
+import type { TenantStore } from '../contracts/ports';
+import type { LastRefusal, RunRow, StandingInLine } from '../contracts/rows';
 import { Refusal } from '../contracts/refusal';
 import type { ReviewRow } from '../contracts/reviews';
 import { RUN_STATES, STOP_REASONS, type RunState, type StopReason } from '../contracts/states';

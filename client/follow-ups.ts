@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { undoPath } from '../contracts/calls';
 import type { SignedEnvelope } from '../contracts/envelope';
 import { RunId } from '../contracts/ids';
-import type { CallRow, RunRow } from '../contracts/ports';
+import type { CallRow, RunRow } from '../contracts/rows';
 import type { FollowUp } from '../contracts/reviews';
 import { waitingForPeople, type WaitingForPeople } from './beside';
 import { actorOf, noteOf, unknownRun, type Caller } from './caller';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WorkflowFailedError, WorkflowNotFoundError } from '@temporalio/client';
 import type { SignedEnvelope } from '../contracts/envelope';
-import type { RunRow } from '../contracts/ports';
+import type { RunRow } from '../contracts/rows';
 import { RUN_STATES, type RunState, type StopReason } from '../contracts/states';
 import { QUERIES, SIGNALS } from '../contracts/workflow-io';
 import { besideRun, waitingForPeople, type BesideRun, type WaitingForPeople } from './beside';

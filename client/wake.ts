@@ -1,6 +1,7 @@
 import { WorkflowNotFoundError, type Client } from '@temporalio/client';
 import { followUpWorkflowId } from '../contracts/names';
-import type { RunRow, TenantStore } from '../contracts/ports';
+import type { TenantStore } from '../contracts/ports';
+import type { RunRow } from '../contracts/rows';
 import { SIGNALS } from '../contracts/workflow-io';
 import type { Caller } from './caller';
 import { reachDatabase } from './errors';

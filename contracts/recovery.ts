@@ -2,7 +2,7 @@ import type { Effect, Reversibility } from './action';
 import type { StoredInput, StoredPayload } from './calls';
 import type { SignedEnvelope } from './envelope';
 import type { Digest, TenantId } from './ids';
-import type { CallRow } from './ports';
+import type { CallRow } from './rows';
 import type { Refusal } from './refusal';
 import type { FollowUp, FollowUpKind, ReviewKind, UndoOutcome } from './reviews';
 import type { StopReason } from './states';

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import type { Environment, TenantId } from '../contracts/ids';
-import type { CredentialLease, Leasing, SecretBroker } from '../contracts/ports';
+import type { CredentialLease, Leasing, SecretBroker } from '../contracts/secrets-ports';
 import type { Refusal } from '../contracts/refusal';
 import { openCredential, type MasterKey } from './seal';
 

@@ -2,7 +2,7 @@ import { createPrivateKey } from 'node:crypto';
 import { FlattenedSign, type JWK } from 'jose';
 import { canonicalJson } from '../contracts/digest';
 import { Envelope, type SignedEnvelope } from '../contracts/envelope';
-import type { EnvelopeSigner } from '../contracts/ports';
+import type { EnvelopeSigner } from '../contracts/secrets-ports';
 import { bindingMismatch } from './envelope-binding';
 import { ENVELOPE_ALGORITHM, ENVELOPE_TYPE, EnvelopeSigningKey } from './envelope-keys';
 

@@ -3,7 +3,7 @@ import { errors, flattenedVerify, type JSONWebKeySet } from 'jose';
 import { canonicalJson } from '../contracts/digest';
 import { SignedEnvelope } from '../contracts/envelope';
 import { Environment } from '../contracts/ids';
-import type { EnvelopeVerifier } from '../contracts/ports';
+import type { EnvelopeVerifier } from '../contracts/secrets-ports';
 import type { TenantScope } from '../contracts/scope';
 import { mintScope } from '../contracts/scope-mint';
 import { bindingMismatch } from './envelope-binding';

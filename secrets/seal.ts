@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { digestOfTuple } from '../contracts/digest';
-import type { SealedCredential } from '../contracts/ports';
+import type { SealedCredential } from '../contracts/rows';
 import type { TenantScope } from '../contracts/scope';
 
 /** The key encryption key, from outside (promise S4). Wraps tenants' data keys and nothing else. */

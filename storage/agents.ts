@@ -1,5 +1,6 @@
 import { Agent } from '../contracts/agent';
-import type { PlatformStore, TenantStore } from '../contracts/ports';
+import type { PlatformStore } from '../contracts/platform-ports';
+import type { TenantStore } from '../contracts/ports';
 import { Recent } from '../contracts/recent';
 import type { PlatformSession, TenantSession } from './session';
 

@@ -1,4 +1,5 @@
-import type { CallContext, TenantStore } from '../contracts/ports';
+import type { TenantStore } from '../contracts/ports';
+import type { CallContext } from '../contracts/rows';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
 import { storable } from './storable';

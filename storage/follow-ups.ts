@@ -1,6 +1,7 @@
 import { canonicalJson } from '../contracts/digest';
 import type { SignedEnvelope } from '../contracts/envelope';
-import type { TenantStore, UndoOrder } from '../contracts/ports';
+import type { TenantStore } from '../contracts/ports';
+import type { UndoOrder } from '../contracts/rows';
 import type { Refusal } from '../contracts/refusal';
 import type { FollowUp, UndoItem, UndoOutcome } from '../contracts/reviews';
 import type { TenantSession } from './session';

@@ -1,4 +1,5 @@
-import type { MarkedPassage, TenantStore } from '../contracts/ports';
+import type { TenantStore } from '../contracts/ports';
+import type { MarkedPassage } from '../contracts/rows';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
 

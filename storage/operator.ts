@@ -6,7 +6,8 @@ import {
   type TenantRecord,
 } from '../contracts/documents';
 import { Capability, type Environment } from '../contracts/ids';
-import type { OperatorStore, SealedCredential } from '../contracts/ports';
+import type { OperatorStore } from '../contracts/platform-ports';
+import type { SealedCredential } from '../contracts/rows';
 import { changed, type QuotaOverrides } from '../contracts/quotas';
 import type { TenantScope } from '../contracts/scope';
 import { isStorageBusy, StorageBusy } from '../contracts/storage-busy';

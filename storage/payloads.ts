@@ -1,5 +1,6 @@
 import type { StoredPayload } from '../contracts/calls';
-import type { StoredItem, TenantStore } from '../contracts/ports';
+import type { TenantStore } from '../contracts/ports';
+import type { StoredItem } from '../contracts/rows';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
 

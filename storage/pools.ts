@@ -1,7 +1,7 @@
 import type { PoolClient } from 'pg';
 import type { Environment } from '../contracts/ids';
 import type { PoolMember, PoolView } from '../contracts/pools';
-import type { PlatformStore } from '../contracts/ports';
+import type { PlatformStore } from '../contracts/platform-ports';
 import { isStorageBusy } from '../contracts/storage-busy';
 import { faultOf } from './fault';
 import type { ClientPool } from './pool';

@@ -1,6 +1,6 @@
 import type { LedgerCall, RecoveryState, RecoveryStore, SeenHead } from '../contracts/recovery';
 import type { TenantId } from '../contracts/ids';
-import type { PlatformStore } from '../contracts/ports';
+import type { PlatformStore } from '../contracts/platform-ports';
 import type { PlatformSession, TenantSession } from './session';
 import { callsSql } from './sql';
 

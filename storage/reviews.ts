@@ -1,6 +1,7 @@
 import { canonicalJson, outsideKey } from '../contracts/digest';
 import type { CallClass } from '../contracts/ledger';
-import type { CallRow, TenantStore } from '../contracts/ports';
+import type { TenantStore } from '../contracts/ports';
+import type { CallRow } from '../contracts/rows';
 import type { Refusal } from '../contracts/refusal';
 import type { Resolution, ReviewKind, ReviewRow } from '../contracts/reviews';
 import type { TenantSession } from './session';

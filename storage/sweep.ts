@@ -1,6 +1,6 @@
 import type { SignedEnvelope } from '../contracts/envelope';
 import type { RunId, TenantId } from '../contracts/ids';
-import type { PlatformStore, SweepFollowUp, SweepRun } from '../contracts/ports';
+import type { PlatformStore, SweepFollowUp, SweepRun } from '../contracts/platform-ports';
 import type { PlatformSession } from './session';
 import { callsSql } from './sql';
 

@@ -1,5 +1,6 @@
 import type { TenantRecord } from '../contracts/documents';
-import type { Placement, PlatformStore, TenantLane, TenantStore } from '../contracts/ports';
+import type { Placement, PlatformStore, TenantLane } from '../contracts/platform-ports';
+import type { TenantStore } from '../contracts/ports';
 import type { PlatformSession, TenantSession } from './session';
 import { callsSql } from './sql';
 

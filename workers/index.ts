@@ -18,7 +18,7 @@ export type { FollowUpProgress, OrderedFollowUp, UndoneCall } from '../client/fo
 export type { ResolvedReview, ReviewVerdict } from '../client/reviews';
 export type { ApprovalRow, ApprovalState, SuggestionRow } from '../contracts/approvals';
 export type { ApprovalTerms } from '../contracts/policy-decision';
-export type { RunRow } from '../contracts/ports';
+export type { RunRow } from '../contracts/rows';
 export type { DeadLetter, FollowUp, Resolution, ReviewRow, UndoOutcome } from '../contracts/reviews';
 export type { Refusal } from '../contracts/refusal';
 export type { RunState, StopReason } from '../contracts/states';

@@ -7,7 +7,7 @@ import { laneActivities } from '../activities/registry';
 import { RememberedRefusals } from '../activities/remembered-refusals';
 import type { TenantId } from '../contracts/ids';
 import { RUNS_QUEUE } from '../contracts/names';
-import type { PlatformStore } from '../contracts/ports';
+import type { PlatformStore } from '../contracts/platform-ports';
 import { createHttpPools } from '../tools/http';
 import { LANE_SETTINGS, planLanes, type PlannedLane } from './lane-plan';
 import type { Running, WorkerParts } from './parts';

@@ -1,6 +1,6 @@
 import type { TenantId } from '../contracts/ids';
 import { SHARED_EXPENSIVE_QUEUE, SHARED_QUEUE, queuesOf } from '../contracts/names';
-import type { Placement } from '../contracts/ports';
+import type { Placement } from '../contracts/platform-ports';
 
 /** Bounds of lanes that are settings of the platform. */
 export interface LaneSettings {

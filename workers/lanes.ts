@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Placement } from '../contracts/ports';
+import type { Placement } from '../contracts/platform-ports';
 
 /** What {@link followDedicatedLanes} needs of the processes it starts and ends. */
 export interface LaneProcesses {

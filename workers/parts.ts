@@ -3,7 +3,7 @@ import type { ActivityInterceptorsFactory, NativeConnection } from '@temporalio/
 import type { Logger } from 'pino';
 import type { Checkpoint } from '../contracts/checkpoint';
 import type { Environment } from '../contracts/ids';
-import type { EnvelopeVerifier } from '../contracts/ports';
+import type { EnvelopeVerifier } from '../contracts/secrets-ports';
 import type { Broker } from '../secrets/broker';
 import type { OpenStorage } from '../storage/open';
 import type { App } from '../tools/app';

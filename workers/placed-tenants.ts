@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { failure } from '../activities/failure';
 import type { TenantId } from '../contracts/ids';
-import type { Placement, PlatformStore } from '../contracts/ports';
+import type { Placement, PlatformStore } from '../contracts/platform-ports';
 
 /** How old a placement may be that a task is let in by, milliseconds: as old as what the fence was last seen at. */
 const BELIEVED_FOR_MS = 1_000;

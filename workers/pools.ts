@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { PlatformStore } from '../contracts/ports';
+import type { PlatformStore } from '../contracts/platform-ports';
 import type { Logger } from 'pino';
 import type { Running } from './parts';
 import { PoolDivision } from './pool-shares';

@@ -1,5 +1,5 @@
 import type { TellSlots } from '../activities/tell-slots';
-import type { PlatformStore } from '../contracts/ports';
+import type { PlatformStore } from '../contracts/platform-ports';
 
 const EVERY_MS = 500;
 /** Whom an activity has just given a slot it is telling itself. */

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { PolicyVersion } from '../../contracts/ports';
+import type { PolicyVersion } from '../../contracts/platform-ports';
 import { checkDocuments } from '../../policy/compile';
 import { formatMistakes } from '../../policy/documents';
 import { BulkheadError } from '../errors';

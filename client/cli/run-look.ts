@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { RunRow } from '../../contracts/ports';
+import type { RunRow } from '../../contracts/rows';
 import type { BesideRun } from '../beside';
 import type { Explanation } from '../run';
 import { REFUSAL_ORIGINS } from '../../contracts/states';

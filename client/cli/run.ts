@@ -1,5 +1,5 @@
 import { Option, type Command } from 'commander';
-import type { RunRow } from '../../contracts/ports';
+import type { RunRow } from '../../contracts/rows';
 import { RUN_STATES, STOP_REASONS, type RunState, type StopReason } from '../../contracts/states';
 import {
   asBearer,

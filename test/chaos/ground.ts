@@ -53,7 +53,7 @@ export async function openRuns(witness: Witness, stack: TestStack): Promise<stri
 export async function restOf(witness: Witness, stack: TestStack) {
   const [rest] =
     (await witness.rows<{ inflight: string; claimed: string; reviews: string; opened: string }>(
-      `select (select coalesce(sum(inflight), 0) from bulkhead.ledgers where environment = $1) as inflight,
+      `select (select coalesce(sum((meter).inflight + slots + queued), 0) from bulkhead.ledgers where environment = $1) as inflight,
          (select count(*) from bulkhead.calls where environment = $1 and state in ('claimed', 'open')) as claimed,
          (select count(*) from bulkhead.reviews where environment = $1 and resolved_at is null) as reviews,
          (select count(*) from bulkhead.reviews where environment = $1) as opened`,

@@ -241,6 +241,8 @@ test('O1 a release right after a kill opens the tenant to new runs; those the fe
   expect(admitted).toEqual([]);
   outside.faults = {};
   model.script = plays({ call: [['note.write', { recordId: 'r1', text: 'new' }]] });
+  // The run may hear of the fence before the release is applied.
+  await until('the release', async () => (await state()).mode === 'normal');
   const next = await stack.run('acme', 'new');
   expect(await next.result({ timeoutMs: 20_000 })).toMatchObject({ stopReason: 'completed' });
 });

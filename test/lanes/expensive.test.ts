@@ -19,7 +19,7 @@ test.each(['own', 'shared', 'dedicated'])(
   'N3 on a lane of kind %s expensive calls have a small ceiling of their own and hold up no ordinary call',
   async (lane) => {
     const tenant = `dear-${lane}`;
-    await ground.tenant(tenant, { lane, ceiling: 2, more: 'expensiveCeiling: 1' });
+    await ground.tenant(tenant, { lane, ceiling: 2, expensiveCeiling: 1 });
     const host = lane === 'dedicated' && (await ground.stack.startHost({ only: tenant as never }));
     const dear = await Promise.all(Array.from({ length: 4 }, () => ground.run(tenant, reports(1))));
     await until('a report', async () => ground.keeper.nowOf(tenant) > 0, LONG_MS);

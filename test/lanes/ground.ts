@@ -89,7 +89,7 @@ export interface Ground {
   /** Makes the tenant, or changes its quota class. */
   tenant(
     name: string,
-    more?: { lane?: string; more?: string; ceiling?: number; limits?: string },
+    more?: { lane?: string; weight?: number; expensiveCeiling?: number; ceiling?: number; limits?: string },
   ): Promise<void>;
   move(name: string, more: Parameters<Ground['tenant']>[1]): Promise<void>;
   run(tenant: string, jobs: Jobs): Promise<Run>;
@@ -115,8 +115,6 @@ export async function createGround(options: TestStackOptions = {}): Promise<Grou
     models: `${model.url}/v1`,
     limits: '{ callsInFlight: 500, concurrentRuns: 500 }',
     ...more,
-    // More fields of the quota class, behind its lane.
-    lane: `${more.lane ?? 'own'}${more.more ? `\n${more.more}` : ''}`,
   });
   return {
     stack,

@@ -1,5 +1,5 @@
 import { TenantId } from '../../contracts/ids';
-import type { Placement } from '../../contracts/ports';
+import type { Placement } from '../../contracts/platform-ports';
 import { LANE_SETTINGS, planLanes } from '../../workers/lane-plan';
 import { PlacedTenants } from '../../workers/placed-tenants';
 

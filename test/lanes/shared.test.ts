@@ -62,7 +62,7 @@ test(
   'N2 weights share the lane: of two tenants that both wait, the one of weight 4 is served several times as often, and the other is not starved',
   async () => {
     await ground.tenant('light', { lane: 'shared' });
-    await ground.tenant('heavy', { lane: 'shared', more: 'weight: 4' });
+    await ground.tenant('heavy', { lane: 'shared', weight: 4 });
     // Long jobs, so that it is the lane that is full, also where everything else is slow.
     const runs = await Promise.all([
       flood('light', 10, jobs(4, 300, 'light-')),

@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FenceWatch } from '../../activities/fence-watch';
 import type { TenantId } from '../../contracts/ids';
-import type { ControlVersion } from '../../contracts/ports';
+import type { ControlVersion } from '../../contracts/platform-ports';
 import { until } from '../support/until';
 
 const acme = 'acme' as TenantId;

@@ -1,5 +1,5 @@
 import { RunId } from '../../contracts/ids';
-import type { Entry } from '../../contracts/ports';
+import type { Entry } from '../../contracts/rows';
 import { ENVIRONMENT, LedgerWorld, WIDE, type LedgerTenant } from './harness';
 
 let world: LedgerWorld;

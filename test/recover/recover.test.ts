@@ -168,7 +168,8 @@ test('O8 a database restored from a backup, with runs open: nothing is written t
     day: number;
     used: string;
   }>(
-    `select journal_seq as seq, encode(journal_head, 'hex') as hash, inflight, tool_day as day, tool_day_used as used from bulkhead.ledgers`,
+    `select journal_seq as seq, encode(journal_head, 'hex') as hash, (meter).inflight as inflight, (meter).day as day,
+       ((meter).used).tool_calls as used from bulkhead.ledgers`,
   );
   const { environment } = world.stack;
   expect(
@@ -176,7 +177,10 @@ test('O8 a database restored from a backup, with runs open: nothing is written t
   ).toMatchObject({ intact: true, lost: [expect.anything()] });
   const counted = recount(journal);
   expect(counted.violations).toEqual([]);
-  expect([counted.inflight, counted.days[row?.day ?? 0]]).toEqual([row?.inflight, Number(row?.used)]);
+  expect([counted.inflight, counted.days[row?.day ?? 0]?.toolCalls]).toEqual([
+    row?.inflight,
+    Number(row?.used),
+  ]);
   const spent = await world.ledger<{ run_id: string; steps: number; tool_calls: number }>(
     `select run_id, steps, tool_calls from bulkhead.runs`,
   );

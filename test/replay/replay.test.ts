@@ -1,5 +1,5 @@
 import type { JournalEntry } from '../../contracts/ledger';
-import type { RunRow } from '../../contracts/ports';
+import type { RunRow } from '../../contracts/rows';
 import { testTemporal } from '../support/shared-temporal';
 import { until } from '../support/until';
 import { compare, replayRun, type ReplayedCall } from '../../workers/replay';

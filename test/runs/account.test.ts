@@ -87,9 +87,9 @@ test('O8 a refusal whose words the host could not keep any more is kept by the n
       message: 'm',
     };
     await admin.query(
-      `with used_up as (update bulkhead.calls set state = 'failed', refusal = $2, charged_tool_calls = 0, charged_micro_usd = 0
+      `with used_up as (update bulkhead.calls set state = 'failed', refusal = $2, charged = bulkhead.nothing()
          where tenant_id = $1 and path = '0.1')
-       update bulkhead.ledgers set inflight = inflight - 1 where tenant_id = $1`,
+       update bulkhead.ledgers set meter.inflight = (meter).inflight - 1 where tenant_id = $1`,
       ['wordless', JSON.stringify(refusal)],
     );
   };

@@ -150,13 +150,12 @@ async function tryOut(
       WAIT_MS,
     );
     armed.set(tenant, arm);
-    if (flip.asksFirst === 'approved')
-      await stack.store(tenant).approvals.decide({
-        approvalNo,
-        decision: 'approve',
-        approver: { principal: 'user:payer', roles: ['payer'] },
-        note: 'yes',
-      });
+    await stack.store(tenant).approvals.decide({
+      approvalNo,
+      decision: 'approve',
+      approver: { principal: 'user:payer', roles: ['payer'] },
+      note: 'yes',
+    });
     await handle.signal(SIGNALS.approvalDecided);
   }
   const { stopReason } = await run.result({ timeoutMs: WAIT_MS });

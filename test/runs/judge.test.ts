@@ -3,7 +3,7 @@ import { judge } from '../../activities/judge';
 import { digestOf } from '../../contracts/digest';
 import type { Envelope } from '../../contracts/envelope';
 import type { CompiledPolicy, PolicyDecision, PolicyRequest } from '../../contracts/policy-decision';
-import type { CallContext } from '../../contracts/ports';
+import type { CallContext } from '../../contracts/rows';
 import type { Refusal } from '../../contracts/refusal';
 
 const call = {

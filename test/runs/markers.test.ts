@@ -1,7 +1,7 @@
 import { Client } from 'pg';
 import { assembleMessages } from '../../activities/conversation';
 import { ForeignContext } from '../../activities/markers';
-import type { ContextMarker, StoredItem } from '../../contracts/ports';
+import type { ContextMarker, StoredItem } from '../../contracts/rows';
 import { call, openDesk, type Desk } from './desk';
 
 let desk: Desk;

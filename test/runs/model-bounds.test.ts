@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { askModel, questionOf, type Question } from '../../activities/model-ask';
 import { costOf, inputBound, usageOf } from '../../activities/model-bounds';
 import { assembleMessages } from '../../activities/conversation';
-import type { StoredItem } from '../../contracts/ports';
+import type { StoredItem } from '../../contracts/rows';
 import { defineAction } from '../../tools/define-action';
 import { defineAgent } from '../../tools/define-agent';
 

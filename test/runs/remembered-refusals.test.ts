@@ -10,7 +10,8 @@ import { RememberedRefusals, type AskedFor } from '../../activities/remembered-r
 import type { Run } from '../../client/run';
 import { digestOf } from '../../contracts/digest';
 import type { RunId } from '../../contracts/ids';
-import type { ControlVersion, TenantStore } from '../../contracts/ports';
+import type { ControlVersion } from '../../contracts/platform-ports';
+import type { TenantStore } from '../../contracts/ports';
 import type { RepeatedRefusal } from '../../contracts/quotas';
 import type { Refusal } from '../../contracts/refusal';
 import { mintScope } from '../../contracts/scope-mint';

@@ -1,5 +1,5 @@
 import { forwardCall, undoOf, type AskedCall } from '../../activities/tool-call';
-import type { CallRow } from '../../contracts/ports';
+import type { CallRow } from '../../contracts/rows';
 import { app } from '../support/app';
 
 const asked = (action: string, args: unknown = { recordId: 'r1' }): AskedCall => ({

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { randomBytes, randomUUID } from 'node:crypto';
-import type { CredentialLease, Leasing, TenantStore } from '../../contracts/ports';
+import type { TenantStore } from '../../contracts/ports';
+import type { CredentialLease, Leasing } from '../../contracts/secrets-ports';
 import { createBroker, LeaseOver, type Broker } from '../../secrets/broker';
 import { masterKeyOf } from '../../secrets/seal';
 import { admissionOf, admit, CAPABILITY, contextOf, NOT_LET_IN, readContext } from './lending';

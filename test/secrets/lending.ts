@@ -3,7 +3,8 @@ import { digestOf } from '../../contracts/digest';
 import { Envelope, SignedEnvelope } from '../../contracts/envelope';
 import { RunId } from '../../contracts/ids';
 import type { AdmitRequest, Claim } from '../../contracts/ledger';
-import type { CallContext, TenantStore } from '../../contracts/ports';
+import type { TenantStore } from '../../contracts/ports';
+import type { CallContext } from '../../contracts/rows';
 
 export const CAPABILITY = 'payments:refund';
 

@@ -19,6 +19,7 @@ export function tenantYaml(parts: {
   /** `pools` of the Tenant document. */
   pools?: Readonly<Record<string, string>>;
   weight?: number;
+  expensiveCeiling?: number;
   limits?: string;
   perRun?: string;
   perAction?: string;
@@ -34,6 +35,7 @@ metadata: { name: quota_${name.replaceAll('-', '_')} }
 lane: ${parts.lane ?? 'own'}
 workerCeiling: ${parts.ceiling ?? 8}
 weight: ${parts.weight ?? 1}
+expensiveCeiling: ${parts.expensiveCeiling ?? 2}
 limits: ${parts.limits ?? '{}'}
 perRun: ${parts.perRun ?? '{}'}
 perAction: ${parts.perAction ?? '{}'}
