@@ -123,7 +123,7 @@ const slotsTaken = (standing: StandingInLine): Refusal => ({
   origin: 'tenant_cap',
   rule: 'concurrent_runs',
   rules: ['concurrent_runs'],
-  message: `${inLine(standing)}; it has the next slot that a run before it leaves`,
+  message: `all slots of this tenant are taken; position ${standing.position} of ${standing.waiting} in line`,
   ...(standing.value !== null && { value: standing.value }),
   used: standing.used,
 });
