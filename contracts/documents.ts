@@ -33,8 +33,8 @@ export const Limits = NamedLimits.extend({
   callsInFlight: count.max(100_000).default(8),
   /** A bucket, as `callsPerMinute` is. */
   runStartsPerMinute: count.max(1_000_000).default(600),
-  /** Attempts of calls that were let in before; 120 where nothing is said. */
-  retriesPerMinute: count.max(1_000_000).optional(),
+  /** Attempts of calls that were let in before: a bucket, too. */
+  retriesPerMinute: count.max(1_000_000).default(120),
   /** Runs accepted that hold no slot yet. */
   queuedRuns: count.default(10_000),
   /** How long such a run waits for its first slot before it ends. */

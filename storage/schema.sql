@@ -431,6 +431,7 @@ create table bulkhead.ledgers (
   slots integer not null default 0,
   queued integer not null default 0,
   run_starts bulkhead.bucket not null,
+  retries bulkhead.bucket not null,
   journal_seq bigint not null,
   journal_head bytea not null,
   durable_seq bigint not null,
@@ -454,18 +455,18 @@ create table bulkhead.limits (
   environment bulkhead.environment_name not null,
   layers bulkhead.layers not null,
   per_run bulkhead.amounts not null,
-  run_starts_per_minute bigint,
-  queued_runs bigint,
-  queued_seconds bigint,
-  concurrent_runs integer,
+  run_starts_per_minute bigint not null,
+  retries_per_minute bigint not null,
+  best_priority integer not null,
+  queued_runs bigint not null,
+  queued_seconds bigint not null,
+  concurrent_runs integer not null,
   time_zone text not null,
   named text[] not null,
-  quota jsonb not null,
-  retries_per_minute bigint not null generated always as (COALESCE((((quota -> 'limits'::text) ->> 'retriesPerMinute'::text))::bigint, (120)::bigint)) stored
+  quota jsonb not null
 );
 alter table bulkhead.limits owner to bulkhead_owner;
 alter table bulkhead.limits add constraint limits_pk PRIMARY KEY (tenant_id, environment);
-alter table bulkhead.limits add constraint limits_retries_per_minute_counted CHECK ((retries_per_minute >= 0));
 alter table bulkhead.limits enable row level security;
 alter table bulkhead.limits force row level security;
 create policy sweep_reads on bulkhead.limits as permissive for select to bulkhead_sweep using (true);
@@ -651,19 +652,6 @@ alter table bulkhead.resources add constraint resources_pk PRIMARY KEY (tenant_i
 alter table bulkhead.resources enable row level security;
 alter table bulkhead.resources force row level security;
 create policy tenant_scope on bulkhead.resources as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
-
-create table bulkhead.retry_budgets (
-  tenant_id bulkhead.tenant_name not null,
-  environment bulkhead.environment_name not null,
-  level bigint not null,
-  at timestamp with time zone not null
-) with (fillfactor=50);
-alter table bulkhead.retry_budgets owner to bulkhead_owner;
-alter table bulkhead.retry_budgets add constraint retry_budgets_counted CHECK ((level >= 0));
-alter table bulkhead.retry_budgets add constraint retry_budgets_pk PRIMARY KEY (tenant_id, environment);
-alter table bulkhead.retry_budgets enable row level security;
-alter table bulkhead.retry_budgets force row level security;
-create policy tenant_scope on bulkhead.retry_budgets as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 
 create table bulkhead.reviews (
   tenant_id bulkhead.tenant_name not null,
@@ -972,8 +960,7 @@ begin
       case when not waits then n end, case when waits then n end);
   t.slots := t.slots + (not waits)::integer;
   t.queued := t.queued + waits::integer;
-  t.run_starts := case when l.run_starts_per_minute is null then row(0, n)::bucket
-    else filled(drained(t.run_starts, l.run_starts_per_minute, n), 1) end;
+  t.run_starts := filled(drained(t.run_starts, l.run_starts_per_minute, n), 1);
   if p_fork_of is null then
     insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
       values (p_tenant, p_environment, e ->> 'runId', 'input', p_input, n);
@@ -997,22 +984,17 @@ CREATE OR REPLACE FUNCTION bulkhead.acceptance_gate(t bulkhead.ledgers, l bulkhe
  STABLE
 AS $function$
 declare
-  best constant integer := coalesce((l.quota -> 'limits' ->> 'bestPriority')::integer, 3);
-  b bulkhead.bucket;
-  frees bigint;
+  x bulkhead.refused;
 begin
-  if p_priority < best then
-    return row('denied', 'tenant_cap', 'best_priority', format('this tenant may ask for priority %s at best', best), best, p_priority, null,
+  if p_priority < l.best_priority then
+    return row('denied', 'tenant_cap', 'best_priority', format('this tenant may ask for priority %s at best', l.best_priority), l.best_priority, p_priority, null,
       null)::bulkhead.refused;
   end if;
-  if l.run_starts_per_minute is not null then
-    b := bulkhead.drained(t.run_starts, l.run_starts_per_minute, p_now);
-    frees := bulkhead.ms_to_fit(b, l.run_starts_per_minute, 1);
-    if frees is distinct from 0 then
-      return row('throttled', 'tenant_cap', 'run_starts_per_minute', case when frees is null then 'this tenant may start no run'
-          else format('the run starts per minute of this tenant are used up: try again in %s s', ceil(frees / 1000.0)) end,
-        l.run_starts_per_minute, ceil(b.level / 60000.0), frees, null)::bulkhead.refused;
-    end if;
+  x := bulkhead.minute_gate(t.run_starts, l.run_starts_per_minute, 1, p_now, 'run_starts_per_minute', '');
+  if x.kind is not null then
+    x.message := case when x.retry_after_ms is null then 'this tenant may start no run'
+      else format('the run starts per minute of this tenant are used up: try again in %s s', ceil(x.retry_after_ms / 1000.0)) end;
+    return x;
   end if;
   if p_waits and t.queued >= l.queued_runs then
     return row('throttled', 'tenant_cap', 'queued_runs',
@@ -1231,6 +1213,7 @@ begin
       denied := true;
       exit decision;
     end if;
+    select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
     -- A retry that a person ordered stands in for the run.
     if undoes or follow_up_kind = 'retry' and known then
       null;
@@ -1239,6 +1222,10 @@ begin
       exit decision;
     elsif not own_run then
       x := row('denied', 'control', 'run_not_entered', 'this run was not entered by the workflow that asks', null, null, null, null);
+      exit decision;
+    elsif r.slot_at is null then
+      -- Whatever its workflow believes: who has given its slot up, or was never given one, does nothing new.
+      x := row('throttled', 'tenant_cap', 'concurrent_runs', 'this run holds no slot of its tenant', l.concurrent_runs, t.slots, 1000, null);
       exit decision;
     end if;
     if r.undone and not undoes then
@@ -1271,10 +1258,9 @@ begin
     exit decision when x.kind is not null;
     probes := x.rule is not distinct from 'breaker_probe';
     if attempt_no > 1 and not undoes then
-      x := ledger_retry_gate(t, n);
+      x := minute_gate(t.retries, l.retries_per_minute, 1, n, 'retries_per_minute', 'the retries that this tenant may make in a minute are used up');
       exit decision when x.kind is not null;
     end if;
-    select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
     -- An undo takes its slot from a reserve: what is half done is never kept so by a full house.
     if not undoes then
       x := meter_gate(t.meter, l.layers, ask, takes_slot, ledger_day(t, n, l.time_zone), n, l.time_zone, '');
@@ -1460,7 +1446,7 @@ begin
     t := ledger_breaker_enter(t, n, p_run, p_path, p_system, p_token, n + p_lease_ms * interval '1 millisecond');
   end if;
   if attempt_no > 1 and not undoes then
-    perform ledger_retry_spend(t, n);
+    t.retries := filled(drained(t.retries, l.retries_per_minute, n), 1);
   end if;
   -- A free read that a crash forgets is read again; anything else is on disk before it may act.
   a.seq := ledger_save(t, p_class <> 'read' or p_micro_usd > 0);
@@ -3098,15 +3084,16 @@ begin
   insert into bulkhead.named_limits (tenant_id, environment, name, layers)
     select p_tenant, p_environment, 'action:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAction', '{}'))
     union all select p_tenant, p_environment, 'agent:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAgent', '{}'));
-  insert into bulkhead.limits (tenant_id, environment, layers, per_run, run_starts_per_minute, queued_runs, queued_seconds, concurrent_runs,
-      time_zone, named, quota)
+  insert into bulkhead.limits (tenant_id, environment, layers, per_run, run_starts_per_minute, retries_per_minute, best_priority, queued_runs,
+      queued_seconds, concurrent_runs, time_zone, named, quota)
     values (p_tenant, p_environment, bulkhead.layers_of(l),
       bulkhead.amounts_of(null, (r ->> 'steps')::bigint, (r ->> 'seconds')::bigint * 1000, (r ->> 'spendMicroUsd')::bigint, null, null),
-      (l ->> 'runStartsPerMinute')::bigint, (l ->> 'queuedRuns')::bigint, (l ->> 'queuedSeconds')::bigint, (l ->> 'concurrentRuns')::integer,
-      p_quota ->> 'timeZone',
+      (l ->> 'runStartsPerMinute')::bigint, (l ->> 'retriesPerMinute')::bigint, (l ->> 'bestPriority')::integer,
+      (l ->> 'queuedRuns')::bigint, (l ->> 'queuedSeconds')::bigint, (l ->> 'concurrentRuns')::integer, p_quota ->> 'timeZone',
       array(select name from bulkhead.named_limits where tenant_id = p_tenant and environment = p_environment order by name), p_quota)
     on conflict on constraint limits_pk do update set layers = excluded.layers, per_run = excluded.per_run,
-      run_starts_per_minute = excluded.run_starts_per_minute, queued_runs = excluded.queued_runs, queued_seconds = excluded.queued_seconds,
+      run_starts_per_minute = excluded.run_starts_per_minute, retries_per_minute = excluded.retries_per_minute,
+      best_priority = excluded.best_priority, queued_runs = excluded.queued_runs, queued_seconds = excluded.queued_seconds,
       concurrent_runs = excluded.concurrent_runs, time_zone = excluded.time_zone, named = excluded.named, quota = excluded.quota;
 end $function$
 ;
@@ -3282,48 +3269,6 @@ end $function$
 ;
 alter function bulkhead.ledger_reserve(bulkhead.ledgers,bulkhead.limits,bulkhead.named_meter[],bulkhead.amounts,integer,timestamp with time zone) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.ledger_retry_gate(t bulkhead.ledgers, p_now timestamp with time zone)
- RETURNS bulkhead.refused
- LANGUAGE plpgsql
-AS $function$
-declare
-  allowed bigint;
-  level bigint;
-begin
-  select retries_per_minute into strict allowed from bulkhead.limits where tenant_id = t.tenant_id and environment = t.environment;
-  level := bulkhead.ledger_retry_level(t, p_now, allowed);
-  if level >= 60000 then
-    return null;
-  end if;
-  return row('throttled', 'tenant_cap', 'retries_per_minute', 'the retries that this tenant may make in a minute are used up', allowed,
-    allowed - level / 60000, case when allowed > 0 then ceil((60000 - level)::numeric / allowed) end, null)::bulkhead.refused;
-end $function$
-;
-alter function bulkhead.ledger_retry_gate(bulkhead.ledgers,timestamp with time zone) owner to bulkhead_owner;
-
-CREATE OR REPLACE FUNCTION bulkhead.ledger_retry_level(t bulkhead.ledgers, p_now timestamp with time zone, p_limit bigint)
- RETURNS bigint
- LANGUAGE sql
- STABLE
-AS $function$
-  select coalesce((select least(p_limit * 60000, level + floor(extract(epoch from p_now - at) * 1000)::bigint * p_limit)
-    from bulkhead.retry_budgets where tenant_id = t.tenant_id and environment = t.environment), p_limit * 60000)
-$function$
-;
-alter function bulkhead.ledger_retry_level(bulkhead.ledgers,timestamp with time zone,bigint) owner to bulkhead_owner;
-
-CREATE OR REPLACE FUNCTION bulkhead.ledger_retry_spend(t bulkhead.ledgers, p_now timestamp with time zone)
- RETURNS void
- LANGUAGE sql
-AS $function$
-  insert into bulkhead.retry_budgets (tenant_id, environment, level, at)
-    select t.tenant_id, t.environment, bulkhead.ledger_retry_level(t, p_now, l.retries_per_minute) - 60000, p_now
-      from bulkhead.limits l where l.tenant_id = t.tenant_id and l.environment = t.environment
-    on conflict on constraint retry_budgets_pk do update set level = excluded.level, at = excluded.at
-$function$
-;
-alter function bulkhead.ledger_retry_spend(bulkhead.ledgers,timestamp with time zone) owner to bulkhead_owner;
-
 CREATE OR REPLACE FUNCTION bulkhead.ledger_rewound()
  RETURNS bulkhead.refused
  LANGUAGE sql
@@ -3357,7 +3302,7 @@ begin
     perform set_config('synchronous_commit', 'on', true);
   end if;
   update bulkhead.ledgers set mode = t.mode, fence_epoch = t.fence_epoch, control_version = t.control_version,
-      policy_version = t.policy_version, meter = t.meter, slots = t.slots, queued = t.queued, run_starts = t.run_starts,
+      policy_version = t.policy_version, meter = t.meter, slots = t.slots, queued = t.queued, run_starts = t.run_starts, retries = t.retries,
       journal_seq = t.journal_seq, journal_head = t.journal_head, durable_seq = t.durable_seq,
       rewound_seq = t.rewound_seq, acknowledged_seq = t.acknowledged_seq, last_clock = t.last_clock
     where tenant_id = t.tenant_id and environment = t.environment;
@@ -3647,9 +3592,8 @@ declare
   used constant bulkhead.amounts := case when p_today > (m).day then bulkhead.nothing() else (m).used end;
   prefix constant text := case p_name when '' then '' else p_name || '/' end;
   of_whom constant text := case when p_name = '' then 'this tenant' else p_name end;
-  b bulkhead.bucket;
+  x bulkhead.refused;
   layer text;
-  frees bigint;
 begin
   if p_takes_slot and (m).inflight >= (l).calls_in_flight then
     return row('throttled', 'tenant_cap', prefix || 'calls_in_flight', format('all calls in flight that %s may have are taken', of_whom),
@@ -3666,24 +3610,16 @@ begin
   if layer is not null then
     return bulkhead.day_refused(layer, prefix, of_whom, cap, used, p_ask, bulkhead.ms_to_end_of(p_today, p_now, p_zone));
   end if;
-  if (l).calls_per_minute is not null and p_ask.steps + p_ask.tool_calls > 0 then
-    b := bulkhead.drained((m).calls, (l).calls_per_minute, p_now);
-    frees := bulkhead.ms_to_fit(b, (l).calls_per_minute, 1);
-    if frees is distinct from 0 then
-      return row('throttled', 'tenant_cap', prefix || 'calls_per_minute', format('the calls per minute of %s are used up', of_whom),
-        (l).calls_per_minute, ceil(b.level / 60000.0), frees, null)::bulkhead.refused;
-    end if;
+  if p_ask.steps + p_ask.tool_calls > 0 then
+    x := bulkhead.minute_gate((m).calls, (l).calls_per_minute, 1, p_now, prefix || 'calls_per_minute',
+      format('the calls per minute of %s are used up', of_whom));
   end if;
-  if (l).model_tokens_per_minute is not null and p_ask.model_tokens > 0 then
-    b := bulkhead.drained((m).model_tokens, (l).model_tokens_per_minute, p_now);
-    frees := bulkhead.ms_to_fit(b, (l).model_tokens_per_minute, p_ask.model_tokens);
-    if frees is distinct from 0 then
-      return row('throttled', 'tenant_cap', prefix || 'model_tokens_per_minute', format(case when frees is null
-          then 'this call may need more model tokens than %s may use in a minute' else 'the model tokens per minute of %s are used up' end, of_whom),
-        (l).model_tokens_per_minute, ceil(b.level / 60000.0), frees, null)::bulkhead.refused;
-    end if;
+  if x.kind is null and p_ask.model_tokens > 0 then
+    x := bulkhead.minute_gate((m).model_tokens, (l).model_tokens_per_minute, p_ask.model_tokens, p_now, prefix || 'model_tokens_per_minute',
+      format(case when p_ask.model_tokens > (l).model_tokens_per_minute then 'this call may need more model tokens than %s may use in a minute'
+        else 'the model tokens per minute of %s are used up' end, of_whom));
   end if;
-  return null;
+  return x;
 end $function$
 ;
 alter function bulkhead.meter_gate(bulkhead.meter,bulkhead.layers,bulkhead.amounts,boolean,integer,timestamp with time zone,text,text) owner to bulkhead_owner;
@@ -3765,6 +3701,28 @@ AS $function$
 $function$
 ;
 alter function bulkhead.minus(bulkhead.amounts,bulkhead.amounts) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.minute_gate(p_bucket bulkhead.bucket, p_limit bigint, p_units bigint, p_now timestamp with time zone, p_rule text, p_message text)
+ RETURNS bulkhead.refused
+ LANGUAGE plpgsql
+ IMMUTABLE
+AS $function$
+declare
+  b bulkhead.bucket;
+  frees bigint;
+begin
+  if p_limit is null then
+    return null;
+  end if;
+  b := bulkhead.drained(p_bucket, p_limit, p_now);
+  frees := bulkhead.ms_to_fit(b, p_limit, p_units);
+  if frees = 0 then
+    return null;
+  end if;
+  return row('throttled', 'tenant_cap', p_rule, p_message, p_limit, ceil(b.level / 60000.0), frees, null)::bulkhead.refused;
+end $function$
+;
+alter function bulkhead.minute_gate(bulkhead.bucket,bigint,bigint,timestamp with time zone,text,text) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ms_to_end_of(p_day integer, p_at timestamp with time zone, p_zone text)
  RETURNS bigint
@@ -3909,8 +3867,8 @@ declare
 begin
   perform enter_scope(p_tenant, p_environment);
   -- The journal hangs on what nobody can move: a link before the first that only this tenant and environment have.
-  insert into ledgers (tenant_id, environment, policy_version, meter, run_starts, journal_seq, journal_head, durable_seq, last_clock)
-    values (p_tenant, p_environment, p_policy_version, new_meter(day_of(n, p_quota ->> 'timeZone'), n), row(0, n), 0, journal_genesis(p_tenant, p_environment), 0, n)
+  insert into ledgers (tenant_id, environment, policy_version, meter, run_starts, retries, journal_seq, journal_head, durable_seq, last_clock)
+    values (p_tenant, p_environment, p_policy_version, new_meter(day_of(n, p_quota ->> 'timeZone'), n), row(0, n), row(0, n), 0, journal_genesis(p_tenant, p_environment), 0, n)
     on conflict do nothing returning * into t;
   if t.tenant_id is not null then
     perform ledger_limit(p_tenant, p_environment, p_quota);
@@ -4644,13 +4602,17 @@ begin
         ) as v (place, layer, cap, used, reserved, frees_ms)
         where c.of_whom = '' or v.cap is not null
       union all
-      select '', 0, v.* from now_of o cross join lateral (select drained((o.t).run_starts, (o.l).run_starts_per_minute, o.n) as starts) s
+      select '', 0, v.* from now_of o cross join lateral (
+          select drained((o.t).run_starts, (o.l).run_starts_per_minute, o.n) as starts, drained((o.t).retries, (o.l).retries_per_minute, o.n) as retries) s
         cross join lateral (values
           (10, 'runStartsPerMinute', (o.l).run_starts_per_minute, ceil((s.starts).level / 60000.0)::bigint, null::bigint,
             ms_to_fit(s.starts, (o.l).run_starts_per_minute, (o.l).run_starts_per_minute)),
-          (11, 'concurrentRuns', (o.l).concurrent_runs::bigint, (o.t).slots::bigint, null, null),
-          (12, 'queuedRuns', (o.l).queued_runs, (o.t).queued::bigint, null, null),
-          (13, 'queuedSeconds', (o.l).queued_seconds, null, null, null)
+          (11, 'retriesPerMinute', (o.l).retries_per_minute, ceil((s.retries).level / 60000.0)::bigint, null,
+            ms_to_fit(s.retries, (o.l).retries_per_minute, (o.l).retries_per_minute)),
+          (12, 'concurrentRuns', (o.l).concurrent_runs::bigint, (o.t).slots::bigint, null, null),
+          (13, 'queuedRuns', (o.l).queued_runs, (o.t).queued::bigint, null, null),
+          (14, 'queuedSeconds', (o.l).queued_seconds, null, null, null),
+          (15, 'bestPriority', (o.l).best_priority::bigint, null, null, null)
         ) as v (place, layer, cap, used, reserved, frees_ms)
       union all
       select 'run', 2, v.* from now_of o cross join lateral (values

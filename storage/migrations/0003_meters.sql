@@ -52,6 +52,24 @@ create function bulkhead.new_meter(p_day integer, p_now timestamptz) returns bul
   select row(p_day, bulkhead.nothing(), row(0, p_now), row(0, p_now), 0)::bulkhead.meter
 $$;
 
+-- What a limit per minute says to so many units: a refusal, or null where they fit or nothing limits them.
+create function bulkhead.minute_gate(p_bucket bulkhead.bucket, p_limit bigint, p_units bigint, p_now timestamptz, p_rule text, p_message text)
+returns bulkhead.refused language plpgsql immutable as $$
+declare
+  b bulkhead.bucket;
+  frees bigint;
+begin
+  if p_limit is null then
+    return null;
+  end if;
+  b := bulkhead.drained(p_bucket, p_limit, p_now);
+  frees := bulkhead.ms_to_fit(b, p_limit, p_units);
+  if frees = 0 then
+    return null;
+  end if;
+  return row('throttled', 'tenant_cap', p_rule, p_message, p_limit, ceil(b.level / 60000.0), frees, null)::bulkhead.refused;
+end $$;
+
 -- What a meter's limits say to a call that asks for so much: the first that refuses, or null. Writes nothing.
 -- `p_name` is put before the limit's name: empty for the tenant's own. `p_today`: the day that it would be counted in.
 create function bulkhead.meter_gate(m bulkhead.meter, l bulkhead.layers, p_ask bulkhead.amounts, p_takes_slot boolean, p_today integer,
@@ -61,9 +79,8 @@ declare
   used constant bulkhead.amounts := case when p_today > (m).day then bulkhead.nothing() else (m).used end;
   prefix constant text := case p_name when '' then '' else p_name || '/' end;
   of_whom constant text := case when p_name = '' then 'this tenant' else p_name end;
-  b bulkhead.bucket;
+  x bulkhead.refused;
   layer text;
-  frees bigint;
 begin
   if p_takes_slot and (m).inflight >= (l).calls_in_flight then
     return row('throttled', 'tenant_cap', prefix || 'calls_in_flight', format('all calls in flight that %s may have are taken', of_whom),
@@ -80,24 +97,16 @@ begin
   if layer is not null then
     return bulkhead.day_refused(layer, prefix, of_whom, cap, used, p_ask, bulkhead.ms_to_end_of(p_today, p_now, p_zone));
   end if;
-  if (l).calls_per_minute is not null and p_ask.steps + p_ask.tool_calls > 0 then
-    b := bulkhead.drained((m).calls, (l).calls_per_minute, p_now);
-    frees := bulkhead.ms_to_fit(b, (l).calls_per_minute, 1);
-    if frees is distinct from 0 then
-      return row('throttled', 'tenant_cap', prefix || 'calls_per_minute', format('the calls per minute of %s are used up', of_whom),
-        (l).calls_per_minute, ceil(b.level / 60000.0), frees, null)::bulkhead.refused;
-    end if;
+  if p_ask.steps + p_ask.tool_calls > 0 then
+    x := bulkhead.minute_gate((m).calls, (l).calls_per_minute, 1, p_now, prefix || 'calls_per_minute',
+      format('the calls per minute of %s are used up', of_whom));
   end if;
-  if (l).model_tokens_per_minute is not null and p_ask.model_tokens > 0 then
-    b := bulkhead.drained((m).model_tokens, (l).model_tokens_per_minute, p_now);
-    frees := bulkhead.ms_to_fit(b, (l).model_tokens_per_minute, p_ask.model_tokens);
-    if frees is distinct from 0 then
-      return row('throttled', 'tenant_cap', prefix || 'model_tokens_per_minute', format(case when frees is null
-          then 'this call may need more model tokens than %s may use in a minute' else 'the model tokens per minute of %s are used up' end, of_whom),
-        (l).model_tokens_per_minute, ceil(b.level / 60000.0), frees, null)::bulkhead.refused;
-    end if;
+  if x.kind is null and p_ask.model_tokens > 0 then
+    x := bulkhead.minute_gate((m).model_tokens, (l).model_tokens_per_minute, p_ask.model_tokens, p_now, prefix || 'model_tokens_per_minute',
+      format(case when p_ask.model_tokens > (l).model_tokens_per_minute then 'this call may need more model tokens than %s may use in a minute'
+        else 'the model tokens per minute of %s are used up' end, of_whom));
   end if;
-  return null;
+  return x;
 end $$;
 
 -- The refusal by a limit per day, in the limit's own unit. One that asks for more than a whole day has never frees by itself.

@@ -238,6 +238,7 @@ begin
       denied := true;
       exit decision;
     end if;
+    select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
     -- A retry that a person ordered stands in for the run.
     if undoes or follow_up_kind = 'retry' and known then
       null;
@@ -246,6 +247,10 @@ begin
       exit decision;
     elsif not own_run then
       x := row('denied', 'control', 'run_not_entered', 'this run was not entered by the workflow that asks', null, null, null, null);
+      exit decision;
+    elsif r.slot_at is null then
+      -- Whatever its workflow believes: who has given its slot up, or was never given one, does nothing new.
+      x := row('throttled', 'tenant_cap', 'concurrent_runs', 'this run holds no slot of its tenant', l.concurrent_runs, t.slots, 1000, null);
       exit decision;
     end if;
     if r.undone and not undoes then
@@ -278,10 +283,9 @@ begin
     exit decision when x.kind is not null;
     probes := x.rule is not distinct from 'breaker_probe';
     if attempt_no > 1 and not undoes then
-      x := ledger_retry_gate(t, n);
+      x := minute_gate(t.retries, l.retries_per_minute, 1, n, 'retries_per_minute', 'the retries that this tenant may make in a minute are used up');
       exit decision when x.kind is not null;
     end if;
-    select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
     -- An undo takes its slot from a reserve: what is half done is never kept so by a full house.
     if not undoes then
       x := meter_gate(t.meter, l.layers, ask, takes_slot, ledger_day(t, n, l.time_zone), n, l.time_zone, '');
@@ -467,7 +471,7 @@ begin
     t := ledger_breaker_enter(t, n, p_run, p_path, p_system, p_token, n + p_lease_ms * interval '1 millisecond');
   end if;
   if attempt_no > 1 and not undoes then
-    perform ledger_retry_spend(t, n);
+    t.retries := filled(drained(t.retries, l.retries_per_minute, n), 1);
   end if;
   -- A free read that a crash forgets is read again; anything else is on disk before it may act.
   a.seq := ledger_save(t, p_class <> 'read' or p_micro_usd > 0);

@@ -118,8 +118,7 @@ begin
       case when not waits then n end, case when waits then n end);
   t.slots := t.slots + (not waits)::integer;
   t.queued := t.queued + waits::integer;
-  t.run_starts := case when l.run_starts_per_minute is null then row(0, n)::bucket
-    else filled(drained(t.run_starts, l.run_starts_per_minute, n), 1) end;
+  t.run_starts := filled(drained(t.run_starts, l.run_starts_per_minute, n), 1);
   if p_fork_of is null then
     insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
       values (p_tenant, p_environment, e ->> 'runId', 'input', p_input, n);

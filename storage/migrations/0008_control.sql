@@ -28,15 +28,16 @@ begin
   insert into bulkhead.named_limits (tenant_id, environment, name, layers)
     select p_tenant, p_environment, 'action:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAction', '{}'))
     union all select p_tenant, p_environment, 'agent:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAgent', '{}'));
-  insert into bulkhead.limits (tenant_id, environment, layers, per_run, run_starts_per_minute, queued_runs, queued_seconds, concurrent_runs,
-      time_zone, named, quota)
+  insert into bulkhead.limits (tenant_id, environment, layers, per_run, run_starts_per_minute, retries_per_minute, best_priority, queued_runs,
+      queued_seconds, concurrent_runs, time_zone, named, quota)
     values (p_tenant, p_environment, bulkhead.layers_of(l),
       bulkhead.amounts_of(null, (r ->> 'steps')::bigint, (r ->> 'seconds')::bigint * 1000, (r ->> 'spendMicroUsd')::bigint, null, null),
-      (l ->> 'runStartsPerMinute')::bigint, (l ->> 'queuedRuns')::bigint, (l ->> 'queuedSeconds')::bigint, (l ->> 'concurrentRuns')::integer,
-      p_quota ->> 'timeZone',
+      (l ->> 'runStartsPerMinute')::bigint, (l ->> 'retriesPerMinute')::bigint, (l ->> 'bestPriority')::integer,
+      (l ->> 'queuedRuns')::bigint, (l ->> 'queuedSeconds')::bigint, (l ->> 'concurrentRuns')::integer, p_quota ->> 'timeZone',
       array(select name from bulkhead.named_limits where tenant_id = p_tenant and environment = p_environment order by name), p_quota)
     on conflict on constraint limits_pk do update set layers = excluded.layers, per_run = excluded.per_run,
-      run_starts_per_minute = excluded.run_starts_per_minute, queued_runs = excluded.queued_runs, queued_seconds = excluded.queued_seconds,
+      run_starts_per_minute = excluded.run_starts_per_minute, retries_per_minute = excluded.retries_per_minute,
+      best_priority = excluded.best_priority, queued_runs = excluded.queued_runs, queued_seconds = excluded.queued_seconds,
       concurrent_runs = excluded.concurrent_runs, time_zone = excluded.time_zone, named = excluded.named, quota = excluded.quota;
 end $$;
 
@@ -51,8 +52,8 @@ declare
 begin
   perform enter_scope(p_tenant, p_environment);
   -- The journal hangs on what nobody can move: a link before the first that only this tenant and environment have.
-  insert into ledgers (tenant_id, environment, policy_version, meter, run_starts, journal_seq, journal_head, durable_seq, last_clock)
-    values (p_tenant, p_environment, p_policy_version, new_meter(day_of(n, p_quota ->> 'timeZone'), n), row(0, n), 0, journal_genesis(p_tenant, p_environment), 0, n)
+  insert into ledgers (tenant_id, environment, policy_version, meter, run_starts, retries, journal_seq, journal_head, durable_seq, last_clock)
+    values (p_tenant, p_environment, p_policy_version, new_meter(day_of(n, p_quota ->> 'timeZone'), n), row(0, n), row(0, n), 0, journal_genesis(p_tenant, p_environment), 0, n)
     on conflict do nothing returning * into t;
   if t.tenant_id is not null then
     perform ledger_limit(p_tenant, p_environment, p_quota);

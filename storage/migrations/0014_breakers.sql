@@ -1,5 +1,5 @@
--- Retries that hurt nobody else (promise N5): a breaker per tenant and system outside, and a budget of retries per tenant. Both
--- change under the tenant's lock alone, and no row of one tenant is ever read for another. See docs/ledger.md.
+-- A breaker per tenant and system outside (promise N5): changed under the tenant's lock alone, and no row of one tenant is ever read
+-- for another. See docs/ledger.md.
 
 create type bulkhead.breaker_terms as (failures integer, within interval, first_open interval, longest_open interval, look interval);
 -- The one place of these numbers. More failures than a call has attempts (8), so that one poisoned call, which fails on a system that
@@ -33,19 +33,7 @@ create table bulkhead.breakers (
   constraint breakers_probe_whole check ((probe_token is null) = (probe_until is null) and (probe_token is null or state = 'half_open'))
 ) with (fillfactor = 50);
 
--- A token bucket of one minute: how many retries, in 60,000ths, were left in it at a moment. No row is a full one.
-create table bulkhead.retry_budgets (
-  tenant_id text not null,
-  environment text not null,
-  level bigint not null constraint retry_budgets_counted check (level >= 0),
-  at timestamptz not null,
-  constraint retry_budgets_pk primary key (tenant_id, environment)
-) with (fillfactor = 50);
-alter table bulkhead.limits add column retries_per_minute bigint not null
-  generated always as (coalesce((quota -> 'limits' ->> 'retriesPerMinute')::bigint, 120)) stored
-  constraint limits_retries_per_minute_counted check (retries_per_minute >= 0);
-
-select bulkhead.protect('bulkhead.breakers'), bulkhead.protect('bulkhead.retry_budgets');
+select bulkhead.protect('bulkhead.breakers');
 grant select on bulkhead.breakers to bulkhead_app;
 
 -- ---------------------------------------------------------------- steps, for functions that hold the tenant's row
@@ -153,34 +141,6 @@ begin
       open_until = excluded.open_until, probe_token = null, probe_until = null;
   return t;
 end $$;
-
--- What is left of this minute's retries, in 60,000ths of one.
-create function bulkhead.ledger_retry_level(t bulkhead.ledgers, p_now timestamptz, p_limit bigint) returns bigint language sql stable as $$
-  select coalesce((select least(p_limit * 60000, level + floor(extract(epoch from p_now - at) * 1000)::bigint * p_limit)
-    from bulkhead.retry_budgets where tenant_id = t.tenant_id and environment = t.environment), p_limit * 60000)
-$$;
-
--- Whether the tenant may have one more attempt of a call that was made before; reads alone. A refusal has a kind.
-create function bulkhead.ledger_retry_gate(t bulkhead.ledgers, p_now timestamptz) returns bulkhead.refused language plpgsql as $$
-declare
-  allowed bigint;
-  level bigint;
-begin
-  select retries_per_minute into strict allowed from bulkhead.limits where tenant_id = t.tenant_id and environment = t.environment;
-  level := bulkhead.ledger_retry_level(t, p_now, allowed);
-  if level >= 60000 then
-    return null;
-  end if;
-  return row('throttled', 'tenant_cap', 'retries_per_minute', 'the retries that this tenant may make in a minute are used up', allowed,
-    allowed - level / 60000, case when allowed > 0 then ceil((60000 - level)::numeric / allowed) end, null)::bulkhead.refused;
-end $$;
-
-create function bulkhead.ledger_retry_spend(t bulkhead.ledgers, p_now timestamptz) returns void language sql as $$
-  insert into bulkhead.retry_budgets (tenant_id, environment, level, at)
-    select t.tenant_id, t.environment, bulkhead.ledger_retry_level(t, p_now, l.retries_per_minute) - 60000, p_now
-      from bulkhead.limits l where l.tenant_id = t.tenant_id and l.environment = t.environment
-    on conflict on constraint retry_budgets_pk do update set level = excluded.level, at = excluded.at
-$$;
 
 -- ---------------------------------------------------------------- for hosts
 

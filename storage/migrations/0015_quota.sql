@@ -51,13 +51,17 @@ begin
         ) as v (place, layer, cap, used, reserved, frees_ms)
         where c.of_whom = '' or v.cap is not null
       union all
-      select '', 0, v.* from now_of o cross join lateral (select drained((o.t).run_starts, (o.l).run_starts_per_minute, o.n) as starts) s
+      select '', 0, v.* from now_of o cross join lateral (
+          select drained((o.t).run_starts, (o.l).run_starts_per_minute, o.n) as starts, drained((o.t).retries, (o.l).retries_per_minute, o.n) as retries) s
         cross join lateral (values
           (10, 'runStartsPerMinute', (o.l).run_starts_per_minute, ceil((s.starts).level / 60000.0)::bigint, null::bigint,
             ms_to_fit(s.starts, (o.l).run_starts_per_minute, (o.l).run_starts_per_minute)),
-          (11, 'concurrentRuns', (o.l).concurrent_runs::bigint, (o.t).slots::bigint, null, null),
-          (12, 'queuedRuns', (o.l).queued_runs, (o.t).queued::bigint, null, null),
-          (13, 'queuedSeconds', (o.l).queued_seconds, null, null, null)
+          (11, 'retriesPerMinute', (o.l).retries_per_minute, ceil((s.retries).level / 60000.0)::bigint, null,
+            ms_to_fit(s.retries, (o.l).retries_per_minute, (o.l).retries_per_minute)),
+          (12, 'concurrentRuns', (o.l).concurrent_runs::bigint, (o.t).slots::bigint, null, null),
+          (13, 'queuedRuns', (o.l).queued_runs, (o.t).queued::bigint, null, null),
+          (14, 'queuedSeconds', (o.l).queued_seconds, null, null, null),
+          (15, 'bestPriority', (o.l).best_priority::bigint, null, null, null)
         ) as v (place, layer, cap, used, reserved, frees_ms)
       union all
       select 'run', 2, v.* from now_of o cross join lateral (values

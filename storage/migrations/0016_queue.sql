@@ -24,22 +24,17 @@ $$;
 create function bulkhead.acceptance_gate(t bulkhead.ledgers, l bulkhead.limits, p_priority integer, p_waits boolean, p_now timestamptz)
 returns bulkhead.refused language plpgsql stable as $$
 declare
-  best constant integer := coalesce((l.quota -> 'limits' ->> 'bestPriority')::integer, 3);
-  b bulkhead.bucket;
-  frees bigint;
+  x bulkhead.refused;
 begin
-  if p_priority < best then
-    return row('denied', 'tenant_cap', 'best_priority', format('this tenant may ask for priority %s at best', best), best, p_priority, null,
+  if p_priority < l.best_priority then
+    return row('denied', 'tenant_cap', 'best_priority', format('this tenant may ask for priority %s at best', l.best_priority), l.best_priority, p_priority, null,
       null)::bulkhead.refused;
   end if;
-  if l.run_starts_per_minute is not null then
-    b := bulkhead.drained(t.run_starts, l.run_starts_per_minute, p_now);
-    frees := bulkhead.ms_to_fit(b, l.run_starts_per_minute, 1);
-    if frees is distinct from 0 then
-      return row('throttled', 'tenant_cap', 'run_starts_per_minute', case when frees is null then 'this tenant may start no run'
-          else format('the run starts per minute of this tenant are used up: try again in %s s', ceil(frees / 1000.0)) end,
-        l.run_starts_per_minute, ceil(b.level / 60000.0), frees, null)::bulkhead.refused;
-    end if;
+  x := bulkhead.minute_gate(t.run_starts, l.run_starts_per_minute, 1, p_now, 'run_starts_per_minute', '');
+  if x.kind is not null then
+    x.message := case when x.retry_after_ms is null then 'this tenant may start no run'
+      else format('the run starts per minute of this tenant are used up: try again in %s s', ceil(x.retry_after_ms / 1000.0)) end;
+    return x;
   end if;
   if p_waits and t.queued >= l.queued_runs then
     return row('throttled', 'tenant_cap', 'queued_runs',

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { RunId } from '../../contracts/ids';
 import type { AdmitRequest, SettleRequest } from '../../contracts/ledger';
 import type { Refusal } from '../../contracts/refusal';
-import { digest, LEASE_MS, LedgerWorld, refusal, type LedgerTenant } from './harness';
+import { digest, LEASE_MS, LedgerWorld, refusal, WIDE, type LedgerTenant } from './harness';
 import { TERMS } from './breaker-model';
 import { recount } from './recount';
 
@@ -402,10 +402,7 @@ async function tried(tenant: LedgerTenant, runId: RunId, count: number): Promise
   return asked.map((each) => ({ ...each, token: randomUUID() }));
 }
 const retries = (tenant: LedgerTenant, perMinute: number) =>
-  world.admin.query(
-    `update bulkhead.limits set quota = jsonb_set(quota, '{limits,retriesPerMinute}', to_jsonb($2::int)) where tenant_id = $1`,
-    [tenant.tenantId, perMinute],
-  );
+  tenant.setLimits({ ...WIDE, more: { retriesPerMinute: perMinute } });
 
 test('N5 Q2 a tenant’s retries of a minute are bounded exactly, racing or not, and free one by one', async () => {
   const { tenant, runId } = await opened();

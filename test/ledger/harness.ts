@@ -24,7 +24,7 @@ import { reviewsOf } from '../../storage/reviews';
 import { runsOf } from '../../storage/runs';
 import { platformSession, tenantSession } from '../../storage/session';
 import { sweepOf } from '../../storage/sweep';
-import type { Limits, NamedLimits, PerRun } from '../../contracts/documents';
+import { Limits, type NamedLimits, type PerRun } from '../../contracts/documents';
 import { createTestDatabase, type TestDatabase } from '../support/database';
 
 export const ENVIRONMENT = Environment.parse('test');
@@ -47,9 +47,21 @@ export const WIDE: LedgerLimits = {
   perRunSteps: 1_000_000,
 };
 
+/** What has a default in the documents, and is no matter of most tests. */
+const NEVER_BINDS = {
+  concurrentRuns: 100_000,
+  queuedRuns: 1_000_000,
+  runStartsPerMinute: 1_000_000,
+  retriesPerMinute: 1_000_000,
+};
 const quotaOf = (of: LedgerLimits): string =>
   JSON.stringify({
-    limits: { callsInFlight: of.callsInFlight, toolCallsPerDay: of.toolCallsPerDay, ...of.more },
+    limits: Limits.parse({
+      ...NEVER_BINDS,
+      callsInFlight: of.callsInFlight,
+      toolCallsPerDay: of.toolCallsPerDay,
+      ...of.more,
+    }),
     perRun: { steps: of.perRunSteps, ...of.perRun },
     perAction: of.perAction ?? {},
     perAgent: of.perAgent ?? {},

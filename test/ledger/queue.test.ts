@@ -239,6 +239,28 @@ test('N1 a run keeps its slot when it continues as new, and a workflow that was 
   expect(await counts(tenant)).toEqual({ slots: 1, queued: 1 });
 });
 
+test('N1 a run that gave its slot up does nothing new, whatever its workflow believes, until it holds one again', async () => {
+  const tenant = await withSlots(1);
+  await accept(tenant, 'a');
+  await enter(tenant, 'a');
+  const ask = (path: string) => tenant.store.admit(tenant.admission(id('a'), path));
+  const before = tenant.admission(id('a'), '1.1');
+  expect(await tenant.store.admit(before)).toMatchObject({ answer: 'admitted' });
+  await park(tenant, 'a');
+  expect(await ask('2.1')).toMatchObject({
+    answer: 'refused',
+    refusal: { kind: 'throttled', origin: 'tenant_cap', rule: 'concurrent_runs', value: 1, used: 0 },
+  });
+  // What was let in before is settled, slot or not.
+  expect(await tenant.store.settle(tenant.settlement(before))).toMatchObject({ answer: 'settled' });
+  await accept(tenant, 'b');
+  expect(await resume(tenant, 'a')).toMatchObject({ kind: 'queued' });
+  expect(await ask('2.1')).toMatchObject({ refusal: { rule: 'concurrent_runs', value: 1, used: 1 } });
+  await leave(tenant, 'b');
+  expect(await resume(tenant, 'a')).toMatchObject({ kind: 'entered' });
+  expect(await ask('2.1')).toMatchObject({ answer: 'admitted' });
+});
+
 test('O1 after a kill no slot is handed over; what is accepted after the release does not wait behind what was killed', async () => {
   const tenant = await withSlots(1);
   for (const name of ['a', 'b', 'c']) await accept(tenant, name);

@@ -165,7 +165,7 @@ test('N5 Q3 a tenant that has used up its retries waits for the next one, says s
   await admin.connect();
   const allow = (perMinute: number) =>
     admin.query(
-      `update bulkhead.limits set quota = jsonb_set(quota, '{limits,retriesPerMinute}', to_jsonb($1::int)) where tenant_id = 'stormy'`,
+      `update bulkhead.limits set retries_per_minute = $1 where tenant_id = 'stormy'`,
       [perMinute],
     );
   try {
