@@ -128,8 +128,8 @@ const FOLLOW_UPS = {
   retry: { workflowType: WORKFLOW.retry, activity: 'retryCall' },
 } as const;
 
-/** What a run may call of these: it undoes its own writes, and asks where its calls go. */
-const INLINE: readonly string[] = ['undoCall', 'leaveFollowUp', 'findLane'];
+/** What a run may call of these: it undoes its own writes. */
+const INLINE: readonly string[] = ['undoCall', 'leaveFollowUp'];
 
 /** Whose follow-up it is, by the calling workflow's id, if its type is the one for that and may call this activity. */
 function followUpOf(
@@ -144,8 +144,8 @@ function followUpOf(
         activityType,
       )
     : parseWorkflowId(workflowId)?.kind === 'run' &&
-      workflowType === WORKFLOW.run &&
-      INLINE.includes(activityType);
+      // Whatever workflow makes calls for a run has to learn where they go.
+      (activityType === 'findLane' || (workflowType === WORKFLOW.run && INLINE.includes(activityType)));
   if (!fits) {
     throw failure(
       'EnvelopeInvalid',

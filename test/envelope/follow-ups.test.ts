@@ -243,3 +243,12 @@ test('E2 a follow-up that asks for another number than its id’s is refused, an
   });
   expect(desk.outside.requests.length).toBe(before);
 });
+
+test('N2 a workflow of one’s own that works on a run learns where its calls go, and nothing else of follow-ups', async () => {
+  const asked = (activity: string, args: unknown, queue: string) =>
+    ends('otherType', mine.envelope.workflowId, { signed: mine, queue, activity, args });
+  expect(await asked('findLane', { queue: LANE, untilServed: false }, LIFECYCLE_QUEUE)).toMatchObject({
+    lane: { queues: { calls: LANE } },
+  });
+  expect(await asked('undoCall', undo, LANE)).toBe('EnvelopeInvalid');
+});
