@@ -20,6 +20,8 @@ export interface RunBounds {
   readonly maxMisbehaviour: number;
   /** Absent: a model may repeat itself for ever. */
   readonly maxRepeats?: number | undefined;
+  /** Absent: as many calls of a run are handed to its lane as its workflow asks for. */
+  readonly callsAtOnce?: number | undefined;
   /** On people. Absent: the workflows' own, a week. */
   readonly maxReviewWaitMs?: number | undefined;
 }
@@ -96,7 +98,7 @@ export function createLifecycle(parts: LifecycleParts): Lifecycle {
       if (entry.kind === 'waits') throw failure('ContractBroken', 'a run that enters waits for nobody');
       if (generation > 0) await pass('after_continue');
       const agent = await store.agent(envelope.agentId, envelope.agentVersion);
-      const { maxReviewWaitMs, maxRepeats, ...others } = bounds;
+      const { maxReviewWaitMs, maxRepeats, callsAtOnce, ...others } = bounds;
       return {
         kind: 'entered',
         ...(await lanes.told(store, agent?.actions ?? [])),
@@ -105,6 +107,7 @@ export function createLifecycle(parts: LifecycleParts): Lifecycle {
         ...others,
         ...(maxReviewWaitMs !== undefined && { maxReviewWaitMs }),
         ...(maxRepeats !== undefined && { maxRepeats }),
+        ...(callsAtOnce !== undefined && { callsAtOnce }),
         ...(entry.firstStep > 0 && { firstStep: entry.firstStep }),
         ...(agent?.onFailure === 'undo' && { undoOnFailure: true }),
         parks: true,

@@ -63,6 +63,7 @@ export interface Config {
     readonly maxMisbehaviour: number;
     readonly maxReviewWaitMs?: number;
     readonly maxRepeats?: number;
+    readonly callsAtOnce?: number;
   };
   readonly lanes: LaneSettings;
   /** Milliseconds. */
@@ -229,6 +230,7 @@ function assemble(set: Parsed, present: Environ, problems: string[]): Config {
       maxMisbehaviour: set.BULKHEAD_MAX_MISBEHAVIOUR,
       maxReviewWaitMs: set.BULKHEAD_MAX_REVIEW_WAIT,
       maxRepeats: set.BULKHEAD_MAX_REPEATS,
+      callsAtOnce: set.BULKHEAD_CALLS_AT_ONCE,
     },
     lanes: {
       takenWithinMs: set.BULKHEAD_LANE_TAKEN_WITHIN,

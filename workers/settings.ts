@@ -253,6 +253,12 @@ export const SETTINGS = {
       'Steps in a row that ask for the same call to the same end, after which a run ends as model_misbehaved.',
     example: '10',
   }),
+  BULKHEAD_CALLS_AT_ONCE: setting(whole(1, 1_000, 16), {
+    group: 'Runs and timing',
+    about:
+      'Calls of one run that are handed to Temporal at a time. What its workflow asks for beyond that waits there, and costs nothing.',
+    example: '16',
+  }),
   BULKHEAD_FENCE_POLL: setting(duration('50ms', '900ms', '300ms'), {
     group: 'Runs and timing',
     about:

@@ -14,6 +14,7 @@ export interface ToldLane {
   readonly queue: string;
   readonly lane?: CallLane;
   readonly expensive?: readonly string[];
+  readonly callsAtOnce?: number;
 }
 
 /**
@@ -23,6 +24,8 @@ export interface ToldLane {
  */
 export class CallsLane {
   #lane: CallLane | undefined;
+  #underWay = 0;
+  readonly #line: (() => void)[] = [];
 
   constructor(
     private readonly view: WorkView,
@@ -33,11 +36,31 @@ export class CallsLane {
   }
 
   /**
-   * Makes a call, on the queue of expensive ones where its action is among them. While nobody takes it, the view says why.
+   * Makes a call, on the queue of expensive ones where its action is among them. While nobody takes it, the view says why. Of
+   * calls beyond those that may be on the lane at once, whoever asked first goes first: a flood that waits in its own workflow
+   * costs Temporal, and so the neighbours, nothing.
    *
    * @param action `null` for a call that has none: a model's, or of an action that does not exist.
    */
   async call<T>(
+    action: string | null,
+    summary: string,
+    make: (calls: GovernedCalls) => Promise<CallAnswer<T>>,
+  ): Promise<CallAnswer<T>> {
+    if (this.#underWay >= (this.told.callsAtOnce ?? Infinity))
+      await new Promise<void>((goes) => this.#line.push(goes));
+    else this.#underWay += 1;
+    try {
+      return await this.#made(action, summary, make);
+    } finally {
+      const next = this.#line.shift();
+      // Whoever goes next takes this one's place.
+      if (next) next();
+      else this.#underWay -= 1;
+    }
+  }
+
+  async #made<T>(
     action: string | null,
     summary: string,
     make: (calls: GovernedCalls) => Promise<CallAnswer<T>>,
