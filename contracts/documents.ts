@@ -43,6 +43,8 @@ export const Limits = NamedLimits.extend({
   concurrentRuns: count.max(100_000).default(50),
   /** The best priority that may be asked for, 1 going first: without more, a tenant can only put its own runs back. */
   bestPriority: z.int().min(1).max(5).default(3),
+  /** Of titles and texts of the documents that its agents search, as UTF-8. */
+  memoryBytes: count.optional(),
 });
 export type Limits = z.infer<typeof Limits>;
 

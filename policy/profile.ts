@@ -132,5 +132,5 @@ export function profileParts(raw: unknown): ProfileParts {
  * nobody believes in a rule that is only stored.
  */
 export const NOT_YET: Readonly<Record<string, ReadonlySet<string>>> = {
-  'QuotaClass limits': new Set(['storageBytes', 'memoryBytes']),
+  'QuotaClass limits': new Set(['storageBytes']),
 };

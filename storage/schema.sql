@@ -432,6 +432,7 @@ create table bulkhead.ledgers (
   queued integer not null default 0,
   run_starts bulkhead.bucket not null,
   retries bulkhead.bucket not null,
+  memory_bytes bigint not null default 0,
   journal_seq bigint not null,
   journal_head bytea not null,
   durable_seq bigint not null,
@@ -440,6 +441,7 @@ create table bulkhead.ledgers (
   last_clock timestamp with time zone not null
 ) with (fillfactor=20, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=200);
 alter table bulkhead.ledgers owner to bulkhead_owner;
+alter table bulkhead.ledgers add constraint ledgers_memory_counted CHECK ((memory_bytes >= 0));
 alter table bulkhead.ledgers add constraint ledgers_meter_counted CHECK (bulkhead.counted(meter));
 alter table bulkhead.ledgers add constraint ledgers_pk PRIMARY KEY (tenant_id, environment);
 alter table bulkhead.ledgers add constraint ledgers_queued_counted CHECK ((queued >= 0));
@@ -461,6 +463,7 @@ create table bulkhead.limits (
   queued_runs bigint not null,
   queued_seconds bigint not null,
   concurrent_runs integer not null,
+  memory_bytes bigint,
   time_zone text not null,
   named text[] not null,
   quota jsonb not null
@@ -3085,16 +3088,17 @@ begin
     select p_tenant, p_environment, 'action:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAction', '{}'))
     union all select p_tenant, p_environment, 'agent:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAgent', '{}'));
   insert into bulkhead.limits (tenant_id, environment, layers, per_run, run_starts_per_minute, retries_per_minute, best_priority, queued_runs,
-      queued_seconds, concurrent_runs, time_zone, named, quota)
+      queued_seconds, concurrent_runs, memory_bytes, time_zone, named, quota)
     values (p_tenant, p_environment, bulkhead.layers_of(l),
       bulkhead.amounts_of(null, (r ->> 'steps')::bigint, (r ->> 'seconds')::bigint * 1000, (r ->> 'spendMicroUsd')::bigint, null, null),
       (l ->> 'runStartsPerMinute')::bigint, (l ->> 'retriesPerMinute')::bigint, (l ->> 'bestPriority')::integer,
-      (l ->> 'queuedRuns')::bigint, (l ->> 'queuedSeconds')::bigint, (l ->> 'concurrentRuns')::integer, p_quota ->> 'timeZone',
+      (l ->> 'queuedRuns')::bigint, (l ->> 'queuedSeconds')::bigint, (l ->> 'concurrentRuns')::integer,
+      (l ->> 'memoryBytes')::bigint, p_quota ->> 'timeZone',
       array(select name from bulkhead.named_limits where tenant_id = p_tenant and environment = p_environment order by name), p_quota)
     on conflict on constraint limits_pk do update set layers = excluded.layers, per_run = excluded.per_run,
       run_starts_per_minute = excluded.run_starts_per_minute, retries_per_minute = excluded.retries_per_minute,
       best_priority = excluded.best_priority, queued_runs = excluded.queued_runs, queued_seconds = excluded.queued_seconds,
-      concurrent_runs = excluded.concurrent_runs, time_zone = excluded.time_zone, named = excluded.named, quota = excluded.quota;
+      concurrent_runs = excluded.concurrent_runs, memory_bytes = excluded.memory_bytes, time_zone = excluded.time_zone, named = excluded.named, quota = excluded.quota;
 end $function$
 ;
 alter function bulkhead.ledger_limit(text,text,jsonb) owner to bulkhead_owner;
@@ -3303,6 +3307,7 @@ begin
   end if;
   update bulkhead.ledgers set mode = t.mode, fence_epoch = t.fence_epoch, control_version = t.control_version,
       policy_version = t.policy_version, meter = t.meter, slots = t.slots, queued = t.queued, run_starts = t.run_starts, retries = t.retries,
+      memory_bytes = t.memory_bytes,
       journal_seq = t.journal_seq, journal_head = t.journal_head, durable_seq = t.durable_seq,
       rewound_seq = t.rewound_seq, acknowledged_seq = t.acknowledged_seq, last_clock = t.last_clock
     where tenant_id = t.tenant_id and environment = t.environment;
@@ -3581,6 +3586,16 @@ begin
 end $function$
 ;
 alter function bulkhead.mark_state_change() owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.memory_of(p_title text, p_body text)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select octet_length(p_title)::bigint + octet_length(p_body)
+$function$
+;
+alter function bulkhead.memory_of(text,text) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.meter_gate(m bulkhead.meter, l bulkhead.layers, p_ask bulkhead.amounts, p_takes_slot boolean, p_today integer, p_now timestamp with time zone, p_zone text, p_name text)
  RETURNS bulkhead.refused
@@ -4393,22 +4408,47 @@ alter function bulkhead.put_credential(text,text,text,integer,bytea,bytea,text,t
 grant execute on function bulkhead.put_credential(text,text,text,integer,bytea,bytea,text,text) to bulkhead_operator;
 
 CREATE OR REPLACE FUNCTION bulkhead.put_knowledge(p_tenant text, p_environment text, p_document text, p_title text, p_body text)
- RETURNS void
+ RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
  SET plan_cache_mode TO 'force_custom_plan'
 AS $function$
+declare
+  t ledgers;
+  x refused;
+  n timestamptz;
+  cap bigint;
+  more constant bigint := memory_of(p_title, p_body);
+  added bigint;
 begin
-  perform bind_scope(p_tenant, p_environment);
-  if not exists (select from tenants t where t.tenant_id = p_tenant and t.environment = p_environment) then
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if not found then
     raise exception 'there is no tenant % in %', p_tenant, p_environment using errcode = 'BH011';
+  end if;
+  n := greatest(bulkhead.now(), t.last_clock);
+  added := more - coalesce((select memory_of(k.title, k.body) from knowledge k
+    where k.tenant_id = p_tenant and k.environment = p_environment and k.document_id = p_document), 0);
+  select l.memory_bytes into cap from limits l where l.tenant_id = p_tenant and l.environment = p_environment;
+  if added > 0 and t.memory_bytes + added > cap then
+    x := row('throttled', 'tenant_cap', 'memory_bytes',
+      format(case when more > cap then 'this document has %s bytes, more than all that the memory of this tenant may have'
+        else 'this document needs %s bytes more than the memory of this tenant has left' end,
+        case when more > cap then more else t.memory_bytes + added - cap end), cap, t.memory_bytes, null, null);
+    t := ledger_refuse(ledger_roll(t, n), n, x, null, 'memory.put', jsonb_build_object('bytes', added), '{}');
+    perform ledger_save(t, false);
+    return refusal_json(x, t.policy_version);
   end if;
   insert into knowledge as k (tenant_id, environment, document_id, title, body)
   values (p_tenant, p_environment, p_document, p_title, p_body)
   on conflict (tenant_id, environment, document_id)
   do update set title = excluded.title, body = excluded.body, updated_at = clock_timestamp()
   where (k.title, k.body) is distinct from (excluded.title, excluded.body);
+  t.memory_bytes := t.memory_bytes + added;
+  t.last_clock := n;
+  perform ledger_save(t, true);
+  return null;
 end $function$
 ;
 alter function bulkhead.put_knowledge(text,text,text,text,text) owner to bulkhead_owner;
@@ -4612,7 +4652,9 @@ begin
           (12, 'concurrentRuns', (o.l).concurrent_runs::bigint, (o.t).slots::bigint, null, null),
           (13, 'queuedRuns', (o.l).queued_runs, (o.t).queued::bigint, null, null),
           (14, 'queuedSeconds', (o.l).queued_seconds, null, null, null),
-          (15, 'bestPriority', (o.l).best_priority::bigint, null, null, null)
+          (15, 'bestPriority', (o.l).best_priority::bigint, null, null, null),
+          -- Of what is kept no time frees any.
+          (17, 'memoryBytes', (o.l).memory_bytes, (o.t).memory_bytes, null, null)
         ) as v (place, layer, cap, used, reserved, frees_ms)
       union all
       select 'run', 2, v.* from now_of o cross join lateral (values
@@ -4790,6 +4832,36 @@ end $function$
 ;
 alter function bulkhead.release_tenant(text,text,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.release_tenant(text,text,text,text,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.remove_knowledge(p_tenant text, p_environment text, p_document text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+declare
+  t ledgers;
+  freed bigint;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if not found then
+    raise exception 'there is no tenant % in %', p_tenant, p_environment using errcode = 'BH011';
+  end if;
+  delete from knowledge k where k.tenant_id = p_tenant and k.environment = p_environment and k.document_id = p_document
+    returning memory_of(k.title, k.body) into freed;
+  if freed is null then
+    return false;
+  end if;
+  t.memory_bytes := t.memory_bytes - freed;
+  t.last_clock := greatest(bulkhead.now(), t.last_clock);
+  perform ledger_save(t, true);
+  return true;
+end $function$
+;
+alter function bulkhead.remove_knowledge(text,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.remove_knowledge(text,text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.resolve_review(p_tenant text, p_environment text, p_review bigint, p_resolution text, p_payload json, p_payload_digest text, p_facts json, p_records json, p_data_classes text[], p_actor text, p_note text, p_body text)
  RETURNS text

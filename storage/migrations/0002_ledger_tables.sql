@@ -66,6 +66,8 @@ create table bulkhead.ledgers (
   queued integer not null default 0 constraint ledgers_queued_counted check (queued >= 0),
   run_starts bulkhead.bucket not null,
   retries bulkhead.bucket not null,
+  -- A stock, not a flow: what documents that agents search hold now, titles and bodies as UTF-8. See 0013.
+  memory_bytes bigint not null default 0 constraint ledgers_memory_counted check (memory_bytes >= 0),
   journal_seq bigint not null,
   journal_head bytea not null,
   -- Highest sequence known to be on disk: what answers name, so that no crash makes an honest run look ahead of us.
@@ -89,6 +91,7 @@ create table bulkhead.limits (
   queued_runs bigint not null,
   queued_seconds bigint not null,
   concurrent_runs integer not null,
+  memory_bytes bigint,
   time_zone text not null,
   -- Names of `named_limits`, so that a call that none concerns looks no further: `agent:…` and `action:…`.
   named text[] not null,

@@ -15,6 +15,7 @@ import { deadLettersOf } from '../../storage/dead-letters';
 import { decisionsOf } from '../../storage/decisions';
 import { followUpsOf } from '../../storage/follow-ups';
 import { verifyJournal, type JournalVerdict } from '../../storage/journal-verify';
+import { knowledgeOf } from '../../storage/knowledge';
 import { ledgerOf } from '../../storage/ledger';
 import { payloadsOf } from '../../storage/payloads';
 import { ClientPool } from '../../storage/pool';
@@ -163,6 +164,7 @@ export class LedgerTenant {
       ...breakersOf(session),
       ...followUpsOf(session),
       ...payloadsOf(session),
+      ...knowledgeOf(session),
       ...callContextOf(session),
       ...approvalsOf(session),
       ...decisionsOf(session),
