@@ -27,6 +27,7 @@ import { platformSession, tenantSession } from '../../storage/session';
 import { sweepOf } from '../../storage/sweep';
 import { Limits, type NamedLimits, type PerRun } from '../../contracts/documents';
 import { createTestDatabase, type TestDatabase } from '../support/database';
+import { bytesOf, type Bytes } from './bytes';
 
 export const ENVIRONMENT = Environment.parse('test');
 export const LEASE_MS = 10_000;
@@ -286,6 +287,11 @@ export class LedgerTenant {
       key === 'mode' || key === 'journal_head' ? value : Number(value),
     ]);
     return Object.fromEntries(numbers) as LedgerRow;
+  }
+
+  /** What the ledger counts in bytes, beside what there is. */
+  async bytes(): Promise<Bytes> {
+    return await bytesOf(async (sql) => (await this.world.admin.query<object>(sql)).rows, this.tenantId);
   }
 
   async claimed(): Promise<number> {

@@ -22,12 +22,8 @@ const put = (tenant: LedgerTenant, documentId: string, text: string, title = '')
 
 /** What the ledger counts, beside what the superuser finds. */
 async function memoryOf(tenant: LedgerTenant): Promise<{ counted: number; found: number }> {
-  const { rows } = await world.admin.query<{ counted: number; found: number }>(
-    `select memory_bytes::int as counted, (select coalesce(sum(octet_length(title) + octet_length(body)), 0)::int
-       from bulkhead.knowledge where tenant_id = $1) as found from bulkhead.ledgers where tenant_id = $1`,
-    [tenant.tenantId],
-  );
-  return rows[0] ?? { counted: NaN, found: NaN };
+  const { counted, found } = await tenant.bytes();
+  return { counted: counted.memory, found: found.memory };
 }
 
 const layerOf = async (tenant: LedgerTenant) =>
