@@ -250,6 +250,12 @@ test('Q2 the words of a refusal are kept although nothing is left, counted once,
   await tenant.store.putPayload(runId, '1.1', payloadOf(90));
   expect(await books(tenant)).toEqual({ stored: INPUT + 80, reserved: 0 });
   expect(await facts(tenant, 'kept')).toMatchObject([{ storedBytes: 80, storedOvershoot: 80 }]);
+  // What the call brings after all stands in their place.
+  await raise(tenant, INPUT + 500);
+  const asked = ask(tenant, runId, '1.1', 100);
+  await tenant.store.admit(asked);
+  await settle(tenant, asked, 70);
+  expect(await books(tenant)).toEqual({ stored: INPUT + 70, reserved: 0 });
 });
 
 test('Q1 Q3 a run whose input does not fit is refused, again is no other run, and a fork asks for all that it begins with', async () => {
