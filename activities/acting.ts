@@ -18,6 +18,20 @@ export class ResultOutOfSchema extends Error {
   }
 }
 
+/** What was answered is more than its call may store: asking again would answer the same. */
+export class ResultTooLarge extends Error {
+  override readonly name = 'ResultTooLarge';
+  constructor(action: string, bytes: number, most: number) {
+    super(`${action} answered ${bytes} bytes and may answer ${most}; all of it was discarded`);
+  }
+}
+
+/** Throws {@link ResultTooLarge} for what has more bytes as JSON. What is kept is whole, or not kept. */
+export function requireStorable(action: string, result: unknown, most: number): void {
+  const bytes = Buffer.byteLength(JSON.stringify(result) ?? '', 'utf8');
+  if (bytes > most) throw new ResultTooLarge(action, bytes, most);
+}
+
 /** How a failed effect is settled, and whether the same call may be tried again. */
 export interface Reading {
   readonly result: SettleResult | 'pending';
@@ -67,7 +81,8 @@ export function readFailure(
     // What the action itself threw says nothing of the write, so it is looked up, once; a result out of schema is no doubt.
     const lookUp =
       call.reconcile !== null &&
-      (mayLearnMore(error, http.before) || !(http.before || error instanceof ResultOutOfSchema));
+      (mayLearnMore(error, http.before) ||
+        !(http.before || error instanceof ResultOutOfSchema || error instanceof ResultTooLarge));
     return {
       result: http.aborted || resend || lookUp ? 'pending' : 'unknown',
       resend,
@@ -84,6 +99,8 @@ export function readFailure(
   }
   if (error instanceof ResultOutOfSchema)
     return { result: 'failed', refusal: refusal('failed', 'result_schema', plain(error)) };
+  if (error instanceof ResultTooLarge)
+    return { result: 'failed', refusal: refusal('failed', 'result_size', plain(error)) };
   if (error instanceof ForeignContext) {
     const ambiguous = refusal('scope_ambiguous', 'scope.foreign_context', error.message, 'policy');
     return { result: 'failed', refusal: ambiguous };
@@ -146,6 +163,7 @@ function plain(error: unknown): string {
     FenceUnconfirmed,
     DeadlinePassed,
     ResultOutOfSchema,
+    ResultTooLarge,
   ];
   if (error instanceof Error && ours.some((type) => error instanceof type)) return error.message;
   return `the action threw ${error instanceof Error ? error.name : typeof error}`;

@@ -1,4 +1,5 @@
 import type { ModelMessage } from 'ai';
+import { MAX_STORED_BYTES, STORED_BESIDE_BYTES } from '../contracts/calls';
 import type { ModelPrice } from '../contracts/documents';
 import type { Cost } from './governed-call';
 
@@ -17,6 +18,13 @@ export interface Prompt {
  * use more, the ledger charges and reports the overshoot.
  */
 export const inputBound = (prompt: Prompt): number => Buffer.byteLength(JSON.stringify(prompt), 'utf8');
+
+/** More than any text has of its tokens on average, escapes of JSON included. */
+const BYTES_PER_TOKEN = 64;
+
+/** The most bytes that an answer of so many tokens may take in storage: a larger one is discarded, and its call fails. */
+export const storedBound = (outputTokens: number): number =>
+  Math.min(MAX_STORED_BYTES, outputTokens * BYTES_PER_TOKEN + STORED_BESIDE_BYTES);
 
 const PER_PRICE = 1_000_000n;
 

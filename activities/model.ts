@@ -8,6 +8,7 @@ import type { Envelope } from '../contracts/envelope';
 import type { CompiledPolicy } from '../contracts/policy-decision';
 import type { Storage, TenantStore } from '../contracts/ports';
 import type { StoredItem } from '../contracts/rows';
+import { requireStorable } from './acting';
 import { refusalOf } from './attempt';
 import { assembleMessages, NotStored } from './conversation';
 import { callingRun } from './call-context';
@@ -16,7 +17,7 @@ import type { GovernedCall } from './governed-call';
 import type { Gateway } from './gateway';
 import { ForeignContext } from './markers';
 import { askModel, questionOf, type Question } from './model-ask';
-import { costOf, inputBound } from './model-bounds';
+import { costOf, inputBound, storedBound } from './model-bounds';
 import { throughFallbacks } from './model-fallback';
 import { RestingModels } from './model-rest';
 import type { Policies } from './policies';
@@ -105,6 +106,7 @@ function modelCall(of: {
   const [provider, name] = splitModel(model);
   const inputTokens = question instanceof ForeignContext ? 0 : inputBound(question);
   const instead = model !== agent.model;
+  const storedBytes = storedBound(agent.budget.maxOutputTokens);
   return {
     position: of.position,
     undoOf: null,
@@ -123,7 +125,7 @@ function modelCall(of: {
     args: {},
     dataClasses: [],
     schemaDigest: null,
-    reserve: { toolCalls: 0, steps: 1, microUsd: 0, modelTokens: 0 },
+    reserve: { toolCalls: 0, steps: 1, microUsd: 0, modelTokens: 0, storedBytes },
     bound: ({ prices }) => costOf(prices[model], inputTokens, agent.budget.maxOutputTokens),
     another: of.another,
     refusedByForm: null,
@@ -141,6 +143,7 @@ function modelCall(of: {
       if (question instanceof ForeignContext) throw question;
       const step = await askModel(io, io.record.models[model] ?? name, question, inputTokens);
       const payload: StoredModelStep = instead ? { ...step, model } : step;
+      requireStorable(MODEL_ACTION, payload, storedBytes);
       of.keep(payload);
       const cost = costOf(io.record.prices[model], step.inputTokens, step.outputTokens);
       const value = {

@@ -1,11 +1,16 @@
 import { z } from 'zod';
 import type { Action, ActionContext } from '../contracts/action';
-import type { Position, StoredModelStep, StoredToolResult } from '../contracts/calls';
+import {
+  STORED_BESIDE_BYTES,
+  type Position,
+  type StoredModelStep,
+  type StoredToolResult,
+} from '../contracts/calls';
 import type { TenantRecord } from '../contracts/documents';
 import type { CallRow } from '../contracts/rows';
 import { plainUrl } from '../contracts/http-url';
 import type { Refusal } from '../contracts/refusal';
-import { ResultOutOfSchema } from './acting';
+import { ResultOutOfSchema, requireStorable } from './acting';
 import { callingRun } from './call-context';
 import type { Acted, ActIo, Destination, GovernedCall } from './governed-call';
 
@@ -32,7 +37,13 @@ export function forwardCall({ position, seq, asked, lost, action, agentClass }: 
     site: 'agentRun.tool',
     model: null,
     agentClass,
-    reserve: { toolCalls: 1, steps: 1, microUsd: action?.costMicroUsd ?? 0, modelTokens: 0 },
+    reserve: {
+      toolCalls: 1,
+      steps: 1,
+      microUsd: action?.costMicroUsd ?? 0,
+      modelTokens: 0,
+      storedBytes: (action?.maxResultBytes ?? 0) + STORED_BESIDE_BYTES,
+    },
   } as const;
   if (!action) {
     // The name is the model's own words, so it is told to nobody but the model.
@@ -224,6 +235,7 @@ function destinationOf(action: Action, args: unknown, record: TenantRecord): Des
 function acted(action: Action, args: unknown, result: unknown): Acted {
   const parsed = action.result.safeParse(result);
   if (!parsed.success) throw new ResultOutOfSchema(action.name);
+  requireStorable(action.name, parsed.data, action.maxResultBytes);
   return {
     payload: { kind: 'tool', outcome: 'done', action: action.name, result: parsed.data },
     value: null,

@@ -85,6 +85,11 @@ export interface ActionSpec<A extends z.ZodObject = z.ZodObject, R extends z.Zod
   /** Classes of the data in its result: from then on its run carries them into every later call (promise P3). */
   resultClasses?: string[];
   cost?: { microUsd: number };
+  /**
+   * The most bytes that its result has as JSON, 1 MiB where left out. So much is reserved of the tenant's storage while a call is in
+   * flight. A larger result is discarded: the call fails, and of a write that may have been applied the outcome is unknown.
+   */
+  maxResultBytes?: number;
   /** Slow or heavy: its calls run on a lane apart, with a small ceiling, and hold up none of the tenant's others. */
   lane?: 'expensive';
   /** Of one attempt, read-back included. */
@@ -119,6 +124,7 @@ export interface Action {
   readonly dataClasses: Readonly<Record<string, readonly string[]>>;
   readonly resultClasses: readonly string[];
   readonly costMicroUsd: number;
+  readonly maxResultBytes: number;
   readonly lane: 'ordinary' | 'expensive';
   readonly timeoutMs: number;
   readonly remoteHonoursKeys: boolean;

@@ -68,6 +68,13 @@ export interface AskedDigest {
  */
 export type Lost = true;
 
+/** The most that a result may have, in bytes of JSON. An action may declare less: that is reserved where storage is limited. */
+export const MAX_RESULT_BYTES = 1_048_576;
+/** Room for what is stored beside a result, and for a refusal in its place. */
+export const STORED_BESIDE_BYTES = 4_096;
+/** The most that one call stores: a larger outcome fails instead. */
+export const MAX_STORED_BYTES = MAX_RESULT_BYTES + STORED_BESIDE_BYTES;
+
 /** What is kept of a call in tenant storage, under its position. */
 export type StoredModelStep = {
   readonly kind: 'model';

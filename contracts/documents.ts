@@ -43,6 +43,10 @@ export const Limits = NamedLimits.extend({
   concurrentRuns: count.max(100_000).default(50),
   /** The best priority that may be asked for, 1 going first: without more, a tenant can only put its own runs back. */
   bestPriority: z.int().min(1).max(5).default(3),
+  /** Of what its runs are given, say and are told: payloads as JSON in UTF-8. */
+  storageBytes: count.optional(),
+  /** Of titles and texts of the documents that its agents search, as UTF-8. */
+  memoryBytes: count.optional(),
 });
 export type Limits = z.infer<typeof Limits>;
 

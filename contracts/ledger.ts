@@ -62,6 +62,8 @@ export interface AdmitRequest {
     readonly microUsd: number;
     /** An upper bound of what a model may use for input and output. */
     readonly modelTokens: number;
+    /** The most bytes that its result may take in storage. Left out: `MAX_STORED_BYTES`; of an undo nothing. */
+    readonly storedBytes?: number;
   };
   /** Of the credential that the attempt is to be lent, if it is let in; `null` for none. */
   readonly capability: string | null;

@@ -164,7 +164,14 @@ export interface TenantStore {
   countRefusals(refusals: readonly RepeatedRefusal[]): Promise<void>;
 
   searchKnowledge(query: string, limit: number): Promise<MarkedPassage[]>;
-  putKnowledge(document: { documentId: string; title: string; text: string }): Promise<void>;
+  /** Keeps a document, in the place of the one of its id. Refused (`memory_bytes`) where it does not fit; throws without a tenant. */
+  putKnowledge(document: {
+    documentId: string;
+    title: string;
+    text: string;
+  }): Promise<{ kind: 'kept' } | { kind: 'refused'; refusal: Refusal }>;
+  /** Forgets a document, and frees its bytes. Answers whether there was one: again changes nothing. */
+  removeKnowledge(documentId: string): Promise<boolean>;
 
   // control
   control(): Promise<ControlState | undefined>;

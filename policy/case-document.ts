@@ -114,8 +114,7 @@ export function readCases(text: string): { ok: true; read: ReadCases } | { ok: f
   }
   const { raw, locate } = first;
   const parsed = PolicyCases.safeParse(raw);
-  if (!parsed.success)
-    return refused(schemaMistakes(parsed.error, { kind: 'PolicyCases', schema: PolicyCases, raw, locate }));
+  if (!parsed.success) return refused(schemaMistakes(parsed.error, { schema: PolicyCases, raw, locate }));
   const repeated = repeatedNames(parsed.data.cases, locate);
   if (mistakes.length + repeated.length > 0) return refused(repeated);
   return { ok: true, read: { document: parsed.data, locate } };

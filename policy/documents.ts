@@ -82,7 +82,7 @@ function readOne(kind: DocumentKind, { raw, locate, text }: YamlDocument, mistak
   const before = mistakes.length;
   const parse = <T extends z.ZodType>(schema: T): z.output<T> | undefined => {
     const result = schema.safeParse(raw);
-    if (!result.success) mistakes.push(...schemaMistakes(result.error, { kind, schema, raw, locate }));
+    if (!result.success) mistakes.push(...schemaMistakes(result.error, { schema, raw, locate }));
     return result.data;
   };
   const read = { kind, raw, locate };

@@ -126,11 +126,3 @@ export function profileParts(raw: unknown): ProfileParts {
   });
   return { rules, models, fallbacks, secrets, waivers };
 }
-
-/**
- * Fields and values of documents that no part of Bulkhead enforces yet. They are refused by name, so that
- * nobody believes in a rule that is only stored.
- */
-export const NOT_YET: Readonly<Record<string, ReadonlySet<string>>> = {
-  'QuotaClass limits': new Set(['storageBytes', 'memoryBytes']),
-};

@@ -1,13 +1,10 @@
 import { z } from 'zod';
 import { type Mistake, closest, pathText, quote } from './mistakes';
-import { NOT_YET } from './profile';
 import type { Locate } from './yaml-text';
 
-const REFUSED = 'what is not enforced yet is refused rather than stored and ignored';
 const LATER = 'correct it: docs/policies.md shows the form';
 
 interface Subject {
-  readonly kind: string;
   readonly schema: z.ZodType;
   readonly raw: unknown;
   readonly locate: Locate;
@@ -18,9 +15,8 @@ export function schemaMistakes(error: z.ZodError, subject: Subject): Mistake[] {
   return error.issues.flatMap((issue) => issueMistakes(issue, subject));
 }
 
-function issueMistakes(issue: z.core.$ZodIssue, { kind, schema, raw, locate }: Subject): Mistake[] {
+function issueMistakes(issue: z.core.$ZodIssue, { schema, raw, locate }: Subject): Mistake[] {
   const { path } = issue;
-  const notYet = NOT_YET[`${kind} ${pattern(path)}`];
   const at = (message: string, remedy: string, place = locate(path)): Mistake[] => [
     { ...place, path: pathText(path), message, remedy },
   ];
@@ -29,8 +25,6 @@ function issueMistakes(issue: z.core.$ZodIssue, { kind, schema, raw, locate }: S
       const known = knownKeys(schema, path);
       return issue.keys.map((key) => {
         const place = { ...locate([...path, key], 'key'), path: pathText([...path, key]) };
-        if (notYet?.has(key))
-          return { ...place, message: `${key} is not supported yet`, remedy: `remove it: ${REFUSED}` };
         const near = closest(key, known);
         const remedy = near ? `did you mean ${near}?` : `remove it, or write one of ${known.join(', ')}`;
         return { ...place, message: `there is no field ${quote(key)} here`, remedy };
@@ -41,8 +35,6 @@ function issueMistakes(issue: z.core.$ZodIssue, { kind, schema, raw, locate }: S
       const choices = issue.values.map(String);
       const form = `write ${choices.length === 1 ? '' : 'one of '}${choices.join(', ')}`;
       if (value === undefined) return at(`${String(path.at(-1) ?? 'it')} is missing`, form);
-      if (typeof value === 'string' && notYet?.has(value))
-        return at(`${value} is not supported yet`, `${form}: ${REFUSED}`);
       const near = typeof value === 'string' ? closest(value, choices) : undefined;
       return at(
         `${describe(value)} cannot stand here`,
@@ -65,13 +57,6 @@ function issueMistakes(issue: z.core.$ZodIssue, { kind, schema, raw, locate }: S
     default:
       return at(issue.message, LATER);
   }
-}
-
-/** `rules[].effect`: a path without its indexes. */
-function pattern(path: readonly PropertyKey[]): string {
-  return path
-    .map((part, index) => (typeof part === 'number' ? '[]' : `${index === 0 ? '' : '.'}${String(part)}`))
-    .join('');
 }
 
 function aWord(expected: string): string {

@@ -1,3 +1,4 @@
+import { BYTES_GUARDS } from './guard-list-bytes';
 import { GATEWAY_GUARDS } from './guard-list-gateway';
 import { POLICY_GUARDS } from './guard-list-policy';
 import { QUOTA_GUARDS } from './guard-list-quotas';
@@ -164,4 +165,5 @@ export const GUARDS: readonly Guard[] = [
   ...GATEWAY_GUARDS,
   ...POLICY_GUARDS,
   ...QUOTA_GUARDS,
+  ...BYTES_GUARDS,
 ];

@@ -1,10 +1,16 @@
 import type { TenantStore } from '../contracts/ports';
+import type { Refusal } from '../contracts/refusal';
 import type { MarkedPassage } from '../contracts/rows';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
 
+const PUT = callsSql('put_knowledge', 5, 'refusal');
+const REMOVE = callsSql('remove_knowledge', 3, 'removed');
+
 /** The tenant's own documents. Scoped by partition, row security and key before anything is ranked (promise M1). */
-export function knowledgeOf(session: TenantSession): Pick<TenantStore, 'searchKnowledge' | 'putKnowledge'> {
+export function knowledgeOf(
+  session: TenantSession,
+): Pick<TenantStore, 'searchKnowledge' | 'putKnowledge' | 'removeKnowledge'> {
   const { tenantId, environment } = session.scope;
   return {
     async searchKnowledge(query, limit) {
@@ -26,7 +32,15 @@ export function knowledgeOf(session: TenantSession): Pick<TenantStore, 'searchKn
     },
 
     async putKnowledge({ documentId, title, text }) {
-      await session.call(callsSql('put_knowledge', 5), [tenantId, environment, documentId, title, text]);
+      const [row] = await session.call<{ refusal: Refusal | null }>(PUT, [
+        ...[tenantId, environment, documentId, title, text],
+      ]);
+      return row?.refusal ? { kind: 'refused', refusal: row.refusal } : { kind: 'kept' };
+    },
+
+    async removeKnowledge(documentId) {
+      const [row] = await session.call<{ removed: boolean }>(REMOVE, [tenantId, environment, documentId]);
+      return row?.removed === true;
     },
   };
 }

@@ -1,3 +1,4 @@
+import { MAX_STORED_BYTES } from '../contracts/calls';
 import type { TenantStore } from '../contracts/ports';
 import type {
   Admission,
@@ -31,7 +32,7 @@ interface AdmissionRow {
   readonly seq: string;
 }
 
-const ADMIT = callsSql('admit_call', 40);
+const ADMIT = callsSql('admit_call', 41);
 const SETTLE = callsSql('settle_call', 17);
 const CLAIMED = callsSql('claimed_calls', 4, 'claimed');
 
@@ -127,6 +128,7 @@ function admissionParams(request: AdmitRequest): unknown[] {
     request.reserve.steps,
     request.reserve.microUsd,
     request.reserve.modelTokens,
+    request.reserve.storedBytes ?? (request.undoOf === null ? MAX_STORED_BYTES : 0),
     request.capability,
     request.reversible,
     request.undoOf,

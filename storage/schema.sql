@@ -189,6 +189,7 @@ create table bulkhead.calls (
   day integer not null,
   metered text[] not null default '{}'::text[],
   reserved bulkhead.amounts not null,
+  stored_reserved bigint not null default 0,
   charged bulkhead.amounts,
   lost boolean not null default false,
   refusal json,
@@ -202,6 +203,7 @@ alter table bulkhead.calls add constraint calls_charged_when_settled CHECK ((((s
 alter table bulkhead.calls add constraint calls_path_named CHECK ((path <> ''::text));
 alter table bulkhead.calls add constraint calls_pk PRIMARY KEY (tenant_id, environment, run_id, path);
 alter table bulkhead.calls add constraint calls_reserved_counted CHECK (bulkhead.counted(reserved));
+alter table bulkhead.calls add constraint calls_stored_reserved_counted CHECK ((stored_reserved >= 0));
 CREATE INDEX calls_claimed ON bulkhead.calls USING btree (environment, lease_until) WHERE ((state)::text = 'claimed'::text);
 CREATE INDEX calls_claimed_by_tenant ON bulkhead.calls USING btree (tenant_id, environment, epoch) WHERE ((state)::text = 'claimed'::text);
 alter table bulkhead.calls enable row level security;
@@ -432,6 +434,9 @@ create table bulkhead.ledgers (
   queued integer not null default 0,
   run_starts bulkhead.bucket not null,
   retries bulkhead.bucket not null,
+  stored_bytes bigint not null default 0,
+  stored_reserved bigint not null default 0,
+  memory_bytes bigint not null default 0,
   journal_seq bigint not null,
   journal_head bytea not null,
   durable_seq bigint not null,
@@ -440,10 +445,13 @@ create table bulkhead.ledgers (
   last_clock timestamp with time zone not null
 ) with (fillfactor=20, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=200);
 alter table bulkhead.ledgers owner to bulkhead_owner;
+alter table bulkhead.ledgers add constraint ledgers_memory_counted CHECK ((memory_bytes >= 0));
 alter table bulkhead.ledgers add constraint ledgers_meter_counted CHECK (bulkhead.counted(meter));
 alter table bulkhead.ledgers add constraint ledgers_pk PRIMARY KEY (tenant_id, environment);
 alter table bulkhead.ledgers add constraint ledgers_queued_counted CHECK ((queued >= 0));
 alter table bulkhead.ledgers add constraint ledgers_slots_counted CHECK ((slots >= 0));
+alter table bulkhead.ledgers add constraint ledgers_stored_counted CHECK ((stored_bytes >= 0));
+alter table bulkhead.ledgers add constraint ledgers_stored_reserved_counted CHECK ((stored_reserved >= 0));
 alter table bulkhead.ledgers enable row level security;
 alter table bulkhead.ledgers force row level security;
 create policy sweep_reads on bulkhead.ledgers as permissive for select to bulkhead_sweep using (true);
@@ -461,6 +469,8 @@ create table bulkhead.limits (
   queued_runs bigint not null,
   queued_seconds bigint not null,
   concurrent_runs integer not null,
+  storage_bytes bigint,
+  memory_bytes bigint,
   time_zone text not null,
   named text[] not null,
   quota jsonb not null
@@ -915,6 +925,8 @@ declare
   s run_acceptance;
   n timestamptz;
   waits boolean;
+  -- Bytes that it begins with.
+  begins_with bigint;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -930,7 +942,7 @@ begin
   select * into known from run_acceptances where tenant_id = p_tenant and environment = p_environment
     and (idempotency_key = p_idempotency_key or run_id = e ->> 'runId') order by idempotency_key = p_idempotency_key desc nulls last limit 1;
   if found then
-    if known.restored and p_fork_of is null and ledger_adopt(p_tenant, p_environment, known.run_id, e, p_idempotency_key, p_body_digest, p_input) then
+    if known.restored and p_fork_of is null and ledger_adopt(t, n, known.run_id, e, p_idempotency_key, p_body_digest, p_input) then
       known.body_digest := p_body_digest;
     end if;
     s := row(case when known.body_digest = p_body_digest then 'existing' else 'conflict' end, known.run_id, null, t.durable_seq);
@@ -943,7 +955,9 @@ begin
   else
     select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
     waits := must_queue(t, l);
-    x := acceptance_gate(t, l, p_priority, waits, n);
+    begins_with := case when p_fork_of is null then bytes_of(p_input)
+      else (select coalesce(sum(bytes_of(k.payload)), 0)::bigint from fork_payloads(t, p_fork_of, p_fork_step) k) end;
+    x := acceptance_gate(t, l, p_priority, waits, begins_with, n);
   end if;
   t := ledger_roll(t, n);
   if x.kind is not null then
@@ -967,7 +981,8 @@ begin
   else
     perform ledger_fork(t, n, e ->> 'runId', p_fork_of, p_fork_step);
   end if;
-  t := ledger_append(t, n, e ->> 'runId', json_build_object('kind', 'accepted', 'at', iso(n), 'run', e ->> 'runId',
+  t.stored_bytes := t.stored_bytes + begins_with;
+  t := ledger_append(t, n, e ->> 'runId', json_build_object('kind', 'accepted', 'at', iso(n), 'run', e ->> 'runId', 'storedBytes', begins_with,
     'agent', e ->> 'agentId', 'agentVersion', e ->> 'agentVersion', 'workspace', e ->> 'workspaceId',
     'inputDigest', e ->> 'inputDigest', 'epoch', t.fence_epoch, 'policyVersion', t.policy_version, 'forkOf', p_fork_of,
     'firstStep', p_fork_step, 'priority', p_priority, 'place', case when waits then 'queue' else 'slot' end), p_body);
@@ -978,7 +993,7 @@ end $function$
 alter function bulkhead.accept_run(text,text,json,text,text,json,text,integer,integer,text) owner to bulkhead_owner;
 grant execute on function bulkhead.accept_run(text,text,json,text,text,json,text,integer,integer,text) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.acceptance_gate(t bulkhead.ledgers, l bulkhead.limits, p_priority integer, p_waits boolean, p_now timestamp with time zone)
+CREATE OR REPLACE FUNCTION bulkhead.acceptance_gate(t bulkhead.ledgers, l bulkhead.limits, p_priority integer, p_waits boolean, p_bytes bigint, p_now timestamp with time zone)
  RETURNS bulkhead.refused
  LANGUAGE plpgsql
  STABLE
@@ -1001,10 +1016,10 @@ begin
       'as many runs of this tenant wait for a slot as may: try again once one of them has begun or ended', l.queued_runs, t.queued, 5000,
       null)::bulkhead.refused;
   end if;
-  return null;
+  return bulkhead.storage_gate(t, l, p_bytes, 0, 'this run');
 end $function$
 ;
-alter function bulkhead.acceptance_gate(bulkhead.ledgers,bulkhead.limits,integer,boolean,timestamp with time zone) owner to bulkhead_owner;
+alter function bulkhead.acceptance_gate(bulkhead.ledgers,bulkhead.limits,integer,boolean,bigint,timestamp with time zone) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.accepted_not_started(p_environment text, p_older_than_ms bigint, p_limit integer)
  RETURNS TABLE(tenant_id text, run_id text, workflow_id text, temporal_run_id text, signed json)
@@ -1022,7 +1037,7 @@ $function$
 alter function bulkhead.accepted_not_started(text,bigint,integer) owner to bulkhead_sweep;
 grant execute on function bulkhead.accepted_not_started(text,bigint,integer) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.admit_call(p_tenant text, p_environment text, p_run text, p_path text, p_digest text, p_action text, p_class text, p_system text, p_token uuid, p_temporal_run text, p_host text, p_policy_version bigint, p_record_version bigint, p_facts_version integer, p_effect text, p_rules text[], p_refusal json, p_refusal_kind text, p_refusal_origin text, p_refusal_rule text, p_terms json, p_args text, p_schema_digest text, p_requester text, p_destination text, p_input json, p_input_digest text, p_lease_ms integer, p_key_valid_ms bigint, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_model_tokens bigint, p_capability text, p_reversible text, p_undo_of text, p_past_fence boolean, p_account text, p_body text)
+CREATE OR REPLACE FUNCTION bulkhead.admit_call(p_tenant text, p_environment text, p_run text, p_path text, p_digest text, p_action text, p_class text, p_system text, p_token uuid, p_temporal_run text, p_host text, p_policy_version bigint, p_record_version bigint, p_facts_version integer, p_effect text, p_rules text[], p_refusal json, p_refusal_kind text, p_refusal_origin text, p_refusal_rule text, p_terms json, p_args text, p_schema_digest text, p_requester text, p_destination text, p_input json, p_input_digest text, p_lease_ms integer, p_key_valid_ms bigint, p_seen_seq bigint, p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_model_tokens bigint, p_stored_bytes bigint, p_capability text, p_reversible text, p_undo_of text, p_past_fence boolean, p_account text, p_body text)
  RETURNS bulkhead.admission
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1099,7 +1114,7 @@ begin
       order by f.follow_up_no desc limit 1;
     asked_under := coalesce(asked_under, r.epoch);
   end if;
-  if undoes and (p_path <> p_undo_of || '/undo' or ask <> nothing()
+  if undoes and (p_path <> p_undo_of || '/undo' or ask <> nothing() or p_stored_bytes <> 0
       or p_effect in ('approve', 'suggest')) then
     raise exception 'the undo of % has a path of its own, reserves nothing and asks nobody', p_undo_of using errcode = 'invalid_parameter_value';
   end if;
@@ -1276,6 +1291,9 @@ begin
       if x.kind is null then
         x := run_gate(r, l.per_run, ask);
       end if;
+      if x.kind is null then
+        x := storage_gate(t, l, p_stored_bytes, case when supersedes then c.stored_reserved else 0 end, 'this call');
+      end if;
       if x.kind is null and p_class = 'model' then
         pooled := array(select m from pool_meters(t, l, p_system, n) m);
         foreach one in array pooled loop
@@ -1418,11 +1436,11 @@ begin
   end if;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
       policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, account, claimed_seq, reversible, undo_of,
-      admitted_at, day, metered, reserved, approval_no)
+      admitted_at, day, metered, reserved, stored_reserved, approval_no)
     values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
       t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', n + p_lease_ms * interval '1 millisecond',
       p_account, t.journal_seq + 1, p_reversible, p_undo_of, n, (t.meter).day,
-      array(select m.name from unnest(named) m), ask, standing.approval_no)
+      array(select m.name from unnest(named) m), ask, p_stored_bytes, standing.approval_no)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
       policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts, looks = 0,
@@ -1431,16 +1449,17 @@ begin
       approval_no = coalesce(excluded.approval_no, case when k.digest = excluded.digest then k.approval_no end),
       reversible = excluded.reversible,
       undo_of = excluded.undo_of, admitted_at = excluded.admitted_at, day = excluded.day, metered = excluded.metered,
-      reserved = excluded.reserved, charged = null, lost = false, refusal = null,
+      reserved = excluded.reserved, stored_reserved = excluded.stored_reserved, charged = null, lost = false, refusal = null,
       value = null, payload_ref = null, payload_digest = null;
   update runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
       active_ms = active_ms + ask.active_ms, model_tokens = model_tokens + p_model_tokens, touched_at = n, state = case when state in ('throttled', 'provider_degraded', 'frozen', 'approval_required') then 'running' else state end
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   t := ledger_reserve(t, l, named, ask, 1, n);
+  t.stored_reserved := t.stored_reserved + p_stored_bytes;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'admitted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'effect', p_effect, 'inputs', p_input_digest,
     'approval', standing.approval_no, 'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt, 'slot', takes_slot, 'day', (t.meter).day, 'reserved', amounts_json(ask),
-    'metered', array(select m.name from unnest(named) m), 'inflight', (t.meter).inflight, 'dayUsed', amounts_json((t.meter).used), 'followUp', follow_up_no,
+    'storedReserved', p_stored_bytes, 'metered', array(select m.name from unnest(named) m), 'inflight', (t.meter).inflight, 'dayUsed', amounts_json((t.meter).used), 'followUp', follow_up_no,
     'undoOf', p_undo_of, 'pastFence', past_fence), p_body);
   if probes then
     t := ledger_breaker_enter(t, n, p_run, p_path, p_system, p_token, n + p_lease_ms * interval '1 millisecond');
@@ -1453,8 +1472,8 @@ begin
   return a;
 end $function$
 ;
-alter function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text,text[],json,text,text,text,json,text,text,text,text,json,text,integer,bigint,bigint,integer,integer,bigint,bigint,text,text,text,boolean,text,text) owner to bulkhead_owner;
-grant execute on function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text,text[],json,text,text,text,json,text,text,text,text,json,text,integer,bigint,bigint,integer,integer,bigint,bigint,text,text,text,boolean,text,text) to bulkhead_app;
+alter function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text,text[],json,text,text,text,json,text,text,text,text,json,text,integer,bigint,bigint,integer,integer,bigint,bigint,bigint,text,text,text,boolean,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.admit_call(text,text,text,text,text,text,text,text,uuid,text,text,bigint,bigint,integer,text,text[],json,text,text,text,json,text,text,text,text,json,text,integer,bigint,bigint,integer,integer,bigint,bigint,bigint,text,text,text,boolean,text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.agent_definition(p_environment text, p_agent text, p_version text)
  RETURNS jsonb
@@ -1722,6 +1741,16 @@ AS $function$
 $function$
 ;
 alter function bulkhead.breaker_verdict(text,json) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.bytes_of(p_payload json)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select coalesce(octet_length(p_payload::text), 0)::bigint
+$function$
+;
+alter function bulkhead.bytes_of(json) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.call_context(p_tenant text, p_environment text, p_run text, p_systems text[], p_ids text[], p_capability text)
  RETURNS TABLE(policy_version bigint, record_version bigint, facts_version integer, facts json, data_classes text[], record jsonb, known json, credential_version integer, ciphertext bytea, wrapped_key bytea, key_id text)
@@ -2418,6 +2447,17 @@ $function$
 alter function bulkhead.follow_ups_waiting(text,bigint,integer) owner to bulkhead_sweep;
 grant execute on function bulkhead.follow_ups_waiting(text,bigint,integer) to bulkhead_app;
 
+CREATE OR REPLACE FUNCTION bulkhead.fork_payloads(t bulkhead.ledgers, p_from text, p_step integer)
+ RETURNS SETOF bulkhead.payloads
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select k from bulkhead.payloads k where k.tenant_id = t.tenant_id and k.environment = t.environment and k.run_id = p_from
+    and case when k.ref ~ '^[0-9]{1,9}[.][0-9]{1,9}$' then split_part(k.ref, '.', 1)::integer < p_step else k.ref = 'input' end
+$function$
+;
+alter function bulkhead.fork_payloads(bulkhead.ledgers,text,integer) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.has_undo(p_tenant text, p_environment text, p_run text)
  RETURNS boolean
  LANGUAGE sql
@@ -2636,26 +2676,32 @@ end $function$
 alter function bulkhead.leave_run(text,text,text,text,text,text,boolean,boolean) owner to bulkhead_owner;
 grant execute on function bulkhead.leave_run(text,text,text,text,text,text,boolean,boolean) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.ledger_adopt(p_tenant text, p_environment text, p_run text, p_envelope json, p_idempotency_key text, p_body_digest text, p_input json)
+CREATE OR REPLACE FUNCTION bulkhead.ledger_adopt(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_envelope json, p_idempotency_key text, p_body_digest text, p_input json)
  RETURNS boolean
  LANGUAGE plpgsql
 AS $function$
+declare
+  stored constant bigint := t.stored_bytes;
 begin
   update bulkhead.run_acceptances k set idempotency_key = p_idempotency_key, body_digest = p_body_digest
-    where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and k.restored and k.body_digest = 'lost'
+    where k.tenant_id = t.tenant_id and k.environment = t.environment and k.run_id = p_run and k.restored and k.body_digest = 'lost'
       and k.agent_id = p_envelope ->> 'agentId' and k.workspace_id = p_envelope ->> 'workspaceId'
       and k.signed -> 'envelope' ->> 'inputDigest' = p_envelope ->> 'inputDigest'
       and (k.signed -> 'envelope' -> 'target')::jsonb = (p_envelope -> 'target')::jsonb;
   if not found then
     return false;
   end if;
-  update bulkhead.payloads set payload = p_input
-    where tenant_id = p_tenant and environment = p_environment and run_id = p_run and ref = 'input' and payload ->> 'lost' = 'true';
-  perform set_config('synchronous_commit', 'on', true);
+  if exists (select from bulkhead.payloads k where k.tenant_id = t.tenant_id and k.environment = t.environment and k.run_id = p_run
+      and k.ref = 'input' and k.payload ->> 'lost' = 'true') then
+    t := bulkhead.ledger_store(t, p_now, p_run, 'input', p_input);
+  end if;
+  t := bulkhead.ledger_append(t, p_now, p_run, json_build_object('kind', 'adopted', 'at', bulkhead.iso(p_now), 'run', p_run,
+    'storedBytes', t.stored_bytes - stored, 'storedOvershoot', bulkhead.stored_overshoot(t.stored_bytes - stored, 0)), '{}');
+  perform bulkhead.ledger_save(t, true);
   return true;
 end $function$
 ;
-alter function bulkhead.ledger_adopt(text,text,text,json,text,text,json) owner to bulkhead_owner;
+alter function bulkhead.ledger_adopt(bulkhead.ledgers,timestamp with time zone,text,json,text,text,json) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_append(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_facts json, p_body text)
  RETURNS bulkhead.ledgers
@@ -2968,9 +3014,7 @@ begin
     raise exception 'run % has no step % to begin from: the steps before it are not all done', p_from, p_step using errcode = 'no_data_found';
   end if;
   insert into bulkhead.payloads (tenant_id, environment, run_id, ref, payload, stored_at)
-    select tenant_id, environment, p_run, ref, payload, p_now from bulkhead.payloads
-      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_from
-        and case when ref ~ '^[0-9]{1,9}[.][0-9]{1,9}$' then split_part(ref, '.', 1)::integer < p_step else ref = 'input' end;
+    select k.tenant_id, k.environment, p_run, k.ref, k.payload, p_now from bulkhead.fork_payloads(t, p_from, p_step) k;
   -- Of a fact only its last value is kept: one that a later step set again is absent, and what needs it denies.
   insert into bulkhead.run_facts (tenant_id, environment, run_id, name, value, path)
     select tenant_id, environment, p_run, name, value, path from bulkhead.run_facts
@@ -3036,14 +3080,12 @@ end $function$
 alter function bulkhead.ledger_in_recovery(text,text) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_keep(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_path text, p_payload json, p_facts json, p_records json, p_data_classes text[])
- RETURNS void
+ RETURNS bulkhead.ledgers
  LANGUAGE plpgsql
 AS $function$
 begin
   if p_payload is not null then
-    insert into bulkhead.payloads (tenant_id, environment, run_id, ref, payload, stored_at)
-      values (t.tenant_id, t.environment, p_run, p_path, p_payload, p_now)
-      on conflict on constraint payloads_pk do update set payload = excluded.payload, stored_at = excluded.stored_at;
+    t := bulkhead.ledger_store(t, p_now, p_run, p_path, p_payload);
   end if;
   if p_facts::text <> '{}' then
     insert into bulkhead.run_facts (tenant_id, environment, run_id, name, value, path)
@@ -3068,6 +3110,7 @@ begin
         order by record.system, record.id, record.account nulls last
       on conflict on constraint resources_pk do update set account = coalesce(excluded.account, resources.account);
   end if;
+  return t;
 end $function$
 ;
 alter function bulkhead.ledger_keep(bulkhead.ledgers,timestamp with time zone,text,text,json,json,json,text[]) owner to bulkhead_owner;
@@ -3085,16 +3128,18 @@ begin
     select p_tenant, p_environment, 'action:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAction', '{}'))
     union all select p_tenant, p_environment, 'agent:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAgent', '{}'));
   insert into bulkhead.limits (tenant_id, environment, layers, per_run, run_starts_per_minute, retries_per_minute, best_priority, queued_runs,
-      queued_seconds, concurrent_runs, time_zone, named, quota)
+      queued_seconds, concurrent_runs, storage_bytes, memory_bytes, time_zone, named, quota)
     values (p_tenant, p_environment, bulkhead.layers_of(l),
       bulkhead.amounts_of(null, (r ->> 'steps')::bigint, (r ->> 'seconds')::bigint * 1000, (r ->> 'spendMicroUsd')::bigint, null, null),
       (l ->> 'runStartsPerMinute')::bigint, (l ->> 'retriesPerMinute')::bigint, (l ->> 'bestPriority')::integer,
-      (l ->> 'queuedRuns')::bigint, (l ->> 'queuedSeconds')::bigint, (l ->> 'concurrentRuns')::integer, p_quota ->> 'timeZone',
+      (l ->> 'queuedRuns')::bigint, (l ->> 'queuedSeconds')::bigint, (l ->> 'concurrentRuns')::integer,
+      (l ->> 'storageBytes')::bigint, (l ->> 'memoryBytes')::bigint, p_quota ->> 'timeZone',
       array(select name from bulkhead.named_limits where tenant_id = p_tenant and environment = p_environment order by name), p_quota)
     on conflict on constraint limits_pk do update set layers = excluded.layers, per_run = excluded.per_run,
       run_starts_per_minute = excluded.run_starts_per_minute, retries_per_minute = excluded.retries_per_minute,
       best_priority = excluded.best_priority, queued_runs = excluded.queued_runs, queued_seconds = excluded.queued_seconds,
-      concurrent_runs = excluded.concurrent_runs, time_zone = excluded.time_zone, named = excluded.named, quota = excluded.quota;
+      concurrent_runs = excluded.concurrent_runs, storage_bytes = excluded.storage_bytes, memory_bytes = excluded.memory_bytes,
+      time_zone = excluded.time_zone, named = excluded.named, quota = excluded.quota;
 end $function$
 ;
 alter function bulkhead.ledger_limit(text,text,jsonb) owner to bulkhead_owner;
@@ -3303,6 +3348,7 @@ begin
   end if;
   update bulkhead.ledgers set mode = t.mode, fence_epoch = t.fence_epoch, control_version = t.control_version,
       policy_version = t.policy_version, meter = t.meter, slots = t.slots, queued = t.queued, run_starts = t.run_starts, retries = t.retries,
+      stored_bytes = t.stored_bytes, stored_reserved = t.stored_reserved, memory_bytes = t.memory_bytes,
       journal_seq = t.journal_seq, journal_head = t.journal_head, durable_seq = t.durable_seq,
       rewound_seq = t.rewound_seq, acknowledged_seq = t.acknowledged_seq, last_clock = t.last_clock
     where tenant_id = t.tenant_id and environment = t.environment;
@@ -3310,6 +3356,27 @@ begin
 end $function$
 ;
 alter function bulkhead.ledger_save(bulkhead.ledgers,boolean) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.ledger_store(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_ref text, p_payload json)
+ RETURNS bulkhead.ledgers
+ LANGUAGE plpgsql
+AS $function$
+declare
+  replaced bigint := 0;
+begin
+  insert into bulkhead.payloads (tenant_id, environment, run_id, ref, payload, stored_at)
+    values (t.tenant_id, t.environment, p_run, p_ref, p_payload, p_now) on conflict on constraint payloads_pk do nothing;
+  if not found then
+    select bulkhead.bytes_of(k.payload) into replaced from bulkhead.payloads k
+      where k.tenant_id = t.tenant_id and k.environment = t.environment and k.run_id = p_run and k.ref = p_ref;
+    update bulkhead.payloads set payload = p_payload, stored_at = p_now
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and ref = p_ref;
+  end if;
+  t.stored_bytes := t.stored_bytes + bulkhead.bytes_of(p_payload) - replaced;
+  return t;
+end $function$
+;
+alter function bulkhead.ledger_store(bulkhead.ledgers,timestamp with time zone,text,text,json) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_suggest(t bulkhead.ledgers, p_now timestamp with time zone, q bulkhead.asked_call, p_lost bulkhead.calls, p_body text)
  RETURNS bulkhead.ledgers
@@ -3387,6 +3454,7 @@ CREATE OR REPLACE FUNCTION bulkhead.ledger_vacate(t bulkhead.ledgers, c bulkhead
 AS $function$
 begin
   t.meter.inflight := (t.meter).inflight - 1;
+  t.stored_reserved := t.stored_reserved - c.stored_reserved;
   if cardinality(c.metered) > 0 then
     update bulkhead.meters set meter.inflight = (meter).inflight - 1
       where tenant_id = t.tenant_id and environment = t.environment and name = any (c.metered);
@@ -3581,6 +3649,16 @@ begin
 end $function$
 ;
 alter function bulkhead.mark_state_change() owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.memory_of(p_title text, p_body text)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select octet_length(p_title)::bigint + octet_length(p_body)
+$function$
+;
+alter function bulkhead.memory_of(text,text) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.meter_gate(m bulkhead.meter, l bulkhead.layers, p_ask bulkhead.amounts, p_takes_slot boolean, p_today integer, p_now timestamp with time zone, p_zone text, p_name text)
  RETURNS bulkhead.refused
@@ -4393,22 +4471,47 @@ alter function bulkhead.put_credential(text,text,text,integer,bytea,bytea,text,t
 grant execute on function bulkhead.put_credential(text,text,text,integer,bytea,bytea,text,text) to bulkhead_operator;
 
 CREATE OR REPLACE FUNCTION bulkhead.put_knowledge(p_tenant text, p_environment text, p_document text, p_title text, p_body text)
- RETURNS void
+ RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
  SET plan_cache_mode TO 'force_custom_plan'
 AS $function$
+declare
+  t ledgers;
+  x refused;
+  n timestamptz;
+  cap bigint;
+  more constant bigint := memory_of(p_title, p_body);
+  added bigint;
 begin
-  perform bind_scope(p_tenant, p_environment);
-  if not exists (select from tenants t where t.tenant_id = p_tenant and t.environment = p_environment) then
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if not found then
     raise exception 'there is no tenant % in %', p_tenant, p_environment using errcode = 'BH011';
+  end if;
+  n := greatest(bulkhead.now(), t.last_clock);
+  added := more - coalesce((select memory_of(k.title, k.body) from knowledge k
+    where k.tenant_id = p_tenant and k.environment = p_environment and k.document_id = p_document), 0);
+  select l.memory_bytes into cap from limits l where l.tenant_id = p_tenant and l.environment = p_environment;
+  if added > 0 and t.memory_bytes + added > cap then
+    x := row('throttled', 'tenant_cap', 'memory_bytes',
+      format(case when more > cap then 'this document has %s bytes, more than all that the memory of this tenant may have'
+        else 'this document needs %s bytes more than the memory of this tenant has left' end,
+        case when more > cap then more else t.memory_bytes + added - cap end), cap, t.memory_bytes, null, null);
+    t := ledger_refuse(ledger_roll(t, n), n, x, null, 'memory.put', jsonb_build_object('bytes', added), '{}');
+    perform ledger_save(t, false);
+    return refusal_json(x, t.policy_version);
   end if;
   insert into knowledge as k (tenant_id, environment, document_id, title, body)
   values (p_tenant, p_environment, p_document, p_title, p_body)
   on conflict (tenant_id, environment, document_id)
   do update set title = excluded.title, body = excluded.body, updated_at = clock_timestamp()
   where (k.title, k.body) is distinct from (excluded.title, excluded.body);
+  t.memory_bytes := t.memory_bytes + added;
+  t.last_clock := n;
+  perform ledger_save(t, true);
+  return null;
 end $function$
 ;
 alter function bulkhead.put_knowledge(text,text,text,text,text) owner to bulkhead_owner;
@@ -4420,10 +4523,27 @@ CREATE OR REPLACE FUNCTION bulkhead.put_payload(p_tenant text, p_environment tex
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
+declare
+  t ledgers;
+  n timestamptz;
 begin
-  perform bind_scope(p_tenant, p_environment);
-  insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
-    values (p_tenant, p_environment, p_run, p_ref, p_payload, bulkhead.now()) on conflict on constraint payloads_pk do nothing;
+  perform enter_scope(p_tenant, p_environment);
+  -- Before the lock: a call that is told again has it already.
+  if exists (select from payloads k where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and k.ref = p_ref) then
+    return;
+  end if;
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if not found then
+    raise exception 'this tenant has no ledger in this environment: create the tenant' using errcode = 'no_data_found';
+  end if;
+  if exists (select from payloads k where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and k.ref = p_ref) then
+    return;
+  end if;
+  n := greatest(bulkhead.now(), t.last_clock);
+  t := ledger_store(t, n, p_run, p_ref, p_payload);
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'kept', 'at', iso(n), 'run', p_run, 'path', p_ref,
+    'storedBytes', bytes_of(p_payload), 'storedOvershoot', bytes_of(p_payload)), '{}');
+  perform ledger_save(t, true);
 end $function$
 ;
 alter function bulkhead.put_payload(text,text,text,text,json) owner to bulkhead_owner;
@@ -4612,7 +4732,10 @@ begin
           (12, 'concurrentRuns', (o.l).concurrent_runs::bigint, (o.t).slots::bigint, null, null),
           (13, 'queuedRuns', (o.l).queued_runs, (o.t).queued::bigint, null, null),
           (14, 'queuedSeconds', (o.l).queued_seconds, null, null, null),
-          (15, 'bestPriority', (o.l).best_priority::bigint, null, null, null)
+          (15, 'bestPriority', (o.l).best_priority::bigint, null, null, null),
+          -- Of what is kept no time frees any.
+          (16, 'storageBytes', (o.l).storage_bytes, (o.t).stored_bytes + (o.t).stored_reserved, (o.t).stored_reserved, null),
+          (17, 'memoryBytes', (o.l).memory_bytes, (o.t).memory_bytes, null, null)
         ) as v (place, layer, cap, used, reserved, frees_ms)
       union all
       select 'run', 2, v.* from now_of o cross join lateral (values
@@ -4791,6 +4914,36 @@ end $function$
 alter function bulkhead.release_tenant(text,text,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.release_tenant(text,text,text,text,text) to bulkhead_app;
 
+CREATE OR REPLACE FUNCTION bulkhead.remove_knowledge(p_tenant text, p_environment text, p_document text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+declare
+  t ledgers;
+  freed bigint;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if not found then
+    raise exception 'there is no tenant % in %', p_tenant, p_environment using errcode = 'BH011';
+  end if;
+  delete from knowledge k where k.tenant_id = p_tenant and k.environment = p_environment and k.document_id = p_document
+    returning memory_of(k.title, k.body) into freed;
+  if freed is null then
+    return false;
+  end if;
+  t.memory_bytes := t.memory_bytes - freed;
+  t.last_clock := greatest(bulkhead.now(), t.last_clock);
+  perform ledger_save(t, true);
+  return true;
+end $function$
+;
+alter function bulkhead.remove_knowledge(text,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.remove_knowledge(text,text,text) to bulkhead_app;
+
 CREATE OR REPLACE FUNCTION bulkhead.resolve_review(p_tenant text, p_environment text, p_review bigint, p_resolution text, p_payload json, p_payload_digest text, p_facts json, p_records json, p_data_classes text[], p_actor text, p_note text, p_body text)
  RETURNS text
  LANGUAGE plpgsql
@@ -4805,6 +4958,7 @@ declare
   given_up refused;
   back boolean := false;
   letter boolean := false;
+  stored bigint;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -4845,7 +4999,9 @@ begin
         charged = case when back then nothing() else charged end
       where tenant_id = p_tenant and environment = p_environment and run_id = v.run_id and path = v.path;
     if p_resolution = 'happened' then
-      perform ledger_keep(t, n, v.run_id, v.path, p_payload, p_facts, p_records, p_data_classes);
+      stored := t.stored_bytes;
+      t := ledger_keep(t, n, v.run_id, v.path, p_payload, p_facts, p_records, p_data_classes);
+      stored := t.stored_bytes - stored;
     end if;
     t := ledger_roll(t, n);
     if back then
@@ -4853,7 +5009,8 @@ begin
     end if;
   end if;
   t := ledger_close_review(t, n, p_review, p_resolution, p_actor, p_note, jsonb_build_object('applied', c.path is not null,
-    'payloadDigest', p_payload_digest, 'day', case when back then c.day end,
+    'payloadDigest', p_payload_digest, 'storedBytes', stored, 'storedOvershoot', stored_overshoot(stored, 0),
+    'day', case when back then c.day end,
     'charged', case when back then amounts_json(minus(nothing(), c.charged)) end, 'metered', case when back then c.metered end), p_body);
   if letter then
     perform ledger_dead_letter(t, n, v.run_id, v.path);
@@ -4881,6 +5038,7 @@ declare
   slots integer;
   cost amounts;
   delta amounts;
+  stored bigint;
 begin
   perform enter_scope(p_tenant, p_environment);
   t := ledger_in_recovery(p_tenant, p_environment);
@@ -4914,13 +5072,16 @@ begin
     on conflict on constraint calls_pk do update set state = p_to, token = excluded.token, admitted_as = 'admitted', host_id = 'recover',
       first_claimed_at = least(o.first_claimed_at, excluded.first_claimed_at), claimed_seq = least(o.claimed_seq, excluded.claimed_seq),
       lease_until = excluded.lease_until, sent_until = excluded.sent_until, admitted_at = n, day = excluded.day, metered = '{}',
-      reserved = excluded.reserved, charged = excluded.charged, lost = false, refusal = excluded.refusal, value = excluded.value,
+      reserved = excluded.reserved, stored_reserved = 0, charged = excluded.charged, lost = false, refusal = excluded.refusal, value = excluded.value,
       payload_ref = excluded.payload_ref, payload_digest = excluded.payload_digest;
-  perform ledger_keep(t, n, p_run, p_path, k.payload, '{}', '[]', case when p_to = 'succeeded' then k."dataClasses" end);
+  stored := t.stored_bytes;
+  t := ledger_keep(t, n, p_run, p_path, k.payload, '{}', '[]', case when p_to = 'succeeded' then k."dataClasses" end);
+  stored := t.stored_bytes - stored;
   t := ledger_charge(t, n, p_run, coalesce(c.metered, '{}'), day, delta);
   t := ledger_append(t, n, p_run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'call', 'run', p_run, 'path', p_path,
     'token', token, 'action', k.action, 'class', k.class, 'from', p_from, 'result', p_to, 'slots', slots, 'day', day,
-    'charged', amounts_json(delta), 'payloadDigest', k."payloadDigest", 'inflight', (t.meter).inflight,
+    'charged', amounts_json(delta), 'payloadDigest', k."payloadDigest", 'storedBytes', stored, 'storedOvershoot', stored_overshoot(stored, 0),
+    'inflight', (t.meter).inflight,
     'dayUsed', amounts_json((t.meter).used)), '{}');
   if k.review is not null then
     perform ledger_open_review(t, n, p_run, p_path, k.review);
@@ -5031,6 +5192,7 @@ declare
   r runs;
   n timestamptz;
   accepted boolean;
+  stored bigint := 0;
 begin
   perform enter_scope(p_tenant, p_environment);
   t := ledger_in_recovery(p_tenant, p_environment);
@@ -5052,9 +5214,12 @@ begin
     insert into runs (tenant_id, environment, run_id, epoch, state, first_step, accepted_at, touched_at, queued_at, data_classes)
       values (p_tenant, p_environment, run, t.fence_epoch - p_fenced::integer, 'queued', p_first_step, (e ->> 'acceptedAt')::timestamptz, n, n,
         (select coalesce(array_agg(distinct name order by name), '{}') from unnest(p_data_classes) name));
-    insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at) select p_tenant, p_environment, run, k.ref, k.payload, n
-        from (select 'input' as ref, p_input as payload union all select step || '.0', p_step from generate_series(0, p_first_step - 1) step) k
-      on conflict on constraint payloads_pk do nothing;
+    with put as (
+      insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at) select p_tenant, p_environment, run, k.ref, k.payload, n
+          from (select 'input' as ref, p_input as payload union all select step || '.0', p_step from generate_series(0, p_first_step - 1) step) k
+        on conflict on constraint payloads_pk do nothing returning payload
+    ) select coalesce(sum(bytes_of(p.payload)), 0) into stored from put p;
+    t.stored_bytes := t.stored_bytes + stored;
   end if;
   t.queued := t.queued + accepted::integer;
   if p_temporal_run is not null then
@@ -5065,7 +5230,7 @@ begin
         entered_at = coalesce(entered_at, p_entered_at), touched_at = n, queued_at = null, slot_at = coalesce(slot_at, n)
       where tenant_id = p_tenant and environment = p_environment and run_id = run;
   end if;
-  t := ledger_append(t, n, run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'run', 'run', run, 'accepted', accepted,
+  t := ledger_append(t, n, run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'run', 'run', run, 'accepted', accepted, 'storedBytes', stored, 'storedOvershoot', stored_overshoot(stored, 0),
     'agent', e ->> 'agentId', 'agentVersion', e ->> 'agentVersion', 'workspace', e ->> 'workspaceId', 'inputDigest', e ->> 'inputDigest',
     'temporalRun', p_temporal_run, 'generation', p_generation), '{}');
   perform ledger_save(t, true);
@@ -5360,6 +5525,7 @@ declare
   day integer;
   metered text[];
   doubt text;
+  stored bigint;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -5419,6 +5585,7 @@ begin
         case p_refusal ->> 'kind' when 'read_back_mismatch' then 'read_back_mismatch' else 'outcome_unknown' end
     end;
   end if;
+  stored := t.stored_bytes;
   if s.answer <> 'late' then
     update calls set state = p_result, refusal = p_refusal, value = p_value,
         charged = paid,
@@ -5426,7 +5593,7 @@ begin
         payload_digest = case when p_result <> 'open' then p_payload_digest end
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
     if p_result <> 'open' then
-      perform ledger_keep(t, n, p_run, p_path, p_payload,
+      t := ledger_keep(t, n, p_run, p_path, p_payload,
         case when p_result = 'succeeded' then p_facts else '{}'::json end, case when p_result = 'succeeded' then p_records else '[]'::json end,
         p_data_classes);
     end if;
@@ -5437,10 +5604,12 @@ begin
     update runs set state = 'provider_degraded', touched_at = n
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state in ('running', 'throttled');
   end if;
+  stored := t.stored_bytes - stored;
   t := ledger_charge(t, n, p_run, metered, day, delta);
   t := ledger_append(t, n, p_run, json_build_object('kind', s.answer, 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'charged', amounts_json(delta),
     'metered', coalesce(metered, '{}'), 'overshoot', overshoot_json(paid, coalesce(g.reserved, c.reserved)), 'payloadDigest', p_payload_digest,
+    'storedBytes', stored, 'storedOvershoot', stored_overshoot(stored, case when s.answer = 'settled' then c.stored_reserved end),
     'dataClasses', p_data_classes, 'inflight', (t.meter).inflight, 'dayUsed', amounts_json((t.meter).used),
     'review', doubt), p_body);
   if s.answer = 'reconciled' and c.review_no is not null then
@@ -5508,6 +5677,32 @@ AS $function$
 $function$
 ;
 alter function bulkhead.still_asked(bulkhead.approvals) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.storage_gate(t bulkhead.ledgers, l bulkhead.limits, p_ask bigint, p_held bigint, p_who text)
+ RETURNS bulkhead.refused
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select row('throttled', 'tenant_cap', 'storage_bytes',
+      format(case when p_ask > l.storage_bytes then '%s may store more bytes than all that this tenant may have'
+        else 'the storage that this tenant has left is less than what %s may store' end, p_who),
+      l.storage_bytes, k.used, case when p_ask > l.storage_bytes then null when t.stored_bytes + p_ask <= l.storage_bytes then 1000
+        else 60000 end, null)::bulkhead.refused
+    from (select t.stored_bytes + t.stored_reserved - p_held as used) k
+    where p_ask > 0 and k.used + p_ask > l.storage_bytes
+$function$
+;
+alter function bulkhead.storage_gate(bulkhead.ledgers,bulkhead.limits,bigint,bigint,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.stored_overshoot(p_stored bigint, p_reserved bigint)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select nullif(greatest(0, p_stored - coalesce(p_reserved, 0)), 0)
+$function$
+;
+alter function bulkhead.stored_overshoot(bigint,bigint) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.suggestion_rows(p_tenant text, p_environment text, p_run text)
  RETURNS TABLE(run_id text, path text, action text, class text, system text, destination text, args text, rules text[], policy_version bigint, suggested text, approval_no bigint)

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Action, ActionSpec } from '../contracts/action';
+import { MAX_RESULT_BYTES } from '../contracts/calls';
 import { digestOf } from '../contracts/digest';
 import { milliseconds } from '../contracts/duration';
 import { ActionName, Capability, SystemName } from '../contracts/ids';
@@ -33,6 +34,9 @@ export function defineAction<A extends z.ZodObject, R extends z.ZodType>(spec: A
   const visibleWithinMs = spec.visibleWithin === undefined ? null : milliseconds(spec.visibleWithin);
   if (visibleWithinMs !== null && visibleWithinMs > DAY_MS) wrong('visibleWithin is at most 24h');
   if (spec.secret && !spec.system) wrong('a secret goes to a system: declare `system`');
+  const maxResultBytes = spec.maxResultBytes ?? MAX_RESULT_BYTES;
+  if (!Number.isInteger(maxResultBytes) || maxResultBytes < 2 || maxResultBytes > MAX_RESULT_BYTES)
+    wrong(`maxResultBytes is a whole number from 2 to ${MAX_RESULT_BYTES}`);
   const timeoutMs = milliseconds(spec.timeout);
   if (timeoutMs < 100 || timeoutMs > 600_000) wrong('timeout is between 100ms and 10m');
 
@@ -60,6 +64,7 @@ export function defineAction<A extends z.ZodObject, R extends z.ZodType>(spec: A
     dataClasses,
     resultClasses: [...new Set(resultClasses)],
     costMicroUsd: spec.cost?.microUsd ?? 0,
+    maxResultBytes,
     lane: spec.lane ?? 'ordinary',
     timeoutMs,
     remoteHonoursKeys: spec.remoteHonoursKeys ?? false,

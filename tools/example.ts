@@ -18,6 +18,7 @@ export interface ExampleContext {
   /** Applies QuotaClass, Tenant and PolicyProfile documents (YAML, several to a text). Throws on any mistake, with its line. */
   apply(yaml: string): Promise<void>;
   putCredential(tenant: string, capability: string, secret: string): Promise<void>;
+  /** Throws where a document does not fit the tenant's memory. */
   putKnowledge(
     tenant: string,
     documents: { documentId: string; title: string; text: string }[],

@@ -103,7 +103,10 @@ export async function createExampleContext({
       await operator.putCredential(runtime.operatorScope(TenantId.parse(tenant)), capability, secret, ACTOR);
     },
     async putKnowledge(tenant, documents) {
-      for (const document of documents) await storeOf(tenant).putKnowledge(document);
+      for (const document of documents) {
+        const put = await storeOf(tenant).putKnowledge(document);
+        if (put.kind === 'refused') throw new Error(`${document.documentId}: ${put.refusal.message}`);
+      }
     },
     async startRun({ tenant, workspace, agent, input, target, idempotencyKey }) {
       const run = await bulkhead.startRun({

@@ -66,6 +66,11 @@ create table bulkhead.ledgers (
   queued integer not null default 0 constraint ledgers_queued_counted check (queued >= 0),
   run_starts bulkhead.bucket not null,
   retries bulkhead.bucket not null,
+  -- Stocks, not flows. What payloads take, and what calls in flight may still store, see `bytes_of`; and what documents that agents
+  -- search take, see 0013.
+  stored_bytes bigint not null default 0 constraint ledgers_stored_counted check (stored_bytes >= 0),
+  stored_reserved bigint not null default 0 constraint ledgers_stored_reserved_counted check (stored_reserved >= 0),
+  memory_bytes bigint not null default 0 constraint ledgers_memory_counted check (memory_bytes >= 0),
   journal_seq bigint not null,
   journal_head bytea not null,
   -- Highest sequence known to be on disk: what answers name, so that no crash makes an honest run look ahead of us.
@@ -89,6 +94,8 @@ create table bulkhead.limits (
   queued_runs bigint not null,
   queued_seconds bigint not null,
   concurrent_runs integer not null,
+  storage_bytes bigint,
+  memory_bytes bigint,
   time_zone text not null,
   -- Names of `named_limits`, so that a call that none concerns looks no further: `agent:…` and `action:…`.
   named text[] not null,
@@ -279,6 +286,8 @@ create table bulkhead.calls (
   day integer not null,
   metered text[] not null default '{}',
   reserved bulkhead.amounts not null constraint calls_reserved_counted check (bulkhead.counted(reserved)),
+  -- Bytes that its result may take in storage; held while it is claimed.
+  stored_reserved bigint not null default 0 constraint calls_stored_reserved_counted check (stored_reserved >= 0),
   charged bulkhead.amounts constraint calls_charged_counted check (charged is null or bulkhead.counted(charged)),
   -- Reaped without an outcome: a call without effect, so asking again is a new attempt.
   lost boolean not null default false,
@@ -316,6 +325,7 @@ create table bulkhead.payloads (
   stored_at timestamptz not null,
   constraint payloads_pk primary key (tenant_id, environment, run_id, ref)
 );
+comment on column bulkhead.payloads.payload is 'Counts for the bytes of its text in UTF-8: json keeps that as it was sent, whatever the disk makes of it.';
 
 -- Refusals of the current minute, per reason: the first few are in the journal, the rest are counted here.
 create table bulkhead.refusal_floods (

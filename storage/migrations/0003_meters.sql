@@ -140,6 +140,42 @@ create function bulkhead.run_gate(r bulkhead.runs, p_cap bulkhead.amounts, p_ask
   end
 $$;
 
+-- What a payload counts for in its tenant's `stored_bytes`: exact, for `json` is kept as the text that was sent.
+create function bulkhead.bytes_of(p_payload json) returns bigint language sql immutable as $$
+  select coalesce(octet_length(p_payload::text), 0)::bigint
+$$;
+
+-- What the limit of storage says to whoever may store so many bytes: a refusal, or null. `p_held`: reserved already by the attempt
+-- that this one replaces. What calls in flight have reserved may be free again soon; what is stored, no time frees.
+create function bulkhead.storage_gate(t bulkhead.ledgers, l bulkhead.limits, p_ask bigint, p_held bigint, p_who text)
+returns bulkhead.refused language sql immutable as $$
+  select row('throttled', 'tenant_cap', 'storage_bytes',
+      format(case when p_ask > l.storage_bytes then '%s may store more bytes than all that this tenant may have'
+        else 'the storage that this tenant has left is less than what %s may store' end, p_who),
+      l.storage_bytes, k.used, case when p_ask > l.storage_bytes then null when t.stored_bytes + p_ask <= l.storage_bytes then 1000
+        else 60000 end, null)::bulkhead.refused
+    from (select t.stored_bytes + t.stored_reserved - p_held as used) k
+    where p_ask > 0 and k.used + p_ask > l.storage_bytes
+$$;
+
+-- Keeps a payload, in the place of the one of its name if there is one, and counts what that takes more.
+create function bulkhead.ledger_store(t bulkhead.ledgers, p_now timestamptz, p_run text, p_ref text, p_payload json)
+returns bulkhead.ledgers language plpgsql as $$
+declare
+  replaced bigint := 0;
+begin
+  insert into bulkhead.payloads (tenant_id, environment, run_id, ref, payload, stored_at)
+    values (t.tenant_id, t.environment, p_run, p_ref, p_payload, p_now) on conflict on constraint payloads_pk do nothing;
+  if not found then
+    select bulkhead.bytes_of(k.payload) into replaced from bulkhead.payloads k
+      where k.tenant_id = t.tenant_id and k.environment = t.environment and k.run_id = p_run and k.ref = p_ref;
+    update bulkhead.payloads set payload = p_payload, stored_at = p_now
+      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and ref = p_ref;
+  end if;
+  t.stored_bytes := t.stored_bytes + bulkhead.bytes_of(p_payload) - replaced;
+  return t;
+end $$;
+
 -- Opens the day; the use of the one before stays, to be trued up.
 create function bulkhead.meter_roll(t bulkhead.ledgers, p_name text, m bulkhead.meter, p_today integer) returns bulkhead.meter
 language plpgsql as $$
@@ -206,10 +242,11 @@ begin
   return t;
 end $$;
 
--- Gives back the slot of an attempt, on every meter that it was taken from.
+-- Gives back the slot of an attempt, on every meter that it was taken from, and the storage that it held.
 create function bulkhead.ledger_vacate(t bulkhead.ledgers, c bulkhead.calls) returns bulkhead.ledgers language plpgsql as $$
 begin
   t.meter.inflight := (t.meter).inflight - 1;
+  t.stored_reserved := t.stored_reserved - c.stored_reserved;
   if cardinality(c.metered) > 0 then
     update bulkhead.meters set meter.inflight = (meter).inflight - 1
       where tenant_id = t.tenant_id and environment = t.environment and name = any (c.metered);

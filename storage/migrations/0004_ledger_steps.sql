@@ -53,6 +53,7 @@ begin
   end if;
   update bulkhead.ledgers set mode = t.mode, fence_epoch = t.fence_epoch, control_version = t.control_version,
       policy_version = t.policy_version, meter = t.meter, slots = t.slots, queued = t.queued, run_starts = t.run_starts, retries = t.retries,
+      stored_bytes = t.stored_bytes, stored_reserved = t.stored_reserved, memory_bytes = t.memory_bytes,
       journal_seq = t.journal_seq, journal_head = t.journal_head, durable_seq = t.durable_seq,
       rewound_seq = t.rewound_seq, acknowledged_seq = t.acknowledged_seq, last_clock = t.last_clock
     where tenant_id = t.tenant_id and environment = t.environment;

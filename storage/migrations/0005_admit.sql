@@ -46,6 +46,8 @@ create function bulkhead.admit_call(
   p_key_valid_ms bigint, p_seen_seq bigint,
   -- Reserved of what is counted per day and run; the lease and the class say the rest.
   p_tool_calls integer, p_steps integer, p_micro_usd bigint, p_model_tokens bigint,
+  -- The most that its result may take in storage.
+  p_stored_bytes bigint,
   -- Of the credential that the attempt is to be lent; null for none.
   p_capability text,
   -- Of a write: what is left of it once undone. The write that this call undoes, and whether policy orders that also after a kill.
@@ -124,7 +126,7 @@ begin
       order by f.follow_up_no desc limit 1;
     asked_under := coalesce(asked_under, r.epoch);
   end if;
-  if undoes and (p_path <> p_undo_of || '/undo' or ask <> nothing()
+  if undoes and (p_path <> p_undo_of || '/undo' or ask <> nothing() or p_stored_bytes <> 0
       or p_effect in ('approve', 'suggest')) then
     raise exception 'the undo of % has a path of its own, reserves nothing and asks nobody', p_undo_of using errcode = 'invalid_parameter_value';
   end if;
@@ -301,6 +303,9 @@ begin
       if x.kind is null then
         x := run_gate(r, l.per_run, ask);
       end if;
+      if x.kind is null then
+        x := storage_gate(t, l, p_stored_bytes, case when supersedes then c.stored_reserved else 0 end, 'this call');
+      end if;
       if x.kind is null and p_class = 'model' then
         pooled := array(select m from pool_meters(t, l, p_system, n) m);
         foreach one in array pooled loop
@@ -443,11 +448,11 @@ begin
   end if;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
       policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, account, claimed_seq, reversible, undo_of,
-      admitted_at, day, metered, reserved, approval_no)
+      admitted_at, day, metered, reserved, stored_reserved, approval_no)
     values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
       t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', n + p_lease_ms * interval '1 millisecond',
       p_account, t.journal_seq + 1, p_reversible, p_undo_of, n, (t.meter).day,
-      array(select m.name from unnest(named) m), ask, standing.approval_no)
+      array(select m.name from unnest(named) m), ask, p_stored_bytes, standing.approval_no)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
       policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts, looks = 0,
@@ -456,16 +461,17 @@ begin
       approval_no = coalesce(excluded.approval_no, case when k.digest = excluded.digest then k.approval_no end),
       reversible = excluded.reversible,
       undo_of = excluded.undo_of, admitted_at = excluded.admitted_at, day = excluded.day, metered = excluded.metered,
-      reserved = excluded.reserved, charged = null, lost = false, refusal = null,
+      reserved = excluded.reserved, stored_reserved = excluded.stored_reserved, charged = null, lost = false, refusal = null,
       value = null, payload_ref = null, payload_digest = null;
   update runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
       active_ms = active_ms + ask.active_ms, model_tokens = model_tokens + p_model_tokens, touched_at = n, state = case when state in ('throttled', 'provider_degraded', 'frozen', 'approval_required') then 'running' else state end
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
   t := ledger_reserve(t, l, named, ask, 1, n);
+  t.stored_reserved := t.stored_reserved + p_stored_bytes;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'admitted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'effect', p_effect, 'inputs', p_input_digest,
     'approval', standing.approval_no, 'policyVersion', t.policy_version, 'epoch', t.fence_epoch, 'attempt', a.attempt, 'slot', takes_slot, 'day', (t.meter).day, 'reserved', amounts_json(ask),
-    'metered', array(select m.name from unnest(named) m), 'inflight', (t.meter).inflight, 'dayUsed', amounts_json((t.meter).used), 'followUp', follow_up_no,
+    'storedReserved', p_stored_bytes, 'metered', array(select m.name from unnest(named) m), 'inflight', (t.meter).inflight, 'dayUsed', amounts_json((t.meter).used), 'followUp', follow_up_no,
     'undoOf', p_undo_of, 'pastFence', past_fence), p_body);
   if probes then
     t := ledger_breaker_enter(t, n, p_run, p_path, p_system, p_token, n + p_lease_ms * interval '1 millisecond');

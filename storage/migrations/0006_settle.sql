@@ -2,12 +2,10 @@ create type bulkhead.settlement as (answer text, review_no bigint, seq bigint);
 
 -- Keeps what a call brought: its payload, the facts its result sets, the records it showed to be the tenant's, the classes of its data.
 create function bulkhead.ledger_keep(t bulkhead.ledgers, p_now timestamptz, p_run text, p_path text, p_payload json, p_facts json, p_records json,
-  p_data_classes text[]) returns void language plpgsql as $$
+  p_data_classes text[]) returns bulkhead.ledgers language plpgsql as $$
 begin
   if p_payload is not null then
-    insert into bulkhead.payloads (tenant_id, environment, run_id, ref, payload, stored_at)
-      values (t.tenant_id, t.environment, p_run, p_path, p_payload, p_now)
-      on conflict on constraint payloads_pk do update set payload = excluded.payload, stored_at = excluded.stored_at;
+    t := bulkhead.ledger_store(t, p_now, p_run, p_path, p_payload);
   end if;
   if p_facts::text <> '{}' then
     insert into bulkhead.run_facts (tenant_id, environment, run_id, name, value, path)
@@ -32,6 +30,7 @@ begin
         order by record.system, record.id, record.account nulls last
       on conflict on constraint resources_pk do update set account = coalesce(excluded.account, resources.account);
   end if;
+  return t;
 end $$;
 
 -- What an attempt cost in the end. Open: what its provider may bill though it brought nothing, else nothing. Not known: all that was reserved. Its active time is the ledger's own, and
@@ -51,6 +50,11 @@ create function bulkhead.overshoot_json(p_paid bulkhead.amounts, p_reserved bulk
       'modelTokens', greatest(0, p_paid.model_tokens - p_reserved.model_tokens)) end
 $$;
 
+-- Bytes stored beyond what was reserved for them, for what has to be kept is kept; null where there are none.
+create function bulkhead.stored_overshoot(p_stored bigint, p_reserved bigint) returns bigint language sql immutable as $$
+  select nullif(greatest(0, p_stored - coalesce(p_reserved, 0)), 0)
+$$;
+
 -- Records how an attempt ended, and its true cost. Never asks a fence, never refuses: what happened, happened.
 create function bulkhead.settle_call(
   p_tenant text, p_environment text, p_run text, p_path text, p_token uuid, p_result text, p_tool_calls integer, p_micro_usd bigint, p_model_tokens bigint,
@@ -68,6 +72,7 @@ declare
   day integer;
   metered text[];
   doubt text;
+  stored bigint;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -127,6 +132,7 @@ begin
         case p_refusal ->> 'kind' when 'read_back_mismatch' then 'read_back_mismatch' else 'outcome_unknown' end
     end;
   end if;
+  stored := t.stored_bytes;
   if s.answer <> 'late' then
     update calls set state = p_result, refusal = p_refusal, value = p_value,
         charged = paid,
@@ -134,7 +140,7 @@ begin
         payload_digest = case when p_result <> 'open' then p_payload_digest end
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
     if p_result <> 'open' then
-      perform ledger_keep(t, n, p_run, p_path, p_payload,
+      t := ledger_keep(t, n, p_run, p_path, p_payload,
         case when p_result = 'succeeded' then p_facts else '{}'::json end, case when p_result = 'succeeded' then p_records else '[]'::json end,
         p_data_classes);
     end if;
@@ -145,10 +151,12 @@ begin
     update runs set state = 'provider_degraded', touched_at = n
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state in ('running', 'throttled');
   end if;
+  stored := t.stored_bytes - stored;
   t := ledger_charge(t, n, p_run, metered, day, delta);
   t := ledger_append(t, n, p_run, json_build_object('kind', s.answer, 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'charged', amounts_json(delta),
     'metered', coalesce(metered, '{}'), 'overshoot', overshoot_json(paid, coalesce(g.reserved, c.reserved)), 'payloadDigest', p_payload_digest,
+    'storedBytes', stored, 'storedOvershoot', stored_overshoot(stored, case when s.answer = 'settled' then c.stored_reserved end),
     'dataClasses', p_data_classes, 'inflight', (t.meter).inflight, 'dayUsed', amounts_json((t.meter).used),
     'review', doubt), p_body);
   if s.answer = 'reconciled' and c.review_no is not null then

@@ -21,6 +21,12 @@ grant execute on function bulkhead.iso to bulkhead_app;
 -- quarter is what people still ask about. A run accepted before it does nothing new, and what it did may be forgotten.
 create function bulkhead.key_horizon() returns interval language sql immutable as $$ select interval '90 days' $$;
 
+-- What a fork begins with: input and results of the other run before the step.
+create function bulkhead.fork_payloads(t bulkhead.ledgers, p_from text, p_step integer) returns setof bulkhead.payloads language sql stable as $$
+  select k from bulkhead.payloads k where k.tenant_id = t.tenant_id and k.environment = t.environment and k.run_id = p_from
+    and case when k.ref ~ '^[0-9]{1,9}[.][0-9]{1,9}$' then split_part(k.ref, '.', 1)::integer < p_step else k.ref = 'input' end
+$$;
+
 -- Gives a run what another of the tenant knew before a step: input, results, facts. Raises where that is not to be had.
 create function bulkhead.ledger_fork(t bulkhead.ledgers, p_now timestamptz, p_run text, p_from text, p_step integer) returns void
 language plpgsql as $$
@@ -42,9 +48,7 @@ begin
     raise exception 'run % has no step % to begin from: the steps before it are not all done', p_from, p_step using errcode = 'no_data_found';
   end if;
   insert into bulkhead.payloads (tenant_id, environment, run_id, ref, payload, stored_at)
-    select tenant_id, environment, p_run, ref, payload, p_now from bulkhead.payloads
-      where tenant_id = t.tenant_id and environment = t.environment and run_id = p_from
-        and case when ref ~ '^[0-9]{1,9}[.][0-9]{1,9}$' then split_part(ref, '.', 1)::integer < p_step else ref = 'input' end;
+    select k.tenant_id, k.environment, p_run, k.ref, k.payload, p_now from bulkhead.fork_payloads(t, p_from, p_step) k;
   -- Of a fact only its last value is kept: one that a later step set again is absent, and what needs it denies.
   insert into bulkhead.run_facts (tenant_id, environment, run_id, name, value, path)
     select tenant_id, environment, p_run, name, value, path from bulkhead.run_facts
@@ -73,6 +77,8 @@ declare
   s run_acceptance;
   n timestamptz;
   waits boolean;
+  -- Bytes that it begins with.
+  begins_with bigint;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -88,7 +94,7 @@ begin
   select * into known from run_acceptances where tenant_id = p_tenant and environment = p_environment
     and (idempotency_key = p_idempotency_key or run_id = e ->> 'runId') order by idempotency_key = p_idempotency_key desc nulls last limit 1;
   if found then
-    if known.restored and p_fork_of is null and ledger_adopt(p_tenant, p_environment, known.run_id, e, p_idempotency_key, p_body_digest, p_input) then
+    if known.restored and p_fork_of is null and ledger_adopt(t, n, known.run_id, e, p_idempotency_key, p_body_digest, p_input) then
       known.body_digest := p_body_digest;
     end if;
     s := row(case when known.body_digest = p_body_digest then 'existing' else 'conflict' end, known.run_id, null, t.durable_seq);
@@ -101,7 +107,9 @@ begin
   else
     select * into strict l from limits where tenant_id = p_tenant and environment = p_environment;
     waits := must_queue(t, l);
-    x := acceptance_gate(t, l, p_priority, waits, n);
+    begins_with := case when p_fork_of is null then bytes_of(p_input)
+      else (select coalesce(sum(bytes_of(k.payload)), 0)::bigint from fork_payloads(t, p_fork_of, p_fork_step) k) end;
+    x := acceptance_gate(t, l, p_priority, waits, begins_with, n);
   end if;
   t := ledger_roll(t, n);
   if x.kind is not null then
@@ -125,7 +133,8 @@ begin
   else
     perform ledger_fork(t, n, e ->> 'runId', p_fork_of, p_fork_step);
   end if;
-  t := ledger_append(t, n, e ->> 'runId', json_build_object('kind', 'accepted', 'at', iso(n), 'run', e ->> 'runId',
+  t.stored_bytes := t.stored_bytes + begins_with;
+  t := ledger_append(t, n, e ->> 'runId', json_build_object('kind', 'accepted', 'at', iso(n), 'run', e ->> 'runId', 'storedBytes', begins_with,
     'agent', e ->> 'agentId', 'agentVersion', e ->> 'agentVersion', 'workspace', e ->> 'workspaceId',
     'inputDigest', e ->> 'inputDigest', 'epoch', t.fence_epoch, 'policyVersion', t.policy_version, 'forkOf', p_fork_of,
     'firstStep', p_fork_step, 'priority', p_priority, 'place', case when waits then 'queue' else 'slot' end), p_body);
@@ -309,12 +318,31 @@ begin
   return s;
 end $$;
 
+-- Keeps what a run is told without a call: why one was refused. It has reserved nothing and is kept whatever the limit of storage says,
+-- for a model that is not told asks again; what that takes meets whoever asks next. The first of a name stays.
 create function bulkhead.put_payload(p_tenant text, p_environment text, p_run text, p_ref text, p_payload json) returns void
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  t ledgers;
+  n timestamptz;
 begin
-  perform bind_scope(p_tenant, p_environment);
-  insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at)
-    values (p_tenant, p_environment, p_run, p_ref, p_payload, bulkhead.now()) on conflict on constraint payloads_pk do nothing;
+  perform enter_scope(p_tenant, p_environment);
+  -- Before the lock: a call that is told again has it already.
+  if exists (select from payloads k where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and k.ref = p_ref) then
+    return;
+  end if;
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if not found then
+    raise exception 'this tenant has no ledger in this environment: create the tenant' using errcode = 'no_data_found';
+  end if;
+  if exists (select from payloads k where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and k.ref = p_ref) then
+    return;
+  end if;
+  n := greatest(bulkhead.now(), t.last_clock);
+  t := ledger_store(t, n, p_run, p_ref, p_payload);
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'kept', 'at', iso(n), 'run', p_run, 'path', p_ref,
+    'storedBytes', bytes_of(p_payload), 'storedOvershoot', bytes_of(p_payload)), '{}');
+  perform ledger_save(t, true);
 end $$;
 
 -- All payloads of a run, or the one named. Each names whose it is, which whoever puts it into a prompt checks again.

@@ -29,16 +29,18 @@ begin
     select p_tenant, p_environment, 'action:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAction', '{}'))
     union all select p_tenant, p_environment, 'agent:' || key, bulkhead.layers_of(value) from jsonb_each(coalesce(p_quota -> 'perAgent', '{}'));
   insert into bulkhead.limits (tenant_id, environment, layers, per_run, run_starts_per_minute, retries_per_minute, best_priority, queued_runs,
-      queued_seconds, concurrent_runs, time_zone, named, quota)
+      queued_seconds, concurrent_runs, storage_bytes, memory_bytes, time_zone, named, quota)
     values (p_tenant, p_environment, bulkhead.layers_of(l),
       bulkhead.amounts_of(null, (r ->> 'steps')::bigint, (r ->> 'seconds')::bigint * 1000, (r ->> 'spendMicroUsd')::bigint, null, null),
       (l ->> 'runStartsPerMinute')::bigint, (l ->> 'retriesPerMinute')::bigint, (l ->> 'bestPriority')::integer,
-      (l ->> 'queuedRuns')::bigint, (l ->> 'queuedSeconds')::bigint, (l ->> 'concurrentRuns')::integer, p_quota ->> 'timeZone',
+      (l ->> 'queuedRuns')::bigint, (l ->> 'queuedSeconds')::bigint, (l ->> 'concurrentRuns')::integer,
+      (l ->> 'storageBytes')::bigint, (l ->> 'memoryBytes')::bigint, p_quota ->> 'timeZone',
       array(select name from bulkhead.named_limits where tenant_id = p_tenant and environment = p_environment order by name), p_quota)
     on conflict on constraint limits_pk do update set layers = excluded.layers, per_run = excluded.per_run,
       run_starts_per_minute = excluded.run_starts_per_minute, retries_per_minute = excluded.retries_per_minute,
       best_priority = excluded.best_priority, queued_runs = excluded.queued_runs, queued_seconds = excluded.queued_seconds,
-      concurrent_runs = excluded.concurrent_runs, time_zone = excluded.time_zone, named = excluded.named, quota = excluded.quota;
+      concurrent_runs = excluded.concurrent_runs, storage_bytes = excluded.storage_bytes, memory_bytes = excluded.memory_bytes,
+      time_zone = excluded.time_zone, named = excluded.named, quota = excluded.quota;
 end $$;
 
 -- Opens the ledger of a new tenant: its row, its limits, and the first link of its journal. False if it is open already.

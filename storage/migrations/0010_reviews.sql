@@ -195,6 +195,7 @@ declare
   given_up refused;
   back boolean := false;
   letter boolean := false;
+  stored bigint;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
@@ -235,7 +236,9 @@ begin
         charged = case when back then nothing() else charged end
       where tenant_id = p_tenant and environment = p_environment and run_id = v.run_id and path = v.path;
     if p_resolution = 'happened' then
-      perform ledger_keep(t, n, v.run_id, v.path, p_payload, p_facts, p_records, p_data_classes);
+      stored := t.stored_bytes;
+      t := ledger_keep(t, n, v.run_id, v.path, p_payload, p_facts, p_records, p_data_classes);
+      stored := t.stored_bytes - stored;
     end if;
     t := ledger_roll(t, n);
     if back then
@@ -243,7 +246,8 @@ begin
     end if;
   end if;
   t := ledger_close_review(t, n, p_review, p_resolution, p_actor, p_note, jsonb_build_object('applied', c.path is not null,
-    'payloadDigest', p_payload_digest, 'day', case when back then c.day end,
+    'payloadDigest', p_payload_digest, 'storedBytes', stored, 'storedOvershoot', stored_overshoot(stored, 0),
+    'day', case when back then c.day end,
     'charged', case when back then amounts_json(minus(nothing(), c.charged)) end, 'metered', case when back then c.metered end), p_body);
   if letter then
     perform ledger_dead_letter(t, n, v.run_id, v.path);

@@ -196,6 +196,7 @@ declare
   r runs;
   n timestamptz;
   accepted boolean;
+  stored bigint := 0;
 begin
   perform enter_scope(p_tenant, p_environment);
   t := ledger_in_recovery(p_tenant, p_environment);
@@ -217,9 +218,12 @@ begin
     insert into runs (tenant_id, environment, run_id, epoch, state, first_step, accepted_at, touched_at, queued_at, data_classes)
       values (p_tenant, p_environment, run, t.fence_epoch - p_fenced::integer, 'queued', p_first_step, (e ->> 'acceptedAt')::timestamptz, n, n,
         (select coalesce(array_agg(distinct name order by name), '{}') from unnest(p_data_classes) name));
-    insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at) select p_tenant, p_environment, run, k.ref, k.payload, n
-        from (select 'input' as ref, p_input as payload union all select step || '.0', p_step from generate_series(0, p_first_step - 1) step) k
-      on conflict on constraint payloads_pk do nothing;
+    with put as (
+      insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at) select p_tenant, p_environment, run, k.ref, k.payload, n
+          from (select 'input' as ref, p_input as payload union all select step || '.0', p_step from generate_series(0, p_first_step - 1) step) k
+        on conflict on constraint payloads_pk do nothing returning payload
+    ) select coalesce(sum(bytes_of(p.payload)), 0) into stored from put p;
+    t.stored_bytes := t.stored_bytes + stored;
   end if;
   t.queued := t.queued + accepted::integer;
   if p_temporal_run is not null then
@@ -230,7 +234,7 @@ begin
         entered_at = coalesce(entered_at, p_entered_at), touched_at = n, queued_at = null, slot_at = coalesce(slot_at, n)
       where tenant_id = p_tenant and environment = p_environment and run_id = run;
   end if;
-  t := ledger_append(t, n, run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'run', 'run', run, 'accepted', accepted,
+  t := ledger_append(t, n, run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'run', 'run', run, 'accepted', accepted, 'storedBytes', stored, 'storedOvershoot', stored_overshoot(stored, 0),
     'agent', e ->> 'agentId', 'agentVersion', e ->> 'agentVersion', 'workspace', e ->> 'workspaceId', 'inputDigest', e ->> 'inputDigest',
     'temporalRun', p_temporal_run, 'generation', p_generation), '{}');
   perform ledger_save(t, true);
@@ -239,20 +243,26 @@ end $$;
 
 -- A caller that asks again for a run that was put back without its request: a run that has a key is named by it, and the same agent,
 -- workspace, target and input digest make it the same request. The run gets its input back. Called by accept_run, which holds the row.
-create function bulkhead.ledger_adopt(p_tenant text, p_environment text, p_run text, p_envelope json, p_idempotency_key text,
+create function bulkhead.ledger_adopt(t bulkhead.ledgers, p_now timestamptz, p_run text, p_envelope json, p_idempotency_key text,
   p_body_digest text, p_input json) returns boolean language plpgsql as $$
+declare
+  stored constant bigint := t.stored_bytes;
 begin
   update bulkhead.run_acceptances k set idempotency_key = p_idempotency_key, body_digest = p_body_digest
-    where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and k.restored and k.body_digest = 'lost'
+    where k.tenant_id = t.tenant_id and k.environment = t.environment and k.run_id = p_run and k.restored and k.body_digest = 'lost'
       and k.agent_id = p_envelope ->> 'agentId' and k.workspace_id = p_envelope ->> 'workspaceId'
       and k.signed -> 'envelope' ->> 'inputDigest' = p_envelope ->> 'inputDigest'
       and (k.signed -> 'envelope' -> 'target')::jsonb = (p_envelope -> 'target')::jsonb;
   if not found then
     return false;
   end if;
-  update bulkhead.payloads set payload = p_input
-    where tenant_id = p_tenant and environment = p_environment and run_id = p_run and ref = 'input' and payload ->> 'lost' = 'true';
-  perform set_config('synchronous_commit', 'on', true);
+  if exists (select from bulkhead.payloads k where k.tenant_id = t.tenant_id and k.environment = t.environment and k.run_id = p_run
+      and k.ref = 'input' and k.payload ->> 'lost' = 'true') then
+    t := bulkhead.ledger_store(t, p_now, p_run, 'input', p_input);
+  end if;
+  t := bulkhead.ledger_append(t, p_now, p_run, json_build_object('kind', 'adopted', 'at', bulkhead.iso(p_now), 'run', p_run,
+    'storedBytes', t.stored_bytes - stored, 'storedOvershoot', bulkhead.stored_overshoot(t.stored_bytes - stored, 0)), '{}');
+  perform bulkhead.ledger_save(t, true);
   return true;
 end $$;
 
@@ -276,6 +286,7 @@ declare
   slots integer;
   cost amounts;
   delta amounts;
+  stored bigint;
 begin
   perform enter_scope(p_tenant, p_environment);
   t := ledger_in_recovery(p_tenant, p_environment);
@@ -309,13 +320,16 @@ begin
     on conflict on constraint calls_pk do update set state = p_to, token = excluded.token, admitted_as = 'admitted', host_id = 'recover',
       first_claimed_at = least(o.first_claimed_at, excluded.first_claimed_at), claimed_seq = least(o.claimed_seq, excluded.claimed_seq),
       lease_until = excluded.lease_until, sent_until = excluded.sent_until, admitted_at = n, day = excluded.day, metered = '{}',
-      reserved = excluded.reserved, charged = excluded.charged, lost = false, refusal = excluded.refusal, value = excluded.value,
+      reserved = excluded.reserved, stored_reserved = 0, charged = excluded.charged, lost = false, refusal = excluded.refusal, value = excluded.value,
       payload_ref = excluded.payload_ref, payload_digest = excluded.payload_digest;
-  perform ledger_keep(t, n, p_run, p_path, k.payload, '{}', '[]', case when p_to = 'succeeded' then k."dataClasses" end);
+  stored := t.stored_bytes;
+  t := ledger_keep(t, n, p_run, p_path, k.payload, '{}', '[]', case when p_to = 'succeeded' then k."dataClasses" end);
+  stored := t.stored_bytes - stored;
   t := ledger_charge(t, n, p_run, coalesce(c.metered, '{}'), day, delta);
   t := ledger_append(t, n, p_run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'call', 'run', p_run, 'path', p_path,
     'token', token, 'action', k.action, 'class', k.class, 'from', p_from, 'result', p_to, 'slots', slots, 'day', day,
-    'charged', amounts_json(delta), 'payloadDigest', k."payloadDigest", 'inflight', (t.meter).inflight,
+    'charged', amounts_json(delta), 'payloadDigest', k."payloadDigest", 'storedBytes', stored, 'storedOvershoot', stored_overshoot(stored, 0),
+    'inflight', (t.meter).inflight,
     'dayUsed', amounts_json((t.meter).used)), '{}');
   if k.review is not null then
     perform ledger_open_review(t, n, p_run, p_path, k.review);

@@ -51,18 +51,73 @@ begin
      limit least(greatest(p_limit, 0), 50);
 end $$;
 
-create function put_knowledge(p_tenant text, p_environment text, p_document text, p_title text, p_body text) returns void
+-- What a document counts for in its tenant's `memory_bytes`.
+create function memory_of(p_title text, p_body text) returns bigint language sql immutable as $$
+  select octet_length(p_title)::bigint + octet_length(p_body)
+$$;
+
+-- Keeps a document, in the place of the one of its name if there is one. Answers null, or the refusal where it does not fit: one
+-- that takes no more than what it replaces always does. Counted under the tenant's lock, so no two fit in the same place.
+create function put_knowledge(p_tenant text, p_environment text, p_document text, p_title text, p_body text) returns json
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  t ledgers;
+  x refused;
+  n timestamptz;
+  cap bigint;
+  more constant bigint := memory_of(p_title, p_body);
+  added bigint;
 begin
-  perform bind_scope(p_tenant, p_environment);
-  if not exists (select from tenants t where t.tenant_id = p_tenant and t.environment = p_environment) then
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if not found then
     raise exception 'there is no tenant % in %', p_tenant, p_environment using errcode = 'BH011';
+  end if;
+  n := greatest(bulkhead.now(), t.last_clock);
+  added := more - coalesce((select memory_of(k.title, k.body) from knowledge k
+    where k.tenant_id = p_tenant and k.environment = p_environment and k.document_id = p_document), 0);
+  select l.memory_bytes into cap from limits l where l.tenant_id = p_tenant and l.environment = p_environment;
+  if added > 0 and t.memory_bytes + added > cap then
+    x := row('throttled', 'tenant_cap', 'memory_bytes',
+      format(case when more > cap then 'this document has %s bytes, more than all that the memory of this tenant may have'
+        else 'this document needs %s bytes more than the memory of this tenant has left' end,
+        case when more > cap then more else t.memory_bytes + added - cap end), cap, t.memory_bytes, null, null);
+    t := ledger_refuse(ledger_roll(t, n), n, x, null, 'memory.put', jsonb_build_object('bytes', added), '{}');
+    perform ledger_save(t, false);
+    return refusal_json(x, t.policy_version);
   end if;
   insert into knowledge as k (tenant_id, environment, document_id, title, body)
   values (p_tenant, p_environment, p_document, p_title, p_body)
   on conflict (tenant_id, environment, document_id)
   do update set title = excluded.title, body = excluded.body, updated_at = clock_timestamp()
   where (k.title, k.body) is distinct from (excluded.title, excluded.body);
+  t.memory_bytes := t.memory_bytes + added;
+  t.last_clock := n;
+  perform ledger_save(t, true);
+  return null;
+end $$;
+
+-- Forgets a document and frees its bytes. Answers whether there was one.
+create function remove_knowledge(p_tenant text, p_environment text, p_document text) returns boolean
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  t ledgers;
+  freed bigint;
+begin
+  perform enter_scope(p_tenant, p_environment);
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  if not found then
+    raise exception 'there is no tenant % in %', p_tenant, p_environment using errcode = 'BH011';
+  end if;
+  delete from knowledge k where k.tenant_id = p_tenant and k.environment = p_environment and k.document_id = p_document
+    returning memory_of(k.title, k.body) into freed;
+  if freed is null then
+    return false;
+  end if;
+  t.memory_bytes := t.memory_bytes - freed;
+  t.last_clock := greatest(bulkhead.now(), t.last_clock);
+  perform ledger_save(t, true);
+  return true;
 end $$;
 
 -- Attached rather than created in place: that locks nobody's searches out. Nobody is granted a partition, and each is
@@ -94,6 +149,7 @@ begin
        and environment = nullif(current_setting(''bulkhead.environment'', true), ''''))', p_name);
 end $$;
 
-grant execute on function search_knowledge(text, text, text, integer), put_knowledge(text, text, text, text, text) to bulkhead_app;
+grant execute on function search_knowledge(text, text, text, integer), put_knowledge(text, text, text, text, text),
+  remove_knowledge(text, text, text) to bulkhead_app;
 -- Granted first: after this the owner has no say in it.
 alter function search_knowledge(text, text, text, integer) owner to bulkhead_search;

@@ -61,7 +61,10 @@ begin
           (12, 'concurrentRuns', (o.l).concurrent_runs::bigint, (o.t).slots::bigint, null, null),
           (13, 'queuedRuns', (o.l).queued_runs, (o.t).queued::bigint, null, null),
           (14, 'queuedSeconds', (o.l).queued_seconds, null, null, null),
-          (15, 'bestPriority', (o.l).best_priority::bigint, null, null, null)
+          (15, 'bestPriority', (o.l).best_priority::bigint, null, null, null),
+          -- Of what is kept no time frees any.
+          (16, 'storageBytes', (o.l).storage_bytes, (o.t).stored_bytes + (o.t).stored_reserved, (o.t).stored_reserved, null),
+          (17, 'memoryBytes', (o.l).memory_bytes, (o.t).memory_bytes, null, null)
         ) as v (place, layer, cap, used, reserved, frees_ms)
       union all
       select 'run', 2, v.* from now_of o cross join lateral (values

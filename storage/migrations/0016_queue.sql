@@ -21,7 +21,8 @@ create function bulkhead.must_queue(t bulkhead.ledgers, l bulkhead.limits) retur
 $$;
 
 -- What limits say to a run that is to be accepted: the first that refuses, or null. Writes nothing.
-create function bulkhead.acceptance_gate(t bulkhead.ledgers, l bulkhead.limits, p_priority integer, p_waits boolean, p_now timestamptz)
+create function bulkhead.acceptance_gate(t bulkhead.ledgers, l bulkhead.limits, p_priority integer, p_waits boolean,
+  p_bytes bigint, p_now timestamptz)
 returns bulkhead.refused language plpgsql stable as $$
 declare
   x bulkhead.refused;
@@ -41,7 +42,7 @@ begin
       'as many runs of this tenant wait for a slot as may: try again once one of them has begun or ended', l.queued_runs, t.queued, 5000,
       null)::bulkhead.refused;
   end if;
-  return null;
+  return bulkhead.storage_gate(t, l, p_bytes, 0, 'this run');
 end $$;
 
 -- A run that has waited too long for its first slot ends; one that comes back from a person's decision does not.

@@ -52,8 +52,17 @@ export async function openRuns(witness: Witness, stack: TestStack): Promise<stri
 /** What should be nothing once all is done, and how the runs ended. */
 export async function restOf(witness: Witness, stack: TestStack) {
   const [rest] =
-    (await witness.rows<{ inflight: string; claimed: string; reviews: string; opened: string }>(
+    (await witness.rows<{
+      inflight: string;
+      claimed: string;
+      reviews: string;
+      opened: string;
+      bytes: string;
+    }>(
       `select (select coalesce(sum((meter).inflight + slots + queued), 0) from bulkhead.ledgers where environment = $1) as inflight,
+         (select coalesce(sum(stored_reserved + abs(stored_bytes - (select coalesce(sum(octet_length(payload::text)), 0)
+              from bulkhead.payloads p where (p.tenant_id, p.environment) = (t.tenant_id, t.environment)))), 0)
+            from bulkhead.ledgers t where environment = $1) as bytes,
          (select count(*) from bulkhead.calls where environment = $1 and state in ('claimed', 'open')) as claimed,
          (select count(*) from bulkhead.reviews where environment = $1 and resolved_at is null) as reviews,
          (select count(*) from bulkhead.reviews where environment = $1) as opened`,
@@ -65,6 +74,8 @@ export async function restOf(witness: Witness, stack: TestStack) {
   );
   return {
     inflight: Number(rest?.inflight),
+    /** Reserved for nothing, or counted and not there, or the other way round. */
+    bytes: Number(rest?.bytes),
     claimed: Number(rest?.claimed),
     openReviews: Number(rest?.reviews),
     reviews: Number(rest?.opened),

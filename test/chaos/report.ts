@@ -180,6 +180,7 @@ function breachesOf({
     [openRuns.length > 0, `${openRuns.length} runs not closed in time: ${few(openRuns)}`],
     [rest.openReviews > 0, `${rest.openReviews} reviews left open`],
     [rest.inflight !== 0, `${rest.inflight} slots still taken`],
+    [rest.bytes !== 0, `${rest.bytes} bytes of storage miscounted`],
     [rest.claimed !== 0, `${rest.claimed} calls neither done nor failed`],
     [done < plan.kills.length, `${plan.kills.length - done} planned kills not done`],
     [

@@ -15,6 +15,7 @@ import { deadLettersOf } from '../../storage/dead-letters';
 import { decisionsOf } from '../../storage/decisions';
 import { followUpsOf } from '../../storage/follow-ups';
 import { verifyJournal, type JournalVerdict } from '../../storage/journal-verify';
+import { knowledgeOf } from '../../storage/knowledge';
 import { ledgerOf } from '../../storage/ledger';
 import { payloadsOf } from '../../storage/payloads';
 import { ClientPool } from '../../storage/pool';
@@ -26,6 +27,7 @@ import { platformSession, tenantSession } from '../../storage/session';
 import { sweepOf } from '../../storage/sweep';
 import { Limits, type NamedLimits, type PerRun } from '../../contracts/documents';
 import { createTestDatabase, type TestDatabase } from '../support/database';
+import { bytesOf, type Bytes } from './bytes';
 
 export const ENVIRONMENT = Environment.parse('test');
 export const LEASE_MS = 10_000;
@@ -163,6 +165,7 @@ export class LedgerTenant {
       ...breakersOf(session),
       ...followUpsOf(session),
       ...payloadsOf(session),
+      ...knowledgeOf(session),
       ...callContextOf(session),
       ...approvalsOf(session),
       ...decisionsOf(session),
@@ -284,6 +287,11 @@ export class LedgerTenant {
       key === 'mode' || key === 'journal_head' ? value : Number(value),
     ]);
     return Object.fromEntries(numbers) as LedgerRow;
+  }
+
+  /** What the ledger counts in bytes, beside what there is. */
+  async bytes(): Promise<Bytes> {
+    return await bytesOf(async (sql) => (await this.world.admin.query<object>(sql)).rows, this.tenantId);
   }
 
   async claimed(): Promise<number> {

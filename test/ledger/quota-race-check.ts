@@ -77,6 +77,11 @@ export async function breachesOf(
     same(`what run ${run} used`, used, journal);
   }
 
+  const bytes = await tenant.bytes();
+  same('bytes', bytes.counted, bytes.found);
+  same('bytes stored', bytes.counted.stored, counted.stored.bytes);
+  same('bytes reserved', bytes.counted.reserved, counted.stored.reserved);
+
   // Of the minute that goes on, all but the first few are counted and not yet journaled.
   const floods = await tenant.world.admin.query<{ rule: string; refusals: number }>(
     `select rule, (refusals - 5)::int as refusals from bulkhead.refusal_floods where tenant_id = $1 and refusals > 5`,

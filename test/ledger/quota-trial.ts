@@ -111,6 +111,9 @@ export class Trial {
       named: [...this.model.named.values()].map((of) => of.inflight),
     };
     expect(inflight).toEqual({ own: 0, named: inflight.named.map(() => 0) });
+    const bytes = await this.tenant.bytes();
+    expect(bytes.counted).toEqual(bytes.found);
+    expect(bytes.counted.reserved).toBe(0);
     await this.#checkJournal();
   }
 

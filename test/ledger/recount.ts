@@ -56,6 +56,8 @@ interface Facts {
   readonly charged?: Amounts | null;
   readonly metered?: readonly string[] | null;
   readonly dayUsed?: Amounts;
+  readonly storedReserved?: number;
+  readonly storedBytes?: number | null;
   readonly quota?: Quota;
   readonly epoch?: number;
   readonly policyVersion?: number;
@@ -84,6 +86,8 @@ export interface Recount {
   /** The same of agents and actions that a quota names, and their calls in flight. */
   meters: Record<string, { inflight: number; days: Record<number, Amounts> }>;
   runs: Record<string, Amounts>;
+  /** What payloads take, and what calls in flight may still store. */
+  stored: { bytes: number; reserved: number };
   /** Exact, floods included: `rule/version/action/reason`. */
   refusals: Record<string, number>;
   mode: string;
@@ -112,6 +116,7 @@ export function recount(entries: readonly JournalEntry[]): Recount {
     days: {},
     meters: {},
     runs: {},
+    stored: { bytes: 0, reserved: 0 },
     refusals: {},
     mode: 'normal',
     epoch: 0,
@@ -120,6 +125,7 @@ export function recount(entries: readonly JournalEntry[]): Recount {
   };
   const open = new Set<string>();
   const held = new Map<string, readonly string[]>();
+  const toStore = new Map<string, number>();
   /** Follow-ups that a workflow has entered, with their run. */
   const entered = new Map<number, string>();
   /** Requests for approval, by number. */
@@ -150,7 +156,14 @@ export function recount(entries: readonly JournalEntry[]): Recount {
       state.inflight -= 1;
       for (const name of held.get(place) ?? []) meter(name).inflight -= 1;
       held.delete(place);
+      stores();
     };
+    /** What the claim of this place may store, from now on. */
+    const stores = (reserved = 0) => {
+      state.stored.reserved += reserved - (toStore.get(place) ?? 0);
+      toStore.set(place, reserved);
+    };
+    state.stored.bytes += facts.storedBytes ?? 0;
     switch (facts.kind) {
       case 'opened':
       case 'limits':
@@ -213,9 +226,15 @@ export function recount(entries: readonly JournalEntry[]): Recount {
         if (!facts.slot) vacate();
         state.inflight += 1;
         held.set(place, facts.metered ?? []);
+        stores(facts.storedReserved);
         for (const name of facts.metered ?? []) meter(name).inflight += 1;
         const run = charge(facts.reserved);
         if (facts.undoOf) break;
+        if (
+          (facts.storedReserved ?? 0) > 0 &&
+          state.stored.bytes + state.stored.reserved > (quota.limits.storageBytes ?? Infinity)
+        )
+          violation('more storage than allowed');
         if (facts.slot && state.inflight > quota.limits.callsInFlight)
           violation('more calls in flight than allowed');
         const asks = PER_DAY.filter(([part]) => (facts.reserved?.[part] ?? 0) > 0).map(([, cap]) => cap);
@@ -269,7 +288,11 @@ export function recount(entries: readonly JournalEntry[]): Recount {
         if (facts.what === 'follow_up' && facts.state === 'done') entered.delete(Number(facts.followUp));
         state.inflight += facts.slots ?? 0;
         if (state.inflight < 0) violation('a slot was given back that nobody held');
-        if (facts.what === 'call') charge(facts.charged);
+        if (facts.what === 'call') {
+          charge(facts.charged);
+          // Put back as claimed or as over: either way it has reserved nothing.
+          stores();
+        }
         break;
       case 'refused':
       case 'refusals': {

@@ -29,6 +29,8 @@ export async function checkCounters(model: DoubtModel, tenant: LedgerTenant): Pr
   expect(counted.rows[0]?.days ?? {}).toEqual(daysOf(model));
   const runs = [...model.runs].map(([run, { workflow: _w, acceptedAt: _a, ...counters }]) => [run, counters]);
   expect(counted.rows[0]?.runs ?? {}).toEqual(Object.fromEntries(runs));
+  const bytes = await tenant.bytes();
+  expect(bytes.counted).toEqual(bytes.found);
 }
 
 /** The same of calls, reviews, dead letters and follow-ups. */
@@ -69,6 +71,7 @@ export async function checkJournal(model: DoubtModel, tenant: LedgerTenant): Pro
     epoch: model.epoch,
     policyVersion: model.policyVersion,
     refusals: Object.fromEntries(model.refusals),
+    stored: { bytes: (await tenant.bytes()).found.stored, reserved: 0 },
   });
   const days = Object.entries(counted.days).map(([day, { toolCalls }]) => [day, toolCalls] as const);
   expect(Object.fromEntries(days.filter(([, used]) => used !== 0))).toEqual(daysOf(model));

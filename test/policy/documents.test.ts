@@ -121,10 +121,17 @@ test('T4 a read-back is waived in words, for a high-risk write there is', () => 
   expect(told('onKill: { compensate: yes-please }\nonUnknownOutcome: wait')).toHaveLength(2);
 });
 
-test('U3 what is not enforced yet is refused by name, not stored and ignored', () => {
-  const text = quota.replace('callsInFlight: 4', 'storageBytes: 1, memoryBytes: 2');
-  const fields = wrong(text).map((line) => / (\S+): \S+ is not supported yet /.exec(line)?.[1]);
-  expect(fields).toEqual(['limits.storageBytes', 'limits.memoryBytes']);
+test('U3 storage and memory are limited in whole bytes, and without a limit where nothing is said', () => {
+  const limitsOf = (limits: string): unknown => {
+    const result = parseDocuments(quota.replace('callsInFlight: 4', limits));
+    if (!result.ok) throw new Error(formatMistakes(result.mistakes, 'sample.yaml'));
+    const [first] = result.documents;
+    return first?.kind === 'QuotaClass' ? first.document.limits : 'no class';
+  };
+  expect(limitsOf('storageBytes: 1, memoryBytes: 0')).toMatchObject({ storageBytes: 1, memoryBytes: 0 });
+  expect(limitsOf('callsInFlight: 4')).not.toHaveProperty('storageBytes');
+  expect(limitsOf('callsInFlight: 4')).not.toHaveProperty('memoryBytes');
+  expect(() => limitsOf('storageBytes: 1.5')).toThrow('limits.storageBytes');
 });
 
 test('U3 retention is read with its defaults, and refused where it is none', () => {

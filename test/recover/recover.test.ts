@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Run } from '../../client/run';
+import { bytesOf } from '../ledger/bytes';
 import { recount } from '../ledger/recount';
 import { verifyJournal } from '../../storage/journal-verify';
 import { until } from '../support/until';
@@ -181,6 +182,9 @@ test('O8 a database restored from a backup, with runs open: nothing is written t
     row?.inflight,
     Number(row?.used),
   ]);
+  const bytes = await bytesOf((sql) => world.ledger(sql), TENANT);
+  expect(bytes.counted).toEqual(bytes.found);
+  expect(counted.stored).toEqual({ bytes: bytes.found.stored, reserved: bytes.found.reserved });
   const spent = await world.ledger<{ run_id: string; steps: number; tool_calls: number }>(
     `select run_id, steps, tool_calls from bulkhead.runs`,
   );

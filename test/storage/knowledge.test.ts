@@ -10,7 +10,7 @@ afterAll(async () => {
   await world.close();
 });
 
-const put = (tenant: string, documentId: string, text: string, title = documentId): Promise<void> =>
+const put = (tenant: string, documentId: string, text: string, title = documentId) =>
   world.storage.tenant(scopeOf(tenant)).putKnowledge({ documentId, title, text });
 const search = (tenant: string, query: string, limit = 10) =>
   world.storage.tenant(scopeOf(tenant)).searchKnowledge(query, limit);
