@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import type { PoolMember } from '../../contracts/pools';
 import { PoolDivision } from '../../workers/pool-shares';
+import { tendPools } from '../../workers/pools';
+import { until } from '../support/until';
 
 /** How a shared capacity is divided, against a model that shares no line with it: a water level found by halving. */
 
@@ -153,4 +155,35 @@ test('N7 over time what is above guarantees is fair by weight, however little it
   }
   const above = got.map((sum, index) => (sum - (index === 0 ? 1_200 : 0)) / (weights[index] ?? 1));
   for (const each of above) expect(each).toBeCloseTo(100, -1);
+});
+
+test('N7 Q4 whoever divides says once, for each capacity, that more is guaranteed than there is', async () => {
+  const told: object[] = [];
+  let [rounds, capacity] = [0, 5];
+  const shared = { provider: null, modelTokensPerMinute: null };
+  const tending = tendPools({
+    platform: {
+      dividePools: (divide) => {
+        rounds += 1;
+        const members = [
+          member('a', { promised: 4, guaranteed: 3 }),
+          member('b', { promised: 3, guaranteed: 2 }),
+        ];
+        divide({ ...shared, pool: 'main', callsInFlight: capacity, members });
+        divide({ ...shared, pool: 'other', callsInFlight: 7, members });
+        return Promise.resolve(true);
+      },
+    },
+    logger: { warn: ((said: object) => void told.push(said)) as never },
+    everyMs: 1,
+  });
+  await until('a few divisions', () => Promise.resolve(rounds > 5), 10_000);
+  capacity = 6;
+  const seen = rounds;
+  await until('a few more', () => Promise.resolve(rounds > seen + 5), 10_000);
+  await tending.stop();
+  expect(told).toEqual([
+    { capacity: 'main', promised: 7, callsInFlight: 5 },
+    { capacity: 'main', promised: 7, callsInFlight: 6 },
+  ]);
 });

@@ -14,6 +14,8 @@ export interface MemberTerms {
   readonly guaranteed?: number;
   readonly weight?: number;
   readonly callsInFlight?: number;
+  /** What its name begins with: in the order of names, all else alike, shares are given. */
+  readonly named?: string;
 }
 export interface CapacityShare {
   readonly calls: number;
@@ -31,8 +33,8 @@ export async function openCapacity(world: LedgerWorld, calls: number, terms: rea
     world.admin.query('select bulkhead.put_call_capacity($1, $2, $3)', [name, callsNow, 'test']);
   await put(calls);
   const members: CapacityMember[] = [];
-  for (const { weight = 1, ...limits } of terms) {
-    const tenant = await world.tenant(limits);
+  for (const { weight = 1, named, ...limits } of terms) {
+    const tenant = await world.tenant(limits, named && `${named}-${capacities}`);
     await world.admin.query('update bulkhead.tenants set weight = $2 where tenant_id = $1', [
       tenant.tenantId,
       weight,

@@ -12,6 +12,8 @@ import {
   type CapacityShare,
 } from './capacity-ground';
 import { undoPath } from '../../contracts/calls';
+import { poolsOf } from '../../storage/pools';
+import { PoolDivision } from '../../workers/pool-shares';
 import { ENVIRONMENT, LedgerWorld } from './harness';
 import { recount } from './recount';
 
@@ -120,8 +122,8 @@ test('N7 idle capacity is used above a guarantee, and given back as those calls 
 
 test('N7 a guarantee is served before the part by weight of somebody who has as little', async () => {
   const { members, divide } = await openCapacity(world, 4, [
-    { weight: 1_000 },
-    { guaranteed: 2 },
+    { weight: 1_000, named: 'a' },
+    { guaranteed: 2, named: 'b' },
     { weight: 10 },
   ]);
   const [heavy, owner, other] = members as [CapacityMember, CapacityMember, CapacityMember];
@@ -255,6 +257,68 @@ test('N7 T5 an undo is let in where the share is in use, and counts', async () =
   });
   expect(await tenant.store.admit(undo)).toMatchObject({ answer: 'admitted' });
   expect(of(await shares(), only)).toMatchObject({ calls: 1, inFlight: 2 });
+});
+
+test('N7 who names a capacity and has no share of it on record has nothing of it', async () => {
+  const { members, divide } = await openCapacity(world, 2, [{}]);
+  const [only] = members as [CapacityMember];
+  await divide();
+  await world.admin.query('delete from bulkhead.pool_shares where tenant_id = $1', [only.tenant.tenantId]);
+  expect(await ask(only)).toMatchObject({ answer: 'refused', refusal: { origin: 'platform', value: 0 } });
+});
+
+test('N7 whose calls are over before anybody looks is not taken for idle', async () => {
+  const { members, divide, shares } = await openCapacity(world, 3, [{}, {}]);
+  const [hungry, brief] = members as [CapacityMember, CapacityMember];
+  await pass(10_000);
+  await divide();
+  for (let second = 0; second < 4; second += 1) {
+    await pass(1_000);
+    await press(hungry);
+    const short = call(brief);
+    expect(await brief.tenant.store.admit(short)).toMatchObject({ answer: 'admitted' });
+    await end(brief, [short]);
+    await divide();
+    expect(of(await shares(), brief)?.calls).toBeGreaterThan(0);
+  }
+  await pass(3_000);
+  await press(hungry);
+  await divide();
+  expect(of(await shares(), brief)).toMatchObject({ calls: 0 });
+});
+
+test('N7 a provider pool of the same name is another one: each is divided, asked and trued up by itself', async () => {
+  const { name, members, divide } = await openCapacity(world, 4, [{}]);
+  const [only] = members as [CapacityMember];
+  const { tenant } = only;
+  await world.admin.query('select bulkhead.put_provider_pool($1, $2, 2, 8000, $3)', [name, 'openai', 'test']);
+  await world.admin.query('select bulkhead.set_pools($1, $2, $3)', [
+    ...[tenant.tenantId, ENVIRONMENT, JSON.stringify({ '': name, openai: name })],
+  ]);
+  const model = () =>
+    call(only, {
+      ...{
+        action: 'model.generate',
+        callClass: 'model',
+        system: 'openai',
+        keyValidMs: null,
+        reversible: null,
+      },
+      reserve: { toolCalls: 0, steps: 1, microUsd: 0, modelTokens: 10 },
+    });
+  await divide();
+  // Whoever else divides, provider pools among them.
+  await poolsOf(world.pool, ENVIRONMENT).dividePools((view) => new PoolDivision().divide(view));
+  const asked = [model(), model()] as const;
+  for (const each of asked) expect(await tenant.store.admit(each)).toMatchObject({ answer: 'admitted' });
+  expect(await tenant.store.admit(model())).toMatchObject({
+    refusal: { origin: 'provider', rule: `provider_pool/${name}/calls_in_flight`, value: 2 },
+  });
+  await tenant.store.settle(
+    tenant.settlement(asked[0], { charge: { toolCalls: 0, microUsd: 0, modelTokens: 500 } }),
+  );
+  expect(await press(only)).toHaveLength(3);
+  expect(recount(await tenant.journal()).violations).toEqual([]);
 });
 
 test('N7 a capacity that nobody has made is refused by name', async () => {

@@ -121,6 +121,28 @@ test('T4 a read-back is waived in words, for a high-risk write there is', () => 
   expect(told('onKill: { compensate: yes-please }\nonUnknownOutcome: wait')).toHaveLength(2);
 });
 
+test('U3 N7 a guarantee is at most what limits let in, and shared capacity is a document of its own', () => {
+  const guaranteed = (calls: number, limits = ''): string =>
+    `apiVersion: bulkhead/v1\nkind: QuotaClass\nmetadata: { name: gold }\n${limits}guaranteed: { callsInFlight: ${calls} }\n`;
+  const limits = 'limits: { callsInFlight: 3 }\n';
+  expect(wrong(guaranteed(4, limits))).toEqual([
+    '5:30 guaranteed.callsInFlight: 4 calls are guaranteed, and limits.callsInFlight lets in 3 | guarantee at most what limits.callsInFlight says, or raise that',
+  ]);
+  expect(wrong(guaranteed(9))).toHaveLength(1);
+  expect(parseDocuments(guaranteed(3, limits))).toMatchObject({
+    documents: [{ document: { guaranteed: { callsInFlight: 3 } } }],
+  });
+  expect(parseDocuments(quota)).toMatchObject({
+    documents: [{ document: { guaranteed: { callsInFlight: 0 } } }],
+  });
+  const capacity = 'apiVersion: bulkhead/v1\nkind: CallCapacity\nmetadata: { name: main }\n';
+  expect(parseDocuments(`${capacity}callsInFlight: 40\n---\n${tenant}capacity: main\n`)).toMatchObject({
+    documents: [{ document: { callsInFlight: 40 } }, { document: { capacity: 'main' } }],
+  });
+  expect(wrong(capacity)).toEqual([expect.stringContaining('callsInFlight: callsInFlight is missing')]);
+  expect(wrong(`${capacity}callsInFlight: -1\n`)).toHaveLength(1);
+});
+
 test('U3 what is not enforced yet is refused by name, not stored and ignored', () => {
   const text = quota.replace('callsInFlight: 4', 'storageBytes: 1, memoryBytes: 2');
   const fields = wrong(text).map((line) => / (\S+): \S+ is not supported yet /.exec(line)?.[1]);
