@@ -7,6 +7,7 @@ const POOLS = 'storage/migrations/0017_pools.sql';
 const CAPACITY = 'storage/migrations/0018_call_capacity.sql';
 const tests = ['test/ledger/quota-edges'];
 const capacity = ['test/ledger/capacity.test'];
+const changes = ['test/ledger/capacity-changes'];
 const division = ['test/ledger/capacity-division'];
 
 /** What quotas are exact by (promises Q1, Q2 and Q6). */
@@ -136,7 +137,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: 'storage/pools.ts',
     find: 'callsInFlight - sum(now.map(({ calls, inFlight }) => Math.max(calls, inFlight)))',
     put: 'callsInFlight - sum(now.map(({ calls }) => calls))',
-    tests: capacity,
+    tests: [...capacity, ...changes],
     titles: 'N7 idle capacity is used|through any sequence',
   },
   {
@@ -176,7 +177,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: POOLS,
     find: `(provider <> '' or (t.meter).inflight = 0);`,
     put: 'true;',
-    tests: capacity,
+    tests: changes,
     titles: 'N7 what a tenant that leaves',
   },
   {
@@ -184,7 +185,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: POOLS,
     find: `            and c.environment = p_environment and c.state = 'claimed' and c.admitted_at <= s.left_at) end,`,
     put: `            and c.environment = p_environment and c.state = 'claimed') end,`,
-    tests: capacity,
+    tests: changes,
     titles: 'N7 what a tenant that leaves',
   },
   {
@@ -192,7 +193,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: 'storage/pools.ts',
     find: '      if (each.inFlight === 0) await write(each, 0, null);\n',
     put: '',
-    tests: capacity,
+    tests: changes,
     titles: 'N7 what a tenant that leaves',
   },
   {
@@ -200,7 +201,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: POOLS,
     find: 'least(m.promised_in_all, m.capacity)',
     put: 'm.promised_in_all',
-    tests: capacity,
+    tests: changes,
     titles: 'N7 Q6 a guarantee that is changed',
   },
   {

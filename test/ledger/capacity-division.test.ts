@@ -174,7 +174,7 @@ test('N7 Q4 whoever divides says once, for each capacity, that more is guarantee
         return Promise.resolve(true);
       },
     },
-    logger: { warn: ((said: object) => void told.push(said)) as never },
+    logger: { warn: (said: object) => void told.push(said) },
     everyMs: 1,
   });
   await until('a few divisions', () => Promise.resolve(rounds > 5), 10_000);
