@@ -35,7 +35,7 @@ interface Counted {
 
 /**
  * Refusals that this host was told a moment ago, so that who asks again at once is answered here and the tenant's row in the
- * ledger, which every call of the tenant has to lock, is left alone. Only limits that free and open breakers; only to calls that
+ * ledger, which every call of the tenant has to lock, is left alone. Only limits that free, shares, and open breakers; only to calls that
  * ask for at least as much of the same; for a second at most, no longer than until it frees, and not beyond a change of the
  * tenant's limits or mode. What was answered so is counted, and told to the ledger once a second: a host that dies forgets at
  * most one second's worth of counts, and nothing else.
@@ -169,6 +169,7 @@ export class RememberedRefusals {
 }
 
 const BREAKER = 'breaker_open';
+const SHARED = 'shared_capacity/';
 const layerOf = (rule: string): string => rule.slice(rule.lastIndexOf('/') + 1);
 
 /** How much a call asks of what each limit counts. */
@@ -187,7 +188,9 @@ const MEASURES: Readonly<Record<string, (asked: AskedFor) => number>> = {
 /** What a call asks of the limit that refused; `undefined` for a refusal that is not to be remembered. */
 function measureOf({ rule, origin, kind }: Refusal, asked: AskedFor): number | undefined {
   if (rule === BREAKER) return asked.system === null ? undefined : 1;
-  const measure = origin === 'tenant_cap' && kind === 'throttled' ? MEASURES[layerOf(rule)] : undefined;
+  // A share of the platform's capacity grows by itself: believed until it is to be asked for again, half a second, and no longer.
+  const limit = origin === 'tenant_cap' || rule.startsWith(SHARED);
+  const measure = limit && kind === 'throttled' ? MEASURES[layerOf(rule)] : undefined;
   return measure?.(asked);
 }
 

@@ -78,6 +78,7 @@ scope: [{ system: keeper, account: acct }]
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.mistakes));
   for (const { kind, document, text } of parsed.documents) {
     if (kind === 'ProviderPool') await stack.operator.putProviderPool(document, 'bench');
+    else if (kind === 'CallCapacity') await stack.operator.putCallCapacity(document, 'bench');
     else if (kind === 'QuotaClass') await stack.operator.putQuotaClass(document, 'bench');
     else if (kind === 'Tenant') await stack.operator.putTenant(document, 'bench');
     else

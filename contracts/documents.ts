@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { ModelName } from './agent';
 import { ActionName, AgentId, Environment, SystemName, TenantId, WorkspaceId } from './ids';
 
-/** Tenant and QuotaClass documents (YAML, kind by kind). PolicyProfile lives in `policy/`, with its compiler. */
+/** The platform's and tenants' documents (YAML, kind by kind). PolicyProfile lives in `policy/`, with its compiler. */
 
 const DocumentName = z
   .string()
@@ -75,13 +75,15 @@ export const TimeZone = z.string().refine((zone) => {
 export const Lane = z.enum(['own', 'dedicated', 'shared']);
 export type Lane = z.infer<typeof Lane>;
 
-export const QuotaClassDocument = z.strictObject({
+const QuotaClassFields = z.strictObject({
   apiVersion: z.literal('bulkhead/v1'),
   kind: z.literal('QuotaClass'),
   metadata: z.strictObject({ name: DocumentName }),
   lane: Lane.default('own'),
-  /** Share of a tenant on the shared lane, beside those of the others that wait there. */
+  /** Share of a tenant on the shared lane, beside those of the others that wait there; and of what a pool or capacity has to give. */
   weight: z.int().positive().max(1_000).default(1),
+  /** What a tenant has of the shared capacity that it names whenever it wants it, whatever others want. */
+  guaranteed: z.strictObject({ callsInFlight: count.max(100_000).default(0) }).prefault({}),
   /** Concurrent activities of the tenant's worker, per host. On the shared lane the platform's setting holds instead. */
   workerCeiling: z.int().positive().max(1_000).default(8),
   /** The same for its expensive actions, which have a worker of their own. */
@@ -90,6 +92,15 @@ export const QuotaClassDocument = z.strictObject({
   perRun: PerRun.prefault({}),
   perAction: z.record(ActionName, NamedLimits).default({}),
   perAgent: z.record(AgentId, NamedLimits).default({}),
+});
+export const QuotaClassDocument = QuotaClassFields.superRefine(({ guaranteed, limits }, context) => {
+  if (guaranteed.callsInFlight <= limits.callsInFlight) return;
+  context.addIssue({
+    code: 'custom',
+    path: ['guaranteed', 'callsInFlight'],
+    message: `${guaranteed.callsInFlight} calls are guaranteed, and limits.callsInFlight lets in ${limits.callsInFlight}`,
+    params: { remedy: 'guarantee at most what limits.callsInFlight says, or raise that' },
+  });
 });
 export type QuotaClassDocument = z.infer<typeof QuotaClassDocument>;
 
@@ -123,6 +134,8 @@ export const TenantDocument = z.strictObject({
   models: z.record(z.string(), z.string().min(1).max(200)).default({}),
   /** Provider pools that its model calls are made from, by provider. Of any other provider it owns all its capacity. */
   pools: z.record(SystemName, DocumentName).default({}),
+  /** The shared capacity that all its governed calls are made from. Without one only its own limit of calls in flight binds. */
+  capacity: DocumentName.optional(),
   /** By `provider/model`, as agents name it. What has no price here costs nothing. */
   prices: z.record(ModelName, ModelPrice).default({}),
 });
@@ -138,6 +151,15 @@ export const ProviderPoolDocument = z.strictObject({
   modelTokensPerMinute: count.max(1_000_000_000).optional(),
 });
 export type ProviderPoolDocument = z.infer<typeof ProviderPoolDocument>;
+
+/** Governed calls at a time, of all tenants that name it, that the shared platform carries; in each environment by itself. */
+export const CallCapacityDocument = z.strictObject({
+  apiVersion: z.literal('bulkhead/v1'),
+  kind: z.literal('CallCapacity'),
+  metadata: z.strictObject({ name: DocumentName }),
+  callsInFlight: count.max(100_000),
+});
+export type CallCapacityDocument = z.infer<typeof CallCapacityDocument>;
 
 /** What the runtime knows of a tenant in one environment: read fresh, never carried in an envelope. */
 export interface TenantRecord {

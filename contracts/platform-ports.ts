@@ -1,5 +1,6 @@
 import type { Agent } from './agent';
 import type {
+  CallCapacityDocument,
   Lane,
   ProviderPoolDocument,
   QuotaClassDocument,
@@ -61,7 +62,7 @@ export interface SweepFollowUp {
 
 /** The platform's own view, across tenants of one environment: narrow functions, no payload. */
 export interface PlatformStore {
-  /** Divides every provider pool anew; `false` where another host is at it. */
+  /** Divides every provider pool and shared capacity anew; `false` where another host is at it. */
   dividePools(divide: DividePool): Promise<boolean>;
   placements(): Promise<Placement[]>;
   controlVersions(): Promise<ControlVersion[]>;
@@ -104,6 +105,8 @@ export interface PolicyVersion {
 export interface OperatorStore {
   /** Creates the pool, or changes its capacity; its tenants' shares follow within a second. */
   putProviderPool(document: ProviderPoolDocument, actor: string): Promise<void>;
+  /** Creates the shared capacity, or changes it; its tenants' shares follow within a second. */
+  putCallCapacity(document: CallCapacityDocument, actor: string): Promise<void>;
   putQuotaClass(document: QuotaClassDocument, actor: string): Promise<void>;
   /** Creates or updates the tenant in every environment it names. */
   putTenant(document: TenantDocument, actor: string): Promise<{ created: boolean }>;

@@ -21,6 +21,19 @@ export interface QuotaLayer {
   readonly freesInMs: number | null;
 }
 
+/** What a tenant has of the shared capacity that it names, in calls at a time, as it was last divided. */
+export interface SharedCapacity {
+  readonly name: string;
+  /** Of all tenants that name it. */
+  readonly callsInFlight: number;
+  /** What this tenant may have in flight now, and has. */
+  readonly share: number;
+  readonly used: number;
+  /** What its quota class guarantees, and what there is of that: less where more is guaranteed in all than the capacity has. */
+  readonly promised: number;
+  readonly guaranteed: number;
+}
+
 /** The quota of a tenant as it stands at one moment of the ledger's clock. */
 export interface QuotaState {
   readonly at: string;
@@ -30,6 +43,8 @@ export interface QuotaState {
   /** What is set for this tenant alone, over its class. */
   readonly overrides: QuotaOverrides;
   readonly layers: readonly QuotaLayer[];
+  /** `null` where the tenant names none: its own limits alone bind. */
+  readonly capacity: SharedCapacity | null;
 }
 
 type Values = Readonly<Record<string, number>>;

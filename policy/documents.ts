@@ -1,5 +1,10 @@
 import type { z } from 'zod';
-import { ProviderPoolDocument, QuotaClassDocument, TenantDocument } from '../contracts/documents';
+import {
+  CallCapacityDocument,
+  ProviderPoolDocument,
+  QuotaClassDocument,
+  TenantDocument,
+} from '../contracts/documents';
 import { type Mistake, closest, orderMistakes, quote } from './mistakes';
 import { PolicyProfile, type ProfileParts, profileParts } from './profile';
 import { redundantRules } from './redundant';
@@ -10,6 +15,7 @@ export { formatMistakes, type Mistake } from './mistakes';
 
 /** Kinds of document, and the schema of each. */
 const SCHEMAS = {
+  CallCapacity: CallCapacityDocument,
   PolicyProfile,
   ProviderPool: ProviderPoolDocument,
   QuotaClass: QuotaClassDocument,
@@ -24,6 +30,7 @@ const isKind = (kind: unknown): kind is DocumentKind =>
  * `text` is its own part of the text, and reads as the same document alone.
  */
 export type ParsedDocument =
+  | { readonly kind: 'CallCapacity'; readonly document: CallCapacityDocument; readonly text: string }
   | { readonly kind: 'PolicyProfile'; readonly document: PolicyProfile; readonly text: string }
   | { readonly kind: 'ProviderPool'; readonly document: ProviderPoolDocument; readonly text: string }
   | { readonly kind: 'QuotaClass'; readonly document: QuotaClassDocument; readonly text: string }
@@ -39,7 +46,7 @@ export interface ReadDocument {
 }
 
 /**
- * Reads a YAML text of one or more documents of the kinds PolicyProfile, ProviderPool, QuotaClass and Tenant. Answers either
+ * Reads a YAML text of one or more documents of the kinds CallCapacity, PolicyProfile, ProviderPool, QuotaClass and Tenant. Answers either
  * all documents or all mistakes of all of them, each with its line; never throws on what the text says.
  * Refused beside wrong fields: fields that exist only in later versions, keys written twice, aliases, tags, texts
  * over 128 KiB and deep nesting.
@@ -95,6 +102,10 @@ function readOne(kind: DocumentKind, { raw, locate, text }: YamlDocument, mistak
         ...(tooManyNames(rules, locate) ?? redundantRules(rules, locate)),
       );
       return document && mistakes.length === before ? { ...read, parsed: { kind, document, text } } : read;
+    }
+    case 'CallCapacity': {
+      const document = parse(CallCapacityDocument);
+      return document ? { ...read, parsed: { kind, document, text } } : read;
     }
     case 'ProviderPool': {
       const document = parse(ProviderPoolDocument);

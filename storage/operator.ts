@@ -1,5 +1,6 @@
 import { canonicalJson } from '../contracts/digest';
 import {
+  CallCapacityDocument,
   ProviderPoolDocument,
   QuotaClassDocument,
   TenantDocument,
@@ -116,12 +117,21 @@ export function openOperator(options: OperatorOptions): OperatorStore & { close(
       ]);
     },
 
+    async putCallCapacity(document, actor) {
+      const { metadata, callsInFlight } = CallCapacityDocument.parse(document);
+      await ask(callsSql('put_call_capacity', 3), [metadata.name, callsInFlight, actor]);
+    },
+
     async putTenant(document, actor) {
       const parsed = TenantDocument.parse(document);
       const { name } = parsed.metadata;
       const body = canonicalJson({ tenant: name });
       const { workspaces, connections, scope, models, prices, timeZone } = parsed;
       const own = JSON.stringify({ workspaces, connections, scope, models, prices, timeZone });
+      const pools = JSON.stringify({
+        ...parsed.pools,
+        ...(parsed.capacity !== undefined && { '': parsed.capacity }),
+      });
       // Sorted, so that two of these meet in the same order.
       const environments = Object.entries(parsed.environments).sort(([a], [b]) => (a < b ? -1 : 1));
       return inTransaction(async (client) => {
@@ -140,7 +150,7 @@ export function openOperator(options: OperatorOptions): OperatorStore & { close(
             body,
           ]);
           created ||= rows[0]?.created ?? false;
-          await client.query(callsSql('set_pools', 3), [name, environment, JSON.stringify(parsed.pools)]);
+          await client.query(callsSql('set_pools', 3), [name, environment, pools]);
           await client.query(callsSql('apply_tenant', 4), [name, environment, actor, body]);
         }
         return { created };

@@ -8,6 +8,7 @@ import type { ClientPool } from './pool';
 import { callsSql } from './sql';
 
 interface Row {
+  readonly provider: string;
   readonly pool: string;
   readonly capacity_calls: number;
   readonly capacity_tokens: string | null;
@@ -18,9 +19,15 @@ interface Row {
   readonly inflight: number;
   readonly wants: boolean;
   readonly short: boolean;
+  readonly ceiling: number | null;
+  readonly promised: number;
+  readonly guaranteed: number;
+  readonly kept: number;
 }
 interface Member extends PoolMember {
   readonly tokens: number | null;
+  /** `guaranteed`, as the share was last written with. */
+  readonly kept: number;
 }
 interface View extends PoolView {
   readonly members: readonly Member[];
@@ -28,7 +35,7 @@ interface View extends PoolView {
 
 const LOCK = 7_240_033;
 
-/** Divides the pools of an environment. */
+/** Divides the provider pools and shared capacities of an environment. */
 export function poolsOf(pool: ClientPool, environment: Environment): Pick<PlatformStore, 'dividePools'> {
   return {
     async dividePools(divide) {
@@ -51,8 +58,9 @@ export function poolsOf(pool: ClientPool, environment: Environment): Pick<Platfo
 function viewsOf(rows: readonly Row[]): View[] {
   const views = new Map<string, { first: Row; members: Member[] }>();
   for (const row of rows) {
-    const view = views.get(row.pool) ?? { first: row, members: [] };
-    views.set(row.pool, view);
+    const key = `${row.provider} ${row.pool}`;
+    const view = views.get(key) ?? { first: row, members: [] };
+    views.set(key, view);
     view.members.push({
       tenantId: row.tenant_id,
       weight: row.weight,
@@ -61,10 +69,15 @@ function viewsOf(rows: readonly Row[]): View[] {
       inFlight: row.inflight,
       wants: row.wants,
       short: row.short,
+      ceiling: row.ceiling ?? Infinity,
+      promised: row.promised,
+      guaranteed: row.guaranteed,
+      kept: row.kept,
     });
   }
-  return [...views].map(([name, { first, members }]) => ({
-    pool: name,
+  return [...views.values()].map(({ first, members }) => ({
+    provider: first.provider === '' ? null : first.provider,
+    pool: first.pool,
     callsInFlight: first.capacity_calls,
     modelTokensPerMinute: first.capacity_tokens === null ? null : Number(first.capacity_tokens),
     members,
@@ -82,19 +95,21 @@ async function rewrite(
   view: View,
   targets: ReadonlyMap<string, number>,
 ): Promise<void> {
-  const { pool, callsInFlight, modelTokensPerMinute } = view;
+  const { provider, pool, callsInFlight, modelTokensPerMinute } = view;
   const write = async (
-    tenantId: string,
+    { tenantId, guaranteed }: Member,
     calls: number,
     tokens: number | null,
   ): Promise<number | undefined> => {
     try {
-      const { rows } = await client.query<{ inflight: number }>(callsSql('set_pool_share', 5, 'inflight'), [
+      const { rows } = await client.query<{ inflight: number }>(callsSql('set_pool_share', 7, 'inflight'), [
         tenantId,
         environment,
+        provider ?? '',
         pool,
         calls,
         tokens,
+        guaranteed,
       ]);
       return rows[0]?.inflight;
     } catch (error) {
@@ -110,18 +125,24 @@ async function rewrite(
 
   const now = view.members.map((member) => ({ ...member, target: targets.get(member.tenantId) ?? 0 }));
   for (const each of now) {
-    if (each.weight === 0) continue;
+    if (each.weight === 0) {
+      // It is out for good with the last of its calls.
+      if (each.inFlight === 0) await write(each, 0, null);
+      continue;
+    }
     const calls = Math.min(each.calls, each.target);
     const most = tokensFor(each.target);
     const tokens = most === null ? null : Math.min(each.tokens ?? most, most);
-    if (calls === each.calls && tokens === each.tokens) continue;
-    const inFlight = await write(each.tenantId, calls, tokens);
+    if (calls === each.calls && tokens === each.tokens && each.kept === each.guaranteed) continue;
+    const inFlight = await write(each, calls, tokens);
     if (inFlight !== undefined) Object.assign(each, { calls, tokens, inFlight });
   }
   let freeCalls = callsInFlight - sum(now.map(({ calls, inFlight }) => Math.max(calls, inFlight)));
   let freeTokens = (modelTokensPerMinute ?? 0) - sum(now.map(({ tokens }) => tokens ?? 0));
-  // Whoever has least of what is its own is served first.
-  for (const each of now.sort((a, b) => a.calls * b.target - b.calls * a.target)) {
+  // Whoever has less than is guaranteed to it is served first, and then who has least of what is its own.
+  const below = (each: Member): number => (each.calls < each.guaranteed ? 0 : 1);
+  now.sort((a, b) => below(a) - below(b) || a.calls * b.target - b.calls * a.target);
+  for (const each of now) {
     if (each.weight === 0 || (each.calls >= each.target && each.tokens === tokensFor(each.target))) continue;
     const held = Math.max(each.calls, each.inFlight);
     const calls = Math.max(each.calls, Math.min(each.target, held + Math.max(0, freeCalls)));
@@ -130,10 +151,7 @@ async function rewrite(
       wanted === null || each.tokens === null
         ? wanted
         : Math.min(wanted, each.tokens + Math.max(0, freeTokens));
-    if (
-      (calls === each.calls && tokens === each.tokens) ||
-      (await write(each.tenantId, calls, tokens)) === undefined
-    )
+    if ((calls === each.calls && tokens === each.tokens) || (await write(each, calls, tokens)) === undefined)
       continue;
     freeCalls -= Math.max(0, calls - held);
     freeTokens -= (tokens ?? 0) - (each.tokens ?? 0);

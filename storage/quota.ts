@@ -1,4 +1,4 @@
-import type { QuotaOverrides, QuotaState } from '../contracts/quotas';
+import type { QuotaOverrides, QuotaState, SharedCapacity } from '../contracts/quotas';
 import type { TenantStore } from '../contracts/ports';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
@@ -17,7 +17,17 @@ interface Row {
   readonly frees_at: string | null;
 }
 
+interface CapacityRow {
+  readonly name: string;
+  readonly calls: number;
+  readonly share: number;
+  readonly inflight: number;
+  readonly promised: number;
+  readonly guaranteed: number;
+}
+
 const STATE = callsSql('quota_state', 2);
+const CAPACITY = callsSql('capacity_state', 2);
 const COUNT = callsSql('count_refusals', 3);
 
 /** What a tenant may use and what it has used; refusals that a host has answered by itself. */
@@ -29,7 +39,11 @@ export function quotasOf(session: TenantSession): Pick<TenantStore, 'quotas' | '
       const [first] = rows;
       if (!first) return undefined;
       const { at, time_zone: timeZone, quota_class: quotaClass, overrides } = first;
-      return { at, timeZone, quotaClass, overrides, layers: rows.map(layerOf) };
+      const [capacity] = await session.call<CapacityRow>(CAPACITY, [tenantId, environment]);
+      return {
+        ...{ at, timeZone, quotaClass, overrides, layers: rows.map(layerOf) },
+        capacity: capacity ? capacityOf(capacity) : null,
+      };
     },
 
     async countRefusals(refusals) {
@@ -44,6 +58,10 @@ export function quotasOf(session: TenantSession): Pick<TenantStore, 'quotas' | '
     },
   };
 }
+
+const capacityOf = ({ name, calls, share, inflight, promised, guaranteed }: CapacityRow): SharedCapacity => ({
+  ...{ name, callsInFlight: calls, share, used: inflight, promised, guaranteed },
+});
 
 function layerOf(row: Row): QuotaState['layers'][number] {
   const cap = numberOf(row.cap);

@@ -158,6 +158,18 @@ alter table bulkhead.breakers force row level security;
 create policy tenant_scope on bulkhead.breakers as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
 grant select on bulkhead.breakers to bulkhead_app;
 
+create table bulkhead.call_capacities (
+  name text not null,
+  calls_in_flight integer not null,
+  updated_at timestamp with time zone not null default clock_timestamp(),
+  updated_by text not null
+);
+alter table bulkhead.call_capacities owner to bulkhead_owner;
+alter table bulkhead.call_capacities add constraint call_capacities_calls_in_flight_check CHECK ((calls_in_flight >= 0));
+alter table bulkhead.call_capacities add constraint call_capacities_name_check CHECK ((name ~ '^[a-z][a-z0-9_-]{0,63}$'::text));
+alter table bulkhead.call_capacities add constraint call_capacities_pkey PRIMARY KEY (name);
+grant select on bulkhead.call_capacities to bulkhead_sweep;
+
 create table bulkhead.calls (
   tenant_id bulkhead.tenant_name not null,
   environment bulkhead.environment_name not null,
@@ -473,6 +485,7 @@ create table bulkhead.limits (
   memory_bytes bigint,
   time_zone text not null,
   named text[] not null,
+  capacity text,
   quota jsonb not null
 );
 alter table bulkhead.limits owner to bulkhead_owner;
@@ -587,15 +600,19 @@ create table bulkhead.pool_shares (
   environment bulkhead.environment_name not null,
   provider text not null,
   pool text not null,
+  left_at timestamp with time zone,
   calls_in_flight integer not null default 0,
   model_tokens_per_minute bigint,
+  guaranteed integer not null default 0,
   wanted_at timestamp with time zone not null default '-infinity'::timestamp with time zone,
   refused_at timestamp with time zone not null default '-infinity'::timestamp with time zone
 ) with (fillfactor=50);
 alter table bulkhead.pool_shares owner to bulkhead_owner;
 alter table bulkhead.pool_shares add constraint pool_shares_calls_counted CHECK ((calls_in_flight >= 0));
-alter table bulkhead.pool_shares add constraint pool_shares_pk PRIMARY KEY (tenant_id, environment, provider);
+alter table bulkhead.pool_shares add constraint pool_shares_guaranteed_counted CHECK ((guaranteed >= 0));
+alter table bulkhead.pool_shares add constraint pool_shares_pk PRIMARY KEY (tenant_id, environment, provider, pool);
 alter table bulkhead.pool_shares add constraint pool_shares_tokens_counted CHECK ((model_tokens_per_minute >= 0));
+CREATE UNIQUE INDEX pool_shares_one ON bulkhead.pool_shares USING btree (tenant_id, environment, provider) WHERE (left_at IS NULL);
 alter table bulkhead.pool_shares enable row level security;
 alter table bulkhead.pool_shares force row level security;
 create policy sweep_reads on bulkhead.pool_shares as permissive for select to bulkhead_sweep using (true);
@@ -1078,6 +1095,8 @@ declare
   -- Fence epoch of what asks: the run's acceptance, or the order to undo.
   asked_under bigint;
   attempt_no integer := 1;
+  -- Its tenant's share of the shared capacity is in use; see 0018.
+  shared boolean := false;
   -- It is to find out whether its system is well again; see 0014.
   probes boolean := false;
   asked asked_call;
@@ -1294,6 +1313,10 @@ begin
       if x.kind is null then
         x := storage_gate(t, l, p_stored_bytes, case when supersedes then c.stored_reserved else 0 end, 'this call');
       end if;
+      if x.kind is null and takes_slot and l.capacity is not null then
+        x := share_gate(t, l);
+        shared := x.kind is not null;
+      end if;
       if x.kind is null and p_class = 'model' then
         pooled := array(select m from pool_meters(t, l, p_system, n) m);
         foreach one in array pooled loop
@@ -1310,6 +1333,9 @@ begin
   t := ledger_roll(t, n);
   if cardinality(pooled) > 0 then
     perform pool_wanted(t, p_system, x.kind is not null, n);
+  end if;
+  if shared then
+    perform pool_wanted(t, '', true, n);
   end if;
   -- Of a call whose position is another one's, that one's decision stays.
   if p_input is not null and x.kind is distinct from 'idempotency_conflict' then
@@ -1862,6 +1888,24 @@ end $function$
 ;
 alter function bulkhead.calls_of_dead_hosts(text,bigint,integer) owner to bulkhead_sweep;
 grant execute on function bulkhead.calls_of_dead_hosts(text,bigint,integer) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.capacity_state(p_tenant text, p_environment text)
+ RETURNS TABLE(name text, calls integer, share integer, inflight integer, promised integer, guaranteed integer)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query select c.name, c.calls_in_flight, coalesce(s.calls_in_flight, 0), (t.meter).inflight,
+      least((l.layers).calls_in_flight, coalesce((l.quota #>> '{guaranteed,callsInFlight}')::integer, 0)), coalesce(s.guaranteed, 0)
+    from limits l join ledgers t using (tenant_id, environment) join call_capacities c on c.name = l.capacity
+      left join pool_shares s on s.tenant_id = p_tenant and s.environment = p_environment and s.provider = '' and s.pool = l.capacity and s.left_at is null
+    where l.tenant_id = p_tenant and l.environment = p_environment;
+end $function$
+;
+alter function bulkhead.capacity_state(text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.capacity_state(text,text) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.claimed_calls(p_tenant text, p_environment text, p_run text, p_before_epoch bigint)
  RETURNS bigint
@@ -3758,7 +3802,7 @@ begin
           where l.tenant_id = t.tenant_id and l.environment = t.environment)
       when p_name like 'pool:%' then
         (select s.model_tokens_per_minute from bulkhead.pool_shares s
-          where s.tenant_id = t.tenant_id and s.environment = t.environment and 'pool:' || s.pool = p_name)
+          where s.tenant_id = t.tenant_id and s.environment = t.environment and s.provider <> '' and 'pool:' || s.pool = p_name)
       else (select (n.layers).model_tokens_per_minute from bulkhead.named_limits n
           where n.tenant_id = t.tenant_id and n.environment = t.environment and n.name = p_name) end, p_now);
   end if;
@@ -4213,27 +4257,48 @@ end $function$
 alter function bulkhead.pool_gate(bulkhead.named_meter,bulkhead.amounts,boolean,timestamp with time zone) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.pool_members(p_environment text)
- RETURNS TABLE(pool text, capacity_calls integer, capacity_tokens bigint, tenant_id text, weight integer, calls integer, tokens bigint, inflight integer, wants boolean, short boolean)
+ RETURNS TABLE(provider text, pool text, capacity_calls integer, capacity_tokens bigint, tenant_id text, weight integer, calls integer, tokens bigint, inflight integer, wants boolean, short boolean, ceiling integer, promised integer, guaranteed integer, kept integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
 begin
   perform bind_environment(p_environment);
-  return query select p.name, p.calls_in_flight, p.model_tokens_per_minute, x.tenant_id::text,
-      case when x.pool is null then 0 else w.weight end, coalesce(x.calls_in_flight, 0), x.model_tokens_per_minute, coalesce((m.meter).inflight, 0),
-      coalesce((m.meter).inflight > 0, false) or coalesce(x.wanted_at > bulkhead.now() - interval '2 seconds', false),
-      coalesce(x.refused_at > bulkhead.now() - interval '2 seconds', false)
-    from provider_pools p
-      join (select coalesce(s.tenant_id, n.tenant_id) as tenant_id, coalesce(s.pool, substr(n.name, 6)) as named, s.pool, s.calls_in_flight,
-            s.model_tokens_per_minute, s.wanted_at, s.refused_at
-          from (select * from pool_shares where environment = p_environment) s
-            -- Who was taken out of the pool still uses it until its calls have ended.
-            full join (select * from meters where environment = p_environment and name like 'pool:%' and (meter).inflight > 0) n
-              on n.tenant_id = s.tenant_id and n.name = 'pool:' || s.pool) x on x.named = p.name
-      join tenants w on w.tenant_id = x.tenant_id and w.environment = p_environment
-      left join meters m on m.tenant_id = x.tenant_id and m.environment = p_environment and m.name = 'pool:' || p.name
-    order by 1, 4;
+  return query
+    with pools as (
+      select p.provider, p.name, p.calls_in_flight, p.model_tokens_per_minute from provider_pools p
+      union all select '', c.name, c.calls_in_flight, null from call_capacities c
+    ), members as (
+      select p.provider, p.name, coalesce(s.tenant_id, n.tenant_id) as tenant_id, s.pool is null as gone, s.calls_in_flight, s.model_tokens_per_minute,
+          s.wanted_at, s.refused_at, s.guaranteed, (n.meter).inflight, null::integer as ceiling, 0 as promised, false as active
+        from (select * from pool_shares e where e.environment = p_environment and e.provider <> '') s
+          -- Who was taken out of the pool still uses it until its calls have ended.
+          full join (select * from meters m where m.environment = p_environment and m.name like 'pool:%') n
+            on n.tenant_id = s.tenant_id and n.name = 'pool:' || s.pool
+          join provider_pools p on p.name = coalesce(s.pool, substr(n.name, 6))
+        where s.pool is not null or (n.meter).inflight > 0
+      union all
+      select s.provider, s.pool, s.tenant_id, s.left_at is not null, s.calls_in_flight, null, s.wanted_at, s.refused_at, s.guaranteed,
+          case when s.left_at is null then (t.meter).inflight else (select count(*)::integer from calls c where c.tenant_id = s.tenant_id
+            and c.environment = p_environment and c.state = 'claimed' and c.admitted_at <= s.left_at) end,
+          (l.layers).calls_in_flight, least((l.layers).calls_in_flight, coalesce((l.quota #>> '{guaranteed,callsInFlight}')::integer, 0)),
+          -- Its calls may be short, and all over at this moment.
+          t.last_clock > bulkhead.now() - interval '2 seconds'
+        from pool_shares s join ledgers t using (tenant_id, environment) join limits l using (tenant_id, environment)
+        where s.environment = p_environment and s.provider = ''
+    ), promises as (
+      select m.*, w.weight, p.calls_in_flight as capacity, p.model_tokens_per_minute as capacity_tokens,
+          sum(case when m.gone then 0 else m.promised end) over (partition by m.provider, m.name) as promised_in_all
+        from members m join pools p on p.provider = m.provider and p.name = m.name
+          join tenants w on w.tenant_id = m.tenant_id and w.environment = p_environment
+    )
+    select m.provider, m.name, m.capacity, m.capacity_tokens, m.tenant_id::text, case when m.gone then 0 else m.weight end,
+        coalesce(m.calls_in_flight, 0), m.model_tokens_per_minute, coalesce(m.inflight, 0),
+        coalesce(m.inflight > 0, false) or m.active or coalesce(m.wanted_at > bulkhead.now() - interval '2 seconds', false),
+        coalesce(m.refused_at > bulkhead.now() - interval '2 seconds', false), m.ceiling, m.promised,
+        (m.promised * least(m.promised_in_all, m.capacity) / greatest(m.promised_in_all, 1))::integer,
+        coalesce(m.guaranteed, 0)
+      from promises m order by 1, 2, 5;
 end $function$
 ;
 alter function bulkhead.pool_members(text) owner to bulkhead_sweep;
@@ -4258,7 +4323,7 @@ CREATE OR REPLACE FUNCTION bulkhead.pool_wanted(t bulkhead.ledgers, p_provider t
  LANGUAGE sql
 AS $function$
   update bulkhead.pool_shares set wanted_at = p_now, refused_at = case when p_refused then p_now else refused_at end
-    where tenant_id = t.tenant_id and environment = t.environment and provider = p_provider
+    where tenant_id = t.tenant_id and environment = t.environment and provider = p_provider and left_at is null
       and (wanted_at < p_now - interval '200 milliseconds' or p_refused and refused_at < p_now - interval '200 milliseconds')
 $function$
 ;
@@ -4449,6 +4514,24 @@ end $function$
 ;
 alter function bulkhead.purge_run(text,text,text,integer) owner to bulkhead_owner;
 grant execute on function bulkhead.purge_run(text,text,text,integer) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.put_call_capacity(p_name text, p_calls integer, p_actor text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  insert into call_capacities as c (name, calls_in_flight, updated_by) values (p_name, p_calls, p_actor)
+  on conflict (name) do update set calls_in_flight = excluded.calls_in_flight, updated_at = clock_timestamp(), updated_by = excluded.updated_by
+  where c.calls_in_flight <> excluded.calls_in_flight;
+  if found then
+    insert into operator_acts (actor, act, subject, detail) values (p_actor, 'put_call_capacity', p_name, jsonb_build_object('callsInFlight', p_calls));
+  end if;
+end $function$
+;
+alter function bulkhead.put_call_capacity(text,integer,text) owner to bulkhead_owner;
+grant execute on function bulkhead.put_call_capacity(text,integer,text) to bulkhead_operator;
 
 CREATE OR REPLACE FUNCTION bulkhead.put_credential(p_tenant text, p_environment text, p_capability text, p_version integer, p_ciphertext bytea, p_wrapped_key bytea, p_key_id text, p_actor text)
  RETURNS void
@@ -4664,6 +4747,7 @@ CREATE OR REPLACE FUNCTION bulkhead.quota_of(p_class jsonb, p_overrides jsonb, p
  IMMUTABLE
 AS $function$
   select jsonb_build_object('timeZone', coalesce(p_zone, 'UTC'),
+    'guaranteed', coalesce(p_class -> 'guaranteed', '{}'),
     'limits', coalesce(p_class -> 'limits', '{}') || coalesce(p_overrides -> 'limits', '{}'),
     'perRun', coalesce(p_class -> 'perRun', '{}') || coalesce(p_overrides -> 'perRun', '{}'),
     'perAction', named_quotas(p_class -> 'perAction', p_overrides -> 'perAction'),
@@ -5445,23 +5529,31 @@ end $function$
 ;
 alter function bulkhead.set_policy_version(text,text,bigint,text,text) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.set_pool_share(p_tenant text, p_environment text, p_pool text, p_calls integer, p_tokens bigint)
+CREATE OR REPLACE FUNCTION bulkhead.set_pool_share(p_tenant text, p_environment text, p_provider text, p_pool text, p_calls integer, p_tokens bigint, p_guaranteed integer)
  RETURNS integer
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
+declare
+  t ledgers;
 begin
   perform enter_scope(p_tenant, p_environment);
-  perform from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
-  update pool_shares set calls_in_flight = p_calls, model_tokens_per_minute = p_tokens
-    where tenant_id = p_tenant and environment = p_environment and pool = p_pool;
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  update pool_shares set calls_in_flight = p_calls, model_tokens_per_minute = p_tokens, guaranteed = p_guaranteed
+    where tenant_id = p_tenant and environment = p_environment and provider = p_provider and pool = p_pool and left_at is null;
+  if p_provider = '' then
+    delete from pool_shares s where s.tenant_id = p_tenant and s.environment = p_environment and s.provider = '' and s.pool = p_pool
+      and not exists (select from calls c where c.tenant_id = p_tenant and c.environment = p_environment and c.state = 'claimed'
+        and c.admitted_at <= s.left_at) and s.left_at is not null;
+    return (t.meter).inflight;
+  end if;
   return coalesce((select (meter).inflight from meters
     where tenant_id = p_tenant and environment = p_environment and name = 'pool:' || p_pool), 0);
 end $function$
 ;
-alter function bulkhead.set_pool_share(text,text,text,integer,bigint) owner to bulkhead_owner;
-grant execute on function bulkhead.set_pool_share(text,text,text,integer,bigint) to bulkhead_app;
+alter function bulkhead.set_pool_share(text,text,text,text,integer,bigint,integer) owner to bulkhead_owner;
+grant execute on function bulkhead.set_pool_share(text,text,text,text,integer,bigint,integer) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.set_pools(p_tenant text, p_environment text, p_pools jsonb)
  RETURNS void
@@ -5470,21 +5562,28 @@ CREATE OR REPLACE FUNCTION bulkhead.set_pools(p_tenant text, p_environment text,
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
 declare
+  t ledgers;
   named record;
 begin
   perform bind_scope(p_tenant, p_environment);
-  perform from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  delete from pool_shares where tenant_id = p_tenant and environment = p_environment and pool is distinct from p_pools ->> provider
+    and (provider <> '' or (t.meter).inflight = 0);
+  update pool_shares set left_at = greatest(bulkhead.now(), t.last_clock), calls_in_flight = 0, guaranteed = 0
+    where tenant_id = p_tenant and environment = p_environment and pool is distinct from p_pools ->> provider and left_at is null;
   for named in select e.key as provider, e.value as pool from jsonb_each_text(p_pools) e order by e.key loop
-    if not exists (select from provider_pools p where p.name = named.pool and p.provider = named.provider) then
+    if named.provider = '' and not exists (select from call_capacities c where c.name = named.pool) then
+      raise exception 'there is no shared capacity %: apply its document first', named.pool using errcode = 'BH010';
+    elsif named.provider <> '' and not exists (select from provider_pools p where p.name = named.pool and p.provider = named.provider) then
       raise exception 'there is no provider pool % of %: apply its document first', named.pool, named.provider using errcode = 'BH010';
     end if;
     insert into pool_shares as s (tenant_id, environment, provider, pool, model_tokens_per_minute)
-      select p_tenant, p_environment, named.provider, named.pool, case when p.model_tokens_per_minute is not null then 0 end
-        from provider_pools p where p.name = named.pool
-      on conflict on constraint pool_shares_pk do update set pool = excluded.pool, calls_in_flight = 0,
-        model_tokens_per_minute = excluded.model_tokens_per_minute where s.pool <> excluded.pool;
+      select p_tenant, p_environment, named.provider, named.pool,
+          (select 0 from provider_pools p where p.name = named.pool and p.provider = named.provider and p.model_tokens_per_minute is not null)
+      on conflict on constraint pool_shares_pk do update set left_at = null where s.left_at is not null;
   end loop;
-  delete from pool_shares where tenant_id = p_tenant and environment = p_environment and not p_pools ? provider;
+  update limits l set capacity = p_pools ->> ''
+    where l.tenant_id = p_tenant and l.environment = p_environment and l.capacity is distinct from p_pools ->> '';
 end $function$
 ;
 alter function bulkhead.set_pools(text,text,jsonb) owner to bulkhead_owner;
@@ -5629,6 +5728,24 @@ end $function$
 ;
 alter function bulkhead.settle_call(text,text,text,text,uuid,text,integer,bigint,bigint,json,json,json,text,json,json,text[],text) owner to bulkhead_owner;
 grant execute on function bulkhead.settle_call(text,text,text,text,uuid,text,integer,bigint,bigint,json,json,json,text,json,json,text[],text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.share_gate(t bulkhead.ledgers, l bulkhead.limits)
+ RETURNS bulkhead.refused
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+declare
+  share constant integer := coalesce((select s.calls_in_flight from bulkhead.pool_shares s where s.tenant_id = t.tenant_id
+    and s.environment = t.environment and s.provider = '' and s.pool = l.capacity and s.left_at is null), 0);
+begin
+  if (t.meter).inflight < share then
+    return null;
+  end if;
+  return row('throttled', 'platform', 'shared_capacity/' || l.capacity || '/calls_in_flight',
+    format('what this tenant has of the shared capacity %s at this time is in use', l.capacity), share, (t.meter).inflight, 500, null)::bulkhead.refused;
+end $function$
+;
+alter function bulkhead.share_gate(bulkhead.ledgers,bulkhead.limits) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.slots_not_taken(p_environment text, p_older_than_ms bigint, p_limit integer)
  RETURNS TABLE(workflow_id text, slot_at text)

@@ -177,6 +177,7 @@ export async function createExampleContext({
 
   async function applyOne(one: ParsedDocument): Promise<void> {
     if (one.kind === 'ProviderPool') await operator.putProviderPool(one.document, ACTOR);
+    else if (one.kind === 'CallCapacity') await operator.putCallCapacity(one.document, ACTOR);
     else if (one.kind === 'QuotaClass') await operator.putQuotaClass(one.document, ACTOR);
     else if (one.kind === 'Tenant') {
       await operator.putTenant(one.document, ACTOR);

@@ -42,7 +42,7 @@ export function registerQuota(program: Command, context: CliContext): void {
   verb(
     group,
     'show [tenant]',
-    'every limit of a tenant: what is used, what calls in flight hold of it, what is free and when it frees',
+    'every limit of a tenant: what is used, what calls in flight hold of it, what is free and when it frees; what it has of shared capacity',
     ['bulkhead quota show acme', 'bulkhead quota show --token "$TOKEN" -o json'],
   )
     .option('--tenant <tenant>', 'the same, as an option')
@@ -52,7 +52,8 @@ export function registerQuota(program: Command, context: CliContext): void {
         if (named !== undefined && options.tenant !== undefined && named !== options.tenant)
           throw new UsageError('two tenants are named: name one');
         const state = await quotaFor(context, runtime, options, named ?? options.tenant);
-        printQuota(context, options, state);
+        printQuota(context, options, state, [...state.layers, ...shareRows(state)]);
+        if (options.output !== 'json') sayCapacity(context, state);
       }),
     );
 
@@ -178,12 +179,12 @@ const limitsHelp = (): string =>
     `  --per-run              ${limitNames({ kind: 'run' }).join(', ')}`,
   ].join('\n');
 
-function printQuota(context: CliContext, { output }: Common, state: QuotaState): void {
+function printQuota(context: CliContext, { output }: Common, state: QuotaState, rows = state.layers): void {
   if (output === 'json') return context.write(`${jsonText(state)}\n`);
   printRows(
     context,
     output,
-    state.layers,
+    rows,
     {
       OF: ({ of }) => (of === '' ? 'tenant' : of === 'run' ? 'each run' : of),
       LIMIT: ({ limit }) => limit,
@@ -202,6 +203,30 @@ function printQuota(context: CliContext, { output }: Common, state: QuotaState):
   context.say(
     `quota class ${state.quotaClass}${own ? ', with limits set for this tenant alone' : ''}; days and times of ${state.timeZone}`,
   );
+}
+
+/** What it has of the shared capacity, as rows beside its limits. */
+const shareRows = ({ capacity }: QuotaState): QuotaState['layers'] => {
+  if (!capacity) return [];
+  const { name, share, used, guaranteed } = capacity;
+  const row = { of: `capacity:${name}`, used, reserved: used, freesAt: null, freesInMs: null };
+  return [
+    { ...row, limit: 'callsInFlight', cap: share, free: Math.max(0, share - used) },
+    { ...row, limit: 'guaranteed', cap: guaranteed, free: Math.max(0, guaranteed - used) },
+  ];
+};
+
+/** Of how much that is, and whether what is guaranteed can be kept. */
+function sayCapacity(context: CliContext, { capacity }: QuotaState): void {
+  if (!capacity) return;
+  const { name, callsInFlight, promised, guaranteed } = capacity;
+  context.say(
+    `shared capacity ${name} carries ${callsInFlight} calls at a time; divided anew twice a second`,
+  );
+  if (guaranteed < promised)
+    context.say(
+      `${promised} calls are guaranteed and ${guaranteed} can be kept: more is guaranteed in all than ${name} has, or it is not divided yet`,
+    );
 }
 
 /** `2025-03-11 00:00:00`, where the tenant's days are counted. */

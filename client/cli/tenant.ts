@@ -23,7 +23,7 @@ export function registerTenant(program: Command, context: CliContext): void {
   verb(
     group,
     'create',
-    'create or update tenants, quota classes and provider pools from documents; all or, where one has a mistake, none',
+    'create or update tenants, quota classes, provider pools and shared capacity from documents; all or, where one has a mistake, none',
     [
       'bulkhead tenant create -f tenants/acme.yaml',
       'bulkhead tenant create -f quota-classes.yaml -f tenants/acme.yaml --actor release-42',
@@ -31,7 +31,7 @@ export function registerTenant(program: Command, context: CliContext): void {
   )
     .requiredOption(
       '-f, --file <file...>',
-      'YAML with Tenant, QuotaClass and ProviderPool documents, or - for standard input',
+      'YAML with Tenant, QuotaClass, ProviderPool and CallCapacity documents, or - for standard input',
     )
     .option('--actor <name>', 'who does it, for the journal', context.user)
     .action(async (options: Common & { file: string[]; actor: string }) => {
@@ -42,14 +42,17 @@ export function registerTenant(program: Command, context: CliContext): void {
         );
       }
       if (documents.length === 0)
-        throw new UsageError('there is no document in it: write a Tenant, QuotaClass or ProviderPool');
+        throw new UsageError(
+          'there is no document in it: write a Tenant, QuotaClass, ProviderPool or CallCapacity',
+        );
       await withRuntime(context, options, async (runtime) => {
         const operator = await runtime.operator();
         const done: { kind: string; name: string; done: string }[] = [];
-        // Tenants name pools and quota classes, so those come first.
+        // Tenants name pools, capacity and quota classes, so those come first.
         for (const one of documents) {
-          if (one.kind !== 'ProviderPool') continue;
-          await operator.putProviderPool(one.document, options.actor);
+          if (one.kind === 'ProviderPool') await operator.putProviderPool(one.document, options.actor);
+          else if (one.kind === 'CallCapacity') await operator.putCallCapacity(one.document, options.actor);
+          else continue;
           done.push({ kind: one.kind, name: one.document.metadata.name, done: 'saved' });
         }
         for (const one of documents) {

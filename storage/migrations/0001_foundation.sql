@@ -369,6 +369,7 @@ $$;
 -- What a class grants, with what was set for one tenant alone put over it.
 create function quota_of(p_class jsonb, p_overrides jsonb, p_zone text) returns jsonb language sql immutable as $$
   select jsonb_build_object('timeZone', coalesce(p_zone, 'UTC'),
+    'guaranteed', coalesce(p_class -> 'guaranteed', '{}'),
     'limits', coalesce(p_class -> 'limits', '{}') || coalesce(p_overrides -> 'limits', '{}'),
     'perRun', coalesce(p_class -> 'perRun', '{}') || coalesce(p_overrides -> 'perRun', '{}'),
     'perAction', named_quotas(p_class -> 'perAction', p_overrides -> 'perAction'),

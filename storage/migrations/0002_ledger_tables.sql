@@ -99,6 +99,8 @@ create table bulkhead.limits (
   time_zone text not null,
   -- Names of `named_limits`, so that a call that none concerns looks no further: `agent:…` and `action:…`.
   named text[] not null,
+  -- The shared capacity that its calls are made from; see 0018. Null: only its own limits bind.
+  capacity text,
   quota jsonb not null,
   constraint limits_pk primary key (tenant_id, environment)
 );

@@ -274,7 +274,7 @@ begin
           where l.tenant_id = t.tenant_id and l.environment = t.environment)
       when p_name like 'pool:%' then
         (select s.model_tokens_per_minute from bulkhead.pool_shares s
-          where s.tenant_id = t.tenant_id and s.environment = t.environment and 'pool:' || s.pool = p_name)
+          where s.tenant_id = t.tenant_id and s.environment = t.environment and s.provider <> '' and 'pool:' || s.pool = p_name)
       else (select (n.layers).model_tokens_per_minute from bulkhead.named_limits n
           where n.tenant_id = t.tenant_id and n.environment = t.environment and n.name = p_name) end, p_now);
   end if;

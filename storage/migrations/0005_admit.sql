@@ -90,6 +90,8 @@ declare
   -- Fence epoch of what asks: the run's acceptance, or the order to undo.
   asked_under bigint;
   attempt_no integer := 1;
+  -- Its tenant's share of the shared capacity is in use; see 0018.
+  shared boolean := false;
   -- It is to find out whether its system is well again; see 0014.
   probes boolean := false;
   asked asked_call;
@@ -306,6 +308,10 @@ begin
       if x.kind is null then
         x := storage_gate(t, l, p_stored_bytes, case when supersedes then c.stored_reserved else 0 end, 'this call');
       end if;
+      if x.kind is null and takes_slot and l.capacity is not null then
+        x := share_gate(t, l);
+        shared := x.kind is not null;
+      end if;
       if x.kind is null and p_class = 'model' then
         pooled := array(select m from pool_meters(t, l, p_system, n) m);
         foreach one in array pooled loop
@@ -322,6 +328,9 @@ begin
   t := ledger_roll(t, n);
   if cardinality(pooled) > 0 then
     perform pool_wanted(t, p_system, x.kind is not null, n);
+  end if;
+  if shared then
+    perform pool_wanted(t, '', true, n);
   end if;
   -- Of a call whose position is another one's, that one's decision stays.
   if p_input is not null and x.kind is distinct from 'idempotency_conflict' then

@@ -1,5 +1,5 @@
 -- Pools of a model provider's capacity (promise N7): what one credential may do at a time and a minute, divided among the tenants that
--- name it. Each tenant's share is a row of its own, written under its own lock; nothing locks two tenants at once. Capacity
+-- name it. Capacity of the shared platform is divided the same way; what is its own stands in 0018. Each tenant's share is a row of its own, written under its own lock; nothing locks two tenants at once. Capacity
 -- counts in each environment by itself. See docs/operating.md.
 
 create table bulkhead.provider_pools (
@@ -12,25 +12,40 @@ create table bulkhead.provider_pools (
   updated_by text not null
 );
 
+-- Governed calls at a time that the shared platform carries of all tenants that name it.
+create table bulkhead.call_capacities (
+  name text primary key check (name ~ '^[a-z][a-z0-9_-]{0,63}$'),
+  calls_in_flight integer not null check (calls_in_flight >= 0),
+  updated_at timestamptz not null default clock_timestamp(),
+  updated_by text not null
+);
+
 -- A tenant without a row here owns its capacity at the provider. A share holds until the next one is written: nobody is ever
 -- without a limit because nobody divides.
 create table bulkhead.pool_shares (
   tenant_id text not null,
   environment text not null,
+  -- Empty: `pool` is a capacity of the shared platform.
   provider text not null,
   pool text not null,
+  -- Since when it is out of that capacity, and lets the calls that it has there end; its share is none.
+  left_at timestamptz,
   calls_in_flight integer not null default 0 constraint pool_shares_calls_counted check (calls_in_flight >= 0),
   model_tokens_per_minute bigint constraint pool_shares_tokens_counted check (model_tokens_per_minute >= 0),
+  -- What there is of what its class guarantees, as it was last divided.
+  guaranteed integer not null default 0 constraint pool_shares_guaranteed_counted check (guaranteed >= 0),
   -- When it last asked for a call of the pool, and when one was last refused.
   wanted_at timestamptz not null default '-infinity',
   refused_at timestamptz not null default '-infinity',
-  constraint pool_shares_pk primary key (tenant_id, environment, provider)
+  constraint pool_shares_pk primary key (tenant_id, environment, provider, pool)
 ) with (fillfactor = 50);
+create unique index pool_shares_one on bulkhead.pool_shares (tenant_id, environment, provider) where left_at is null;
 select bulkhead.protect('bulkhead.pool_shares');
 grant select on bulkhead.pool_shares to bulkhead_app;
 create policy sweep_reads on bulkhead.pool_shares for select to bulkhead_sweep using (true);
 create policy sweep_reads on bulkhead.meters for select to bulkhead_sweep using (true);
-grant select on bulkhead.pool_shares, bulkhead.provider_pools, bulkhead.meters to bulkhead_sweep;
+grant select on bulkhead.pool_shares, bulkhead.provider_pools, bulkhead.call_capacities, bulkhead.meters to bulkhead_sweep;
+grant select (tenant_id, environment, layers, quota) on bulkhead.limits to bulkhead_sweep;
 
 -- ---------------------------------------------------------------- steps of admit_call, which holds the tenant's row
 
@@ -75,7 +90,7 @@ end $$;
 -- Notes that the tenant asks for calls of a pool. Now and then is enough: shares are divided twice a second.
 create function bulkhead.pool_wanted(t bulkhead.ledgers, p_provider text, p_refused boolean, p_now timestamptz) returns void language sql as $$
   update bulkhead.pool_shares set wanted_at = p_now, refused_at = case when p_refused then p_now else refused_at end
-    where tenant_id = t.tenant_id and environment = t.environment and provider = p_provider
+    where tenant_id = t.tenant_id and environment = t.environment and provider = p_provider and left_at is null
       and (wanted_at < p_now - interval '200 milliseconds' or p_refused and refused_at < p_now - interval '200 milliseconds')
 $$;
 
@@ -98,63 +113,103 @@ begin
   end if;
 end $$;
 
--- Puts the tenant into the pools that its document names, by provider, and out of all others. It has nothing of a pool that is new to it
--- until shares are divided the next time.
+-- Puts the tenant into the pools that its document names, by provider, and out of all others; '' names its shared capacity. It has
+-- nothing of what is new to it until shares are divided the next time. What it has under way in a capacity that it leaves stays counted there.
 create function bulkhead.set_pools(p_tenant text, p_environment text, p_pools jsonb) returns void
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
+  t ledgers;
   named record;
 begin
   perform bind_scope(p_tenant, p_environment);
-  perform from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  delete from pool_shares where tenant_id = p_tenant and environment = p_environment and pool is distinct from p_pools ->> provider
+    and (provider <> '' or (t.meter).inflight = 0);
+  update pool_shares set left_at = greatest(bulkhead.now(), t.last_clock), calls_in_flight = 0, guaranteed = 0
+    where tenant_id = p_tenant and environment = p_environment and pool is distinct from p_pools ->> provider and left_at is null;
   for named in select e.key as provider, e.value as pool from jsonb_each_text(p_pools) e order by e.key loop
-    if not exists (select from provider_pools p where p.name = named.pool and p.provider = named.provider) then
+    if named.provider = '' and not exists (select from call_capacities c where c.name = named.pool) then
+      raise exception 'there is no shared capacity %: apply its document first', named.pool using errcode = 'BH010';
+    elsif named.provider <> '' and not exists (select from provider_pools p where p.name = named.pool and p.provider = named.provider) then
       raise exception 'there is no provider pool % of %: apply its document first', named.pool, named.provider using errcode = 'BH010';
     end if;
     insert into pool_shares as s (tenant_id, environment, provider, pool, model_tokens_per_minute)
-      select p_tenant, p_environment, named.provider, named.pool, case when p.model_tokens_per_minute is not null then 0 end
-        from provider_pools p where p.name = named.pool
-      on conflict on constraint pool_shares_pk do update set pool = excluded.pool, calls_in_flight = 0,
-        model_tokens_per_minute = excluded.model_tokens_per_minute where s.pool <> excluded.pool;
+      select p_tenant, p_environment, named.provider, named.pool,
+          (select 0 from provider_pools p where p.name = named.pool and p.provider = named.provider and p.model_tokens_per_minute is not null)
+      on conflict on constraint pool_shares_pk do update set left_at = null where s.left_at is not null;
   end loop;
-  delete from pool_shares where tenant_id = p_tenant and environment = p_environment and not p_pools ? provider;
+  update limits l set capacity = p_pools ->> ''
+    where l.tenant_id = p_tenant and l.environment = p_environment and l.capacity is distinct from p_pools ->> '';
 end $$;
 grant execute on function bulkhead.put_provider_pool, bulkhead.set_pools to bulkhead_operator;
 
 -- ---------------------------------------------------------------- for whoever divides
 
--- Every tenant that has, or still uses, a part of a pool. `wants`: it asked within two seconds; `short`: and was refused.
+-- Every tenant that has, or still uses, a part of a pool or of a shared capacity. `wants`: it asked within two seconds, or something of it was
+-- under way; `short`: and was refused. `guaranteed`: what there is of `promised`, in proportion where more is promised than there is;
+-- `kept`: the same as the share was last written with. Weight 0: it was taken out, and its calls have not ended.
 create function bulkhead.pool_members(p_environment text)
-returns table (pool text, capacity_calls integer, capacity_tokens bigint, tenant_id text, weight integer, calls integer, tokens bigint,
-  inflight integer, wants boolean, short boolean)
+returns table (provider text, pool text, capacity_calls integer, capacity_tokens bigint, tenant_id text, weight integer, calls integer, tokens bigint,
+  inflight integer, wants boolean, short boolean, ceiling integer, promised integer, guaranteed integer, kept integer)
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 begin
   perform bind_environment(p_environment);
-  return query select p.name, p.calls_in_flight, p.model_tokens_per_minute, x.tenant_id::text,
-      case when x.pool is null then 0 else w.weight end, coalesce(x.calls_in_flight, 0), x.model_tokens_per_minute, coalesce((m.meter).inflight, 0),
-      coalesce((m.meter).inflight > 0, false) or coalesce(x.wanted_at > bulkhead.now() - interval '2 seconds', false),
-      coalesce(x.refused_at > bulkhead.now() - interval '2 seconds', false)
-    from provider_pools p
-      join (select coalesce(s.tenant_id, n.tenant_id) as tenant_id, coalesce(s.pool, substr(n.name, 6)) as named, s.pool, s.calls_in_flight,
-            s.model_tokens_per_minute, s.wanted_at, s.refused_at
-          from (select * from pool_shares where environment = p_environment) s
-            -- Who was taken out of the pool still uses it until its calls have ended.
-            full join (select * from meters where environment = p_environment and name like 'pool:%' and (meter).inflight > 0) n
-              on n.tenant_id = s.tenant_id and n.name = 'pool:' || s.pool) x on x.named = p.name
-      join tenants w on w.tenant_id = x.tenant_id and w.environment = p_environment
-      left join meters m on m.tenant_id = x.tenant_id and m.environment = p_environment and m.name = 'pool:' || p.name
-    order by 1, 4;
+  return query
+    with pools as (
+      select p.provider, p.name, p.calls_in_flight, p.model_tokens_per_minute from provider_pools p
+      union all select '', c.name, c.calls_in_flight, null from call_capacities c
+    ), members as (
+      select p.provider, p.name, coalesce(s.tenant_id, n.tenant_id) as tenant_id, s.pool is null as gone, s.calls_in_flight, s.model_tokens_per_minute,
+          s.wanted_at, s.refused_at, s.guaranteed, (n.meter).inflight, null::integer as ceiling, 0 as promised, false as active
+        from (select * from pool_shares e where e.environment = p_environment and e.provider <> '') s
+          -- Who was taken out of the pool still uses it until its calls have ended.
+          full join (select * from meters m where m.environment = p_environment and m.name like 'pool:%') n
+            on n.tenant_id = s.tenant_id and n.name = 'pool:' || s.pool
+          join provider_pools p on p.name = coalesce(s.pool, substr(n.name, 6))
+        where s.pool is not null or (n.meter).inflight > 0
+      union all
+      select s.provider, s.pool, s.tenant_id, s.left_at is not null, s.calls_in_flight, null, s.wanted_at, s.refused_at, s.guaranteed,
+          case when s.left_at is null then (t.meter).inflight else (select count(*)::integer from calls c where c.tenant_id = s.tenant_id
+            and c.environment = p_environment and c.state = 'claimed' and c.admitted_at <= s.left_at) end,
+          (l.layers).calls_in_flight, least((l.layers).calls_in_flight, coalesce((l.quota #>> '{guaranteed,callsInFlight}')::integer, 0)),
+          -- Its calls may be short, and all over at this moment.
+          t.last_clock > bulkhead.now() - interval '2 seconds'
+        from pool_shares s join ledgers t using (tenant_id, environment) join limits l using (tenant_id, environment)
+        where s.environment = p_environment and s.provider = ''
+    ), promises as (
+      select m.*, w.weight, p.calls_in_flight as capacity, p.model_tokens_per_minute as capacity_tokens,
+          sum(case when m.gone then 0 else m.promised end) over (partition by m.provider, m.name) as promised_in_all
+        from members m join pools p on p.provider = m.provider and p.name = m.name
+          join tenants w on w.tenant_id = m.tenant_id and w.environment = p_environment
+    )
+    select m.provider, m.name, m.capacity, m.capacity_tokens, m.tenant_id::text, case when m.gone then 0 else m.weight end,
+        coalesce(m.calls_in_flight, 0), m.model_tokens_per_minute, coalesce(m.inflight, 0),
+        coalesce(m.inflight > 0, false) or m.active or coalesce(m.wanted_at > bulkhead.now() - interval '2 seconds', false),
+        coalesce(m.refused_at > bulkhead.now() - interval '2 seconds', false), m.ceiling, m.promised,
+        (m.promised * least(m.promised_in_all, m.capacity) / greatest(m.promised_in_all, 1))::integer,
+        coalesce(m.guaranteed, 0)
+      from promises m order by 1, 2, 5;
 end $$;
 
 -- Writes a tenant's share, under its lock, so that no admission is between two shares. Answers how many of its calls are under way then:
--- what is above the share ends by itself, and is not given to anybody before.
-create function bulkhead.set_pool_share(p_tenant text, p_environment text, p_pool text, p_calls integer, p_tokens bigint) returns integer
+-- what is above the share ends by itself, and is not given to anybody before. Of a capacity that the tenant has left nothing is written: it
+-- is forgotten once its calls there have ended.
+create function bulkhead.set_pool_share(p_tenant text, p_environment text, p_provider text, p_pool text, p_calls integer, p_tokens bigint,
+  p_guaranteed integer) returns integer
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  t ledgers;
 begin
   perform enter_scope(p_tenant, p_environment);
-  perform from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
-  update pool_shares set calls_in_flight = p_calls, model_tokens_per_minute = p_tokens
-    where tenant_id = p_tenant and environment = p_environment and pool = p_pool;
+  select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  update pool_shares set calls_in_flight = p_calls, model_tokens_per_minute = p_tokens, guaranteed = p_guaranteed
+    where tenant_id = p_tenant and environment = p_environment and provider = p_provider and pool = p_pool and left_at is null;
+  if p_provider = '' then
+    delete from pool_shares s where s.tenant_id = p_tenant and s.environment = p_environment and s.provider = '' and s.pool = p_pool
+      and not exists (select from calls c where c.tenant_id = p_tenant and c.environment = p_environment and c.state = 'claimed'
+        and c.admitted_at <= s.left_at) and s.left_at is not null;
+    return (t.meter).inflight;
+  end if;
   return coalesce((select (meter).inflight from meters
     where tenant_id = p_tenant and environment = p_environment and name = 'pool:' || p_pool), 0);
 end $$;

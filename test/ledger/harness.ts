@@ -42,6 +42,8 @@ export interface LedgerLimits {
   perAction?: Record<string, NamedLimits>;
   perAgent?: Record<string, NamedLimits>;
   timeZone?: string;
+  /** Of the shared capacity that it is put into. */
+  guaranteed?: number;
 }
 export const WIDE: LedgerLimits = {
   callsInFlight: 1_000,
@@ -68,6 +70,7 @@ const quotaOf = (of: LedgerLimits): string =>
     perAction: of.perAction ?? {},
     perAgent: of.perAgent ?? {},
     timeZone: of.timeZone ?? 'UTC',
+    ...(of.guaranteed !== undefined && { guaranteed: { callsInFlight: of.guaranteed } }),
   });
 
 /** A database of its own, the real clock until `setClock` stops it. */

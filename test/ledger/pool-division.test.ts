@@ -5,6 +5,7 @@ import { PoolDivision } from '../../workers/pool-shares';
 const member = (tenantId: string, weight: number, more: Partial<PoolMember> = {}): PoolMember => ({
   tenantId,
   weight,
+  ...{ ceiling: Infinity, promised: 0, guaranteed: 0 },
   calls: 0,
   inFlight: 0,
   wants: false,
@@ -48,6 +49,7 @@ const members = fc.uniqueArray(
     inFlight: fc.nat(60),
     wants: fc.boolean(),
     short: fc.boolean(),
+    ...{ ceiling: fc.constant(Infinity), promised: fc.constant(0), guaranteed: fc.constant(0) },
   }),
   { selector: ({ tenantId }) => tenantId, maxLength: 12 },
 );

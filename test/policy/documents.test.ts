@@ -134,6 +134,28 @@ test('U3 storage and memory are limited in whole bytes, and without a limit wher
   expect(() => limitsOf('storageBytes: 1.5')).toThrow('limits.storageBytes');
 });
 
+test('U3 N7 a guarantee is at most what limits let in, and shared capacity is a document of its own', () => {
+  const guaranteed = (calls: number, limits = ''): string =>
+    `apiVersion: bulkhead/v1\nkind: QuotaClass\nmetadata: { name: gold }\n${limits}guaranteed: { callsInFlight: ${calls} }\n`;
+  const limits = 'limits: { callsInFlight: 3 }\n';
+  expect(wrong(guaranteed(4, limits))).toEqual([
+    '5:30 guaranteed.callsInFlight: 4 calls are guaranteed, and limits.callsInFlight lets in 3 | guarantee at most what limits.callsInFlight says, or raise that',
+  ]);
+  expect(wrong(guaranteed(9))).toHaveLength(1);
+  expect(parseDocuments(guaranteed(3, limits))).toMatchObject({
+    documents: [{ document: { guaranteed: { callsInFlight: 3 } } }],
+  });
+  expect(parseDocuments(quota)).toMatchObject({
+    documents: [{ document: { guaranteed: { callsInFlight: 0 } } }],
+  });
+  const capacity = 'apiVersion: bulkhead/v1\nkind: CallCapacity\nmetadata: { name: main }\n';
+  expect(parseDocuments(`${capacity}callsInFlight: 40\n---\n${tenant}capacity: main\n`)).toMatchObject({
+    documents: [{ document: { callsInFlight: 40 } }, { document: { capacity: 'main' } }],
+  });
+  expect(wrong(capacity)).toEqual([expect.stringContaining('callsInFlight: callsInFlight is missing')]);
+  expect(wrong(`${capacity}callsInFlight: -1\n`)).toHaveLength(1);
+});
+
 test('U3 retention is read with its defaults, and refused where it is none', () => {
   const retention = (text: string): unknown => {
     const result = parseDocuments(profile([], text));

@@ -84,6 +84,27 @@ describe('P9 N5 what a host remembers of refusals', () => {
     expect(find()).toBeUndefined();
   });
 
+  test('P9 N7 a share of the platform’s capacity, until it is to be asked for again, a place of it is free, or never', () => {
+    const rule = 'shared_capacity/main/calls_in_flight';
+    const short = throttled(rule, { origin: 'platform', retryAfterMs: 500 });
+    remembered.remember(acme, asked(), short, 0);
+    expect(find(asked({ action: 'note.write', agentId: null, runId: 'r-2' }))).toBe(rule);
+    expect(find(asked(), globex)).toBeUndefined();
+    now = 499;
+    expect(find()).toBe(rule);
+    // Being asked makes nothing last: the share may have grown, and one asks.
+    now = 500;
+    expect(find()).toBeUndefined();
+    expect(remembered.begin(acme, asked())).toHaveProperty('answered');
+    remembered.remember(acme, asked(), short, 500);
+    expect(find()).toBe(rule);
+    remembered.settled(acme);
+    expect(find()).toBeUndefined();
+    // Of the platform's other refusals nothing is believed.
+    remembered.remember(acme, asked(), throttled('calls_in_flight', { origin: 'platform' }), 500);
+    expect(find()).toBeUndefined();
+  });
+
   test('P9 only what frees by itself: never a budget, a denial, or anything else that the ledger may say', () => {
     for (const refusal of [
       throttled('per_run_steps', { kind: 'budget_exceeded' }),

@@ -137,6 +137,7 @@ test('M1 functions without a tenant are few, and each was judged', () => {
     'slots_not_taken',
     'pool_members',
     'put_provider_pool',
+    'put_call_capacity',
     'publish_agent',
     'runs_expired',
     'bind_environment',

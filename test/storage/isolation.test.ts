@@ -84,6 +84,7 @@ test('M1 every table with tenants’ rows is closed: key, row security forced, i
   );
   expect(platform.map(({ relname }) => relname)).toEqual([
     'agents',
+    'call_capacities',
     'hosts',
     'migrations',
     'operator_acts',

@@ -16,6 +16,8 @@ export interface Outside {
   readonly effects: OutsideEffect[];
   /** Every request that arrived, effect or not. */
   readonly requests: { method: string; path: string; bearer: string }[];
+  /** Requests under way now. */
+  underWay(): number;
   /** The most requests ever under way at once, since last set. */
   mostAtOnce: number;
   /** Set to change how the next requests are answered. */
@@ -159,7 +161,9 @@ export async function startOutside(account: string): Promise<Outside> {
     handle(request, response).catch((error: unknown) => response.writeHead(500).end(String(error)));
   });
   const url = await listen(server);
-  return Object.assign(outside, { url, effects, requests, close: () => close(server) });
+  return Object.assign(outside, {
+    ...{ url, effects, requests, underWay: () => atOnce, close: () => close(server) },
+  });
 }
 
 async function bodyOf(request: IncomingMessage): Promise<unknown> {

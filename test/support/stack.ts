@@ -199,6 +199,7 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
       for (const { kind, document, text } of parsed.documents) {
         if (kind === 'QuotaClass') await operator.putQuotaClass(document, 'test');
         else if (kind === 'ProviderPool') await operator.putProviderPool(document, 'test');
+        else if (kind === 'CallCapacity') await operator.putCallCapacity(document, 'test');
         else if (kind === 'PolicyProfile') {
           await operator.publishPolicy(
             { name: document.metadata.name, environments: document.environments, text },

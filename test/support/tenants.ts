@@ -18,6 +18,9 @@ export function tenantYaml(parts: {
   prices?: Readonly<Record<string, object>>;
   /** `pools` of the Tenant document. */
   pools?: Readonly<Record<string, string>>;
+  /** `capacity` of the Tenant document, and what its quota class guarantees of it. */
+  capacity?: string;
+  guaranteed?: number;
   weight?: number;
   expensiveCeiling?: number;
   limits?: string;
@@ -35,6 +38,7 @@ metadata: { name: quota_${name.replaceAll('-', '_')} }
 lane: ${parts.lane ?? 'own'}
 workerCeiling: ${parts.ceiling ?? 8}
 weight: ${parts.weight ?? 1}
+guaranteed: { callsInFlight: ${parts.guaranteed ?? 0} }
 expensiveCeiling: ${parts.expensiveCeiling ?? 2}
 limits: ${parts.limits ?? '{}'}
 perRun: ${parts.perRun ?? '{}'}
@@ -49,6 +53,7 @@ metadata: { name: ${name} }
 environments: { \${ENV}: { policyProfile: profile_${name.replaceAll('-', '_')}, quotaClass: quota_${name.replaceAll('-', '_')} } }
 workspaces: [main]
 pools: ${JSON.stringify(parts.pools ?? {})}
+${parts.capacity === undefined ? '' : `capacity: ${parts.capacity}`}
 prices: ${JSON.stringify(parts.prices ?? {})}
 connections: ${JSON.stringify({ keeper: parts.keeper, models: parts.models, ...parts.connections })}
 scope: [{ system: keeper, account: ${parts.account ?? 'acct'} }]
