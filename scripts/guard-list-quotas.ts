@@ -3,7 +3,9 @@ import type { Guard } from './guard-list';
 const METERS = 'storage/migrations/0003_meters.sql';
 const ADMIT = 'storage/migrations/0005_admit.sql';
 const SETTLE = 'storage/migrations/0006_settle.sql';
-const tests = ['test/ledger/quota-edges'];
+const charges = ['test/ledger/quota-charges'];
+const frees = ['test/ledger/quota-frees'];
+const midnight = ['test/ledger/quota-midnight'];
 
 /** What quotas are exact by (promises Q1, Q2 and Q6). */
 export const QUOTA_GUARDS: readonly Guard[] = [
@@ -12,7 +14,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: 'if p_takes_slot and (m).inflight >= (l)',
     put: 'if p_takes_slot and (m).inflight > (l)',
-    tests,
+    tests: charges,
     titles: 'Q1 a reworded read|Q2 Q4 a refusal moves',
   },
   {
@@ -20,7 +22,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: 'when p_ask.micro_usd > 0 and used.micro_usd + p_ask.micro_usd > cap.micro_usd then',
     put: 'when p_ask.micro_usd > 0 and p_ask.micro_usd > cap.micro_usd then',
-    tests,
+    tests: frees,
     titles: 'Q1 Q3 spend_micro_usd_per_day',
   },
   {
@@ -28,7 +30,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: 'case when p_today > (m).day then bulkhead.nothing() else',
     put: 'case when false then bulkhead.nothing() else',
-    tests,
+    tests: midnight,
     titles: 'over midnight',
   },
   {
@@ -36,7 +38,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: 'r.steps + p_ask.steps > p_cap.steps',
     put: 'p_ask.steps > p_cap.steps',
-    tests,
+    tests: frees,
     titles: 'Q1 Q3 per_run_steps',
   },
   {
@@ -44,7 +46,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: '  if cardinality(c.metered) > 0 then\n    update bulkhead.meters',
     put: '  if false then\n    update bulkhead.meters',
-    tests,
+    tests: charges,
     titles: 'Q2 each way a call ends|Q2 a read that takes',
   },
   {
@@ -52,7 +54,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: ADMIT,
     find: '    if cardinality(named) > 0 then\n',
     put: '    if false then\n',
-    tests,
+    tests: charges,
     titles: 'Q2 a read that takes',
   },
   {
@@ -60,7 +62,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: ADMIT,
     find: 'meter_gate(one.meter, one.layers, ask, takes_slot or one.name <> all (c.metered),',
     put: 'meter_gate(one.meter, one.layers, ask, takes_slot,',
-    tests,
+    tests: charges,
     titles: 'Q1 a reworded read|Q6 a limit that is named',
   },
   {
@@ -68,7 +70,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: 'bulkhead.meter_roll(t, k.name, k.meter, (t.meter).day), k.layers',
     put: 'bulkhead.meter_roll(t, k.name, k.meter, bulkhead.day_of(p_now, l.time_zone)), k.layers',
-    tests,
+    tests: midnight,
     titles: 'Q2 Q6 east and west',
   },
   {
@@ -76,7 +78,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: '    update bulkhead.closed_days set used = bulkhead.plus(used, p_delta)',
     put: '    update bulkhead.closed_days set used = used',
-    tests,
+    tests: midnight,
     titles: 'Q2 a call that is settled after two days',
   },
   {
@@ -84,7 +86,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: SETTLE,
     find: 'if g.token is not null and not g.trued_up and p_result',
     put: 'if g.token is not null and p_result',
-    tests,
+    tests: charges,
     titles: 'Q2 a lost attempt costs',
   },
   {
@@ -92,7 +94,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: SETTLE,
     find: 'if not counted(amounts_of(p_tool_calls, 0, 0, p_micro_usd, p_model_tokens, 0)) then',
     put: 'if false then',
-    tests,
+    tests: charges,
     titles: 'Q2 negative and absent',
   },
 ];
