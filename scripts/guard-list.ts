@@ -1,6 +1,10 @@
+import { BREAKER_GUARDS } from './guard-list-breakers';
 import { GATEWAY_GUARDS } from './guard-list-gateway';
+import { LANE_GUARDS } from './guard-list-lanes';
+import { MODEL_GUARDS } from './guard-list-models';
 import { POLICY_GUARDS } from './guard-list-policy';
 import { QUOTA_GUARDS } from './guard-list-quotas';
+import { SLOT_GUARDS } from './guard-list-slots';
 
 /** A line that a promise stands on, how it is taken out, and the tests that must notice. */
 export interface Guard {
@@ -164,4 +168,8 @@ export const GUARDS: readonly Guard[] = [
   ...GATEWAY_GUARDS,
   ...POLICY_GUARDS,
   ...QUOTA_GUARDS,
+  ...BREAKER_GUARDS,
+  ...SLOT_GUARDS,
+  ...LANE_GUARDS,
+  ...MODEL_GUARDS,
 ];

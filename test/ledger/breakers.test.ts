@@ -119,6 +119,25 @@ test('N5 an answer between, or failures further apart, open nothing', async () =
   expect(await tenant.store.breakers()).toMatchObject([{ state: 'open' }]);
 });
 
+test('N5 a refusal by the system is a sign of life between failures; a request that it gave up waiting for is none', async () => {
+  const answers = (rule: string): Partial<SettleRequest> => ({
+    result: 'failed',
+    refusal: because({ kind: 'failed', origin: 'provider', rule }),
+  });
+  for (const [rule, state] of [
+    ['http_422', 'closed'],
+    ['result_schema', 'closed'],
+    ['http_408', 'open'],
+    ['http_425', 'open'],
+  ] as const) {
+    const { tenant, runId } = await opened();
+    for (let failure = 1; failure < TERMS.failures; failure += 1) await ends(tenant, runId);
+    await ends(tenant, runId, answers(rule));
+    await ends(tenant, runId);
+    expect([rule, await tenant.store.breakers()]).toMatchObject([rule, [{ state }]]);
+  }
+});
+
 test.each<[string, Partial<SettleRequest>]>([
   [
     'a business answer',

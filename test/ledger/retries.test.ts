@@ -102,3 +102,23 @@ test('N5 T3 taking over a write that may have been sent is no retry, nor is an u
     );
   }
 });
+
+test('N5 T5 what an undo tries again takes nothing from the retries of others', async () => {
+  const { tenant, runId } = await opened();
+  await retries(tenant, 1);
+  const [again] = await tried(tenant, await tenant.run(), 1);
+  const done = fresh(tenant, runId);
+  await tenant.store.admit(done);
+  await tenant.store.settle(tenant.settlement(done));
+  await tenant.store.beginUndo({ runId, temporalRunId: `${runId}/1` });
+  const undo = tenant.admission(runId, `${done.path}/undo`, {
+    undoOf: done.path,
+    reserve: { toolCalls: 0, steps: 0, microUsd: 0, modelTokens: 0 },
+  });
+  for (let attempt = 1; attempt <= 3; attempt += 1) {
+    const asked = { ...undo, token: randomUUID() };
+    expect(await tenant.store.admit(asked)).toMatchObject({ answer: 'admitted', attempt });
+    await tenant.store.settle(tenant.settlement(asked, { result: 'open', refusal: down }));
+  }
+  expect(await tenant.store.admit(again!)).toMatchObject({ answer: 'admitted', attempt: 2 });
+});

@@ -60,6 +60,22 @@ describe('P9 N5 what a host remembers of refusals', () => {
     expect(find()).toBeUndefined();
   });
 
+  test('P9 not from when its answer came, which may be long after', () => {
+    now = 900;
+    remembered.remember(acme, asked(), throttled('tool_calls_per_day', { retryAfterMs: 9e6 }), 200);
+    now = 1_199;
+    expect(find()).toBe('tool_calls_per_day');
+    now = 1_200;
+    expect(find()).toBeUndefined();
+  });
+
+  test('P9 a limit of an agent concerns no run whose agent is not known, whichever run met it', () => {
+    const unknown = asked({ agentId: null });
+    remembered.remember(acme, unknown, throttled('agent:worker/tool_calls_per_day'), 0);
+    expect(find(unknown)).toBeUndefined();
+    expect(find()).toBeUndefined();
+  });
+
   test('P9 Q6 no longer than the limits, the policy and the mode of the tenant are the same', () => {
     remembered.remember(acme, asked(), throttled('calls_in_flight'), 0);
     version(1);
@@ -75,6 +91,7 @@ describe('P9 N5 what a host remembers of refusals', () => {
       throttled('ledger_rewound', { kind: 'frozen', origin: 'platform' }),
       throttled('retries_per_minute'),
       throttled('breaker_probe', { origin: 'provider' }),
+      throttled('provider_pool/big/calls_in_flight', { kind: 'provider_degraded', origin: 'provider' }),
     ])
       remembered.remember(acme, asked(), refusal, 0);
     const { retryAfterMs: _never, ...final } = throttled('calls_in_flight');
