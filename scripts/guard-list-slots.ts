@@ -233,27 +233,11 @@ export const SLOT_GUARDS: readonly Guard[] = [
     titles: 'Q2 a read that takes',
   },
   {
-    name: 'the slot of a lost attempt that was the last comes back',
-    file: ADMIT,
-    find: '        t := ledger_vacate(t, c);\n',
-    put: '',
-    tests: ['test/ledger/'],
-    titles: 'N5|Q2|T5',
-  },
-  {
     name: 'the slot of a lost attempt that is suggested comes back',
     file: 'storage/migrations/0012_approvals.sql',
     find: '    t := bulkhead.ledger_vacate(t, p_lost);\n',
     put: '',
     tests: ['test/ledger/suggestions'],
     titles: 'P8 a read under suggest',
-  },
-  {
-    name: 'the slot of a call that is put back comes back',
-    file: 'storage/migrations/0011_recover.sql',
-    find: '    t := ledger_vacate(t, c);\n',
-    put: '    null;\n',
-    tests: ['test/recover/'],
-    titles: 'O8',
   },
 ];
