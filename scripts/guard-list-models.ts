@@ -229,14 +229,6 @@ export const MODEL_GUARDS: readonly Guard[] = [
     titles: 'N2 a call that is over',
   },
   {
-    name: 'a call that is over may have freed a place',
-    file: 'activities/gateway.ts',
-    find: 'remembered.settled(attempt.store);',
-    put: '',
-    tests: [...spam, 'test/runs/limits-edges'],
-    titles: 'P9|T3|Q1 Q3 Q6 callsInFlight',
-  },
-  {
     name: 'one asks for all who were refused',
     file: REMEMBERED,
     find: 'if (entry.asks) return { others: entry.asks };',
