@@ -61,15 +61,20 @@ export function readTitles(directory: string): NumberedTest[] {
 
 /** Numbered titles in one file's text. */
 export function titlesIn(text: string, file: string): NumberedTest[] {
-  const source = ts.createSourceFile(file, text, ts.ScriptTarget.ES2022, true);
-  const found: NumberedTest[] = [];
+  return allTitlesIn(text).flatMap(({ title, line }) => {
+    const numbers = LEADING_NUMBERS.exec(title)?.[0].trim().split(/\s+/) ?? [];
+    return numbers.map((number) => ({ number, title, file, line }));
+  });
+}
+
+/** Titles of all tests and groups in one file's text; of a template only what stands before its first gap. */
+export function allTitlesIn(text: string): { title: string; line: number }[] {
+  const source = ts.createSourceFile('tests.ts', text, ts.ScriptTarget.ES2022, true);
+  const found: { title: string; line: number }[] = [];
   const visit = (node: ts.Node): void => {
     const title = ts.isCallExpression(node) && callsJest(node) ? firstWords(node.arguments[0]) : undefined;
-    const numbers = title === undefined ? [] : (LEADING_NUMBERS.exec(title)?.[0].trim().split(/\s+/) ?? []);
-    for (const number of numbers) {
-      const line = source.getLineAndCharacterOfPosition(node.getStart()).line + 1;
-      found.push({ number, title: title ?? '', file, line });
-    }
+    if (title !== undefined)
+      found.push({ title, line: source.getLineAndCharacterOfPosition(node.getStart()).line + 1 });
     ts.forEachChild(node, visit);
   };
   visit(source);

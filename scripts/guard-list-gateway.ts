@@ -93,7 +93,7 @@ export const GATEWAY_GUARDS: readonly Guard[] = [
   {
     name: 'the look right after an approval has expired',
     file: 'workflows/waits.ts',
-    find: 'Math.min(rarer(looksAtIt), Math.max(0, approval.expiresInMs) + AFTER_EXPIRY_MS)',
+    find: 'Math.min(rarer(looksAtIt), Math.max(0, expiresInMs) + AFTER_EXPIRY_MS)',
     put: 'rarer(looksAtIt)',
     tests: ['test/runs/approvals'],
     titles: 'P4 decided by nobody',
@@ -120,7 +120,7 @@ export const GATEWAY_GUARDS: readonly Guard[] = [
     find: '{ maxWaitMs, maxApprovalWaitMs: 0 }',
     put: '{ maxWaitMs }',
     tests: ['test/runs/suggest'],
-    titles: 'asks for an approval now',
+    titles: 'P8 P10 a promoted suggestion whose policy asks for an approval now',
   },
   {
     name: 'the marker of each item of a conversation',

@@ -3,12 +3,9 @@ import type { Guard } from './guard-list';
 const METERS = 'storage/migrations/0003_meters.sql';
 const ADMIT = 'storage/migrations/0005_admit.sql';
 const SETTLE = 'storage/migrations/0006_settle.sql';
-const POOLS = 'storage/migrations/0017_pools.sql';
-const CAPACITY = 'storage/migrations/0018_call_capacity.sql';
-const tests = ['test/ledger/quota-edges'];
-const capacity = ['test/ledger/capacity.test'];
-const changes = ['test/ledger/capacity-changes'];
-const division = ['test/ledger/capacity-division'];
+const charges = ['test/ledger/quota-charges'];
+const frees = ['test/ledger/quota-frees'];
+const midnight = ['test/ledger/quota-midnight'];
 
 /** What quotas are exact by (promises Q1, Q2 and Q6). */
 export const QUOTA_GUARDS: readonly Guard[] = [
@@ -17,7 +14,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: 'if p_takes_slot and (m).inflight >= (l)',
     put: 'if p_takes_slot and (m).inflight > (l)',
-    tests,
+    tests: charges,
     titles: 'Q1 a reworded read|Q2 Q4 a refusal moves',
   },
   {
@@ -25,7 +22,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: 'when p_ask.micro_usd > 0 and used.micro_usd + p_ask.micro_usd > cap.micro_usd then',
     put: 'when p_ask.micro_usd > 0 and p_ask.micro_usd > cap.micro_usd then',
-    tests,
+    tests: frees,
     titles: 'Q1 Q3 spend_micro_usd_per_day',
   },
   {
@@ -33,7 +30,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: 'case when p_today > (m).day then bulkhead.nothing() else',
     put: 'case when false then bulkhead.nothing() else',
-    tests,
+    tests: midnight,
     titles: 'over midnight',
   },
   {
@@ -41,7 +38,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: 'r.steps + p_ask.steps > p_cap.steps',
     put: 'p_ask.steps > p_cap.steps',
-    tests,
+    tests: frees,
     titles: 'Q1 Q3 per_run_steps',
   },
   {
@@ -49,7 +46,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: '  if cardinality(c.metered) > 0 then\n    update bulkhead.meters',
     put: '  if false then\n    update bulkhead.meters',
-    tests,
+    tests: charges,
     titles: 'Q2 each way a call ends|Q2 a read that takes',
   },
   {
@@ -57,7 +54,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: ADMIT,
     find: '    if cardinality(named) > 0 then\n',
     put: '    if false then\n',
-    tests,
+    tests: charges,
     titles: 'Q2 a read that takes',
   },
   {
@@ -65,7 +62,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: ADMIT,
     find: 'meter_gate(one.meter, one.layers, ask, takes_slot or one.name <> all (c.metered),',
     put: 'meter_gate(one.meter, one.layers, ask, takes_slot,',
-    tests,
+    tests: charges,
     titles: 'Q1 a reworded read|Q6 a limit that is named',
   },
   {
@@ -73,7 +70,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: 'bulkhead.meter_roll(t, k.name, k.meter, (t.meter).day), k.layers',
     put: 'bulkhead.meter_roll(t, k.name, k.meter, bulkhead.day_of(p_now, l.time_zone)), k.layers',
-    tests,
+    tests: midnight,
     titles: 'Q2 Q6 east and west',
   },
   {
@@ -81,7 +78,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: METERS,
     find: '    update bulkhead.closed_days set used = bulkhead.plus(used, p_delta)',
     put: '    update bulkhead.closed_days set used = used',
-    tests,
+    tests: midnight,
     titles: 'Q2 a call that is settled after two days',
   },
   {
@@ -89,7 +86,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: SETTLE,
     find: 'if g.token is not null and not g.trued_up and p_result',
     put: 'if g.token is not null and p_result',
-    tests,
+    tests: charges,
     titles: 'Q2 a lost attempt costs',
   },
   {
@@ -97,143 +94,7 @@ export const QUOTA_GUARDS: readonly Guard[] = [
     file: SETTLE,
     find: 'if not counted(amounts_of(p_tool_calls, 0, 0, p_micro_usd, p_model_tokens, 0)) then',
     put: 'if false then',
-    tests,
+    tests: charges,
     titles: 'Q2 negative and absent',
-  },
-  {
-    name: 'shared capacity: the gate of admission',
-    file: ADMIT,
-    find: '      if x.kind is null and takes_slot and l.capacity is not null then',
-    put: '      if false then',
-    tests: capacity,
-    titles: 'N7 Q4 a call that finds',
-  },
-  {
-    name: 'shared capacity: use counted at the share',
-    file: CAPACITY,
-    find: '  if (t.meter).inflight < share then',
-    put: '  if (t.meter).inflight <= share then',
-    tests: capacity,
-    titles: 'N7 Q4 a call that finds',
-  },
-  {
-    name: 'shared capacity: nothing without a share on record',
-    file: CAPACITY,
-    find: 's.left_at is null), 0);',
-    put: 's.left_at is null), 1000);',
-    tests: capacity,
-    titles: 'has no share of it on record',
-  },
-  {
-    name: 'shared capacity: a refusal is noted for whoever divides',
-    file: ADMIT,
-    find: `    perform pool_wanted(t, '', true, n);`,
-    put: '    null;',
-    tests: capacity,
-    titles: 'N7 idle capacity is used',
-  },
-  {
-    name: 'shared capacity: what is above a share is given to nobody',
-    file: 'storage/pools.ts',
-    find: 'callsInFlight - sum(now.map(({ calls, inFlight }) => Math.max(calls, inFlight)))',
-    put: 'callsInFlight - sum(now.map(({ calls }) => calls))',
-    tests: [...capacity, ...changes],
-    titles: 'N7 idle capacity is used|through any sequence',
-  },
-  {
-    name: 'shared capacity: a guarantee is served first',
-    file: 'storage/pools.ts',
-    find: 'below(a) - below(b) || ',
-    put: '',
-    tests: capacity,
-    titles: 'N7 a guarantee is served',
-  },
-  {
-    name: 'shared capacity: a guarantee before weights',
-    file: 'workers/pool-shares.ts',
-    find: '  (member) => Math.min(needOf(member), member.guaranteed),\n',
-    put: '',
-    tests: division,
-    titles: 'N7 a shared capacity is divided first',
-  },
-  {
-    name: 'shared capacity: an idle guarantee is kept where nobody wants it',
-    file: 'workers/pool-shares.ts',
-    find: '  ({ guaranteed, ceiling }) => Math.min(guaranteed, ceiling),\n',
-    put: '',
-    tests: division,
-    titles: 'N7 a shared capacity is divided|N7 guarantees are met',
-  },
-  {
-    name: 'shared capacity: nobody above its ceiling for a call that is owed',
-    file: 'workers/pool-shares.ts',
-    find: 'left > 0 && more && owed',
-    put: 'left > 0 && owed',
-    tests: division,
-    titles: 'N7 guarantees are met',
-  },
-  {
-    name: 'shared capacity: calls of a tenant that has left stay counted',
-    file: POOLS,
-    find: `(provider <> '' or (t.meter).inflight = 0);`,
-    put: 'true;',
-    tests: changes,
-    titles: 'N7 what a tenant that leaves',
-  },
-  {
-    name: 'shared capacity: and those that it began afterwards are not',
-    file: POOLS,
-    find: `            and c.environment = p_environment and c.state = 'claimed' and c.admitted_at <= s.left_at) end,`,
-    put: `            and c.environment = p_environment and c.state = 'claimed') end,`,
-    tests: changes,
-    titles: 'N7 what a tenant that leaves',
-  },
-  {
-    name: 'shared capacity: who has left is forgotten with its last call',
-    file: 'storage/pools.ts',
-    find: '      if (each.inFlight === 0) await write(each, 0, null);\n',
-    put: '',
-    tests: changes,
-    titles: 'N7 what a tenant that leaves',
-  },
-  {
-    name: 'shared capacity: guarantees cut to what there is',
-    file: POOLS,
-    find: 'least(m.promised_in_all, m.capacity)',
-    put: 'm.promised_in_all',
-    tests: changes,
-    titles: 'N7 Q6 a guarantee that is changed',
-  },
-  {
-    name: 'shared capacity: short calls are no idleness',
-    file: POOLS,
-    find: `t.last_clock > bulkhead.now() - interval '2 seconds'`,
-    put: 'false',
-    tests: capacity,
-    titles: 'N7 whose calls are over',
-  },
-  {
-    name: 'shared capacity: a provider pool of the same name is another one',
-    file: METERS,
-    find: `s.environment = t.environment and s.provider <> '' and`,
-    put: 's.environment = t.environment and',
-    tests: capacity,
-    titles: 'N7 a provider pool of the same name',
-  },
-  {
-    name: 'shared capacity: a guarantee within the limits of its class',
-    file: 'contracts/documents.ts',
-    find: '  if (guaranteed.callsInFlight <= limits.callsInFlight) return;',
-    put: '  if (limits.callsInFlight >= 0) return;',
-    tests: ['test/policy/documents'],
-    titles: 'U3 N7 a guarantee',
-  },
-  {
-    name: 'shared capacity: a remembered refusal gives way to a free place',
-    file: 'activities/remembered-refusals.ts',
-    find: `      if (layerOf(entry.refusal.rule) === 'calls_in_flight') entry.until`,
-    put: `      if (entry.refusal.rule === 'calls_in_flight') entry.until`,
-    tests: ['test/runs/remembered-refusals'],
-    titles: 'P9 N7 a share',
   },
 ];

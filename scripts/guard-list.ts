@@ -1,7 +1,12 @@
 import { BYTES_GUARDS } from './guard-list-bytes';
+import { BREAKER_GUARDS } from './guard-list-breakers';
+import { CAPACITY_GUARDS } from './guard-list-capacity';
 import { GATEWAY_GUARDS } from './guard-list-gateway';
+import { LANE_GUARDS } from './guard-list-lanes';
+import { MODEL_GUARDS } from './guard-list-models';
 import { POLICY_GUARDS } from './guard-list-policy';
 import { QUOTA_GUARDS } from './guard-list-quotas';
+import { SLOT_GUARDS } from './guard-list-slots';
 
 /** A line that a promise stands on, how it is taken out, and the tests that must notice. */
 export interface Guard {
@@ -166,4 +171,9 @@ export const GUARDS: readonly Guard[] = [
   ...POLICY_GUARDS,
   ...QUOTA_GUARDS,
   ...BYTES_GUARDS,
+  ...CAPACITY_GUARDS,
+  ...BREAKER_GUARDS,
+  ...SLOT_GUARDS,
+  ...LANE_GUARDS,
+  ...MODEL_GUARDS,
 ];

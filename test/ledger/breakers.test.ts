@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { RunId } from '../../contracts/ids';
 import type { AdmitRequest, SettleRequest } from '../../contracts/ledger';
 import type { Refusal } from '../../contracts/refusal';
-import { digest, LEASE_MS, LedgerWorld, refusal, WIDE, type LedgerTenant } from './harness';
+import { LEASE_MS, LedgerWorld, refusal, type LedgerTenant } from './harness';
 import { TERMS } from './breaker-model';
 import { recount } from './recount';
 
@@ -119,6 +119,25 @@ test('N5 an answer between, or failures further apart, open nothing', async () =
   expect(await tenant.store.breakers()).toMatchObject([{ state: 'open' }]);
 });
 
+test('N5 a refusal by the system is a sign of life between failures; a request that it gave up waiting for is none', async () => {
+  const answers = (rule: string): Partial<SettleRequest> => ({
+    result: 'failed',
+    refusal: because({ kind: 'failed', origin: 'provider', rule }),
+  });
+  for (const [rule, state] of [
+    ['http_422', 'closed'],
+    ['result_schema', 'closed'],
+    ['http_408', 'open'],
+    ['http_425', 'open'],
+  ] as const) {
+    const { tenant, runId } = await opened();
+    for (let failure = 1; failure < TERMS.failures; failure += 1) await ends(tenant, runId);
+    await ends(tenant, runId, answers(rule));
+    await ends(tenant, runId);
+    expect([rule, await tenant.store.breakers()]).toMatchObject([rule, [{ state }]]);
+  }
+});
+
 test.each<[string, Partial<SettleRequest>]>([
   [
     'a business answer',
@@ -133,6 +152,13 @@ test.each<[string, Partial<SettleRequest>]>([
   [
     'a fence',
     { result: 'open', refusal: because({ kind: 'killed', origin: 'control', rule: 'lease_revoked' }) },
+  ],
+  [
+    'trouble of the platform’s own',
+    {
+      result: 'open',
+      refusal: because({ kind: 'provider_degraded', origin: 'platform', rule: 'unavailable' }),
+    },
   ],
   [
     'a look-up that found nothing',
@@ -388,75 +414,4 @@ test('N5 Q3 a run that waits long for a system says so, until a call of it is le
   await pass(4 * TERMS.first);
   await tenant.store.admit(fresh(tenant, runId));
   expect(await tenant.store.run(runId)).toMatchObject({ state: 'running' });
-});
-
-/** Calls that were tried once and may be tried again. */
-async function tried(tenant: LedgerTenant, runId: RunId, count: number): Promise<AdmitRequest[]> {
-  const asked = Array.from({ length: count }, () =>
-    fresh(tenant, runId, { system: null, callClass: 'read' }),
-  );
-  for (const each of asked) {
-    await tenant.store.admit(each);
-    await tenant.store.settle(tenant.settlement(each, { result: 'open', refusal: down }));
-  }
-  return asked.map((each) => ({ ...each, token: randomUUID() }));
-}
-const retries = (tenant: LedgerTenant, perMinute: number) =>
-  tenant.setLimits({ ...WIDE, more: { retriesPerMinute: perMinute } });
-
-test('N5 Q2 a tenant’s retries of a minute are bounded exactly, racing or not, and free one by one', async () => {
-  const { tenant, runId } = await opened();
-  await retries(tenant, 6);
-  const again = await tried(tenant, runId, 10);
-  const answers = await Promise.all(again.map((asked) => tenant.store.admit(asked)));
-  expect(answers.filter(({ answer }) => answer === 'admitted')).toHaveLength(6);
-  for (const answer of answers.filter((each) => each.answer === 'refused'))
-    expect(answer.refusal).toMatchObject({
-      kind: 'throttled',
-      origin: 'tenant_cap',
-      rule: 'retries_per_minute',
-      value: 6,
-      used: 6,
-      retryAfterMs: 10_000,
-    });
-  // First attempts are none, nor is anybody else's.
-  expect(await tenant.store.admit(fresh(tenant, runId))).toMatchObject({ answer: 'admitted' });
-  const waiting = again.filter((_, index) => answers[index]?.answer === 'refused');
-  await pass(9_999);
-  expect(await tenant.store.admit(waiting[0]!)).toMatchObject({ refusal: { retryAfterMs: 1 } });
-  await pass(1);
-  expect(await tenant.store.admit(waiting[0]!)).toMatchObject({ answer: 'admitted' });
-  expect(await tenant.store.admit(waiting[1]!)).toMatchObject({ refusal: { retryAfterMs: 10_000 } });
-  // Refused ones spent nothing, and used no attempt.
-  expect(await tenant.store.call(runId, waiting[1]!.path)).toMatchObject({ attempts: 1 });
-});
-
-test('N5 T3 taking over a write that may have been sent is no retry, nor is an undo', async () => {
-  const { tenant, runId } = await opened();
-  await retries(tenant, 0);
-  const [again] = await tried(tenant, runId, 1);
-  const none = await tenant.store.admit(again!);
-  expect(none).toMatchObject({ refusal: { rule: 'retries_per_minute', value: 0, used: 0 } });
-  expect(none.answer === 'refused' && none.refusal.retryAfterMs).toBeUndefined();
-  const lost = fresh(tenant, runId);
-  await tenant.store.admit(lost);
-  await pass(LEASE_MS);
-  const taken = { ...lost, token: randomUUID() };
-  expect(await tenant.store.admit(taken)).toMatchObject({ answer: 'recover' });
-  await tenant.store.settle(tenant.settlement(taken));
-  await tenant.store.beginUndo({ runId, temporalRunId: `${runId}/1` });
-  for (let attempt = 1; attempt <= 3; attempt += 1) {
-    const undo = tenant.admission(runId, `${lost.path}/undo`, {
-      undoOf: lost.path,
-      digest: digest(attempt),
-      reserve: { toolCalls: 0, steps: 0, microUsd: 0, modelTokens: 0 },
-    });
-    expect(await tenant.store.admit(undo)).toMatchObject({ answer: 'admitted', attempt });
-    await tenant.store.settle(
-      tenant.settlement(undo, {
-        result: 'open',
-        refusal: because({ kind: 'failed', origin: 'platform', rule: 'aborted' }),
-      }),
-    );
-  }
 });

@@ -198,6 +198,24 @@ test('N1 a run that waits for a person holds no slot, and goes before those that
   expect(await holding(tenant)).toEqual(['a']);
 });
 
+test('Q1 N1 a run that comes back from a person stands in line for as long as it takes', async () => {
+  const tenant = await withSlots(1, { queuedSeconds: 1 });
+  for (const name of ['a', 'b']) await accept(tenant, name);
+  await enter(tenant, 'a');
+  await park(tenant, 'a');
+  await enter(tenant, 'b');
+  await world.admin.query(
+    `update bulkhead.runs set accepted_at = accepted_at - interval '1 h' where tenant_id = $1`,
+    [tenant.tenantId],
+  );
+  expect(await resume(tenant, 'a')).toMatchObject({ kind: 'queued', position: 1 });
+  expect(await world.platform.queuedTooLong(100)).not.toContainEqual(
+    expect.objectContaining({ workflowId: workflow(tenant, 'a') }),
+  );
+  await leave(tenant, 'b');
+  expect(await resume(tenant, 'a')).toMatchObject({ kind: 'entered' });
+});
+
 test('Q6 a raised ceiling hands slots out at once, a lowered one stops nobody, zero lets none in', async () => {
   const tenant = await withSlots(0);
   const limits = (concurrentRuns: number) => tenant.setLimits({ ...WIDE, more: { concurrentRuns } });

@@ -2,19 +2,17 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { NamedLimits } from '../../contracts/documents';
 import type { RunId } from '../../contracts/ids';
 import type { TestDatabase } from '../support/database';
 import { seeded } from '../support/hostile-urls';
-import { LedgerWorld, type LedgerLimits, type LedgerTenant } from './harness';
+import { LedgerWorld, type LedgerTenant } from './harness';
 import { breachesOf, figuresOf, type RaceFigures } from './quota-race-check';
+import { RACE_ZONES, racingLimits } from './quota-race-limits';
 import { RACE_ORDER, type RaceOrder, type RacerWord, type RaceWord } from './quota-racer';
 import { race, RACE_LEASE_MS, untilHeard } from './quota-racing';
-import { NOTHING, type Amounts } from './recount';
 
 const ROOT = resolve(__dirname, '../..');
 const TENANT_RUNS = 4;
-const ZONES = ['Pacific/Pago_Pago', 'UTC', 'Pacific/Kiritimati'];
 /** Answers that no limit had a part in. */
 const NO_RESERVATION = new Set([
   'in_flight',
@@ -112,7 +110,7 @@ class Race {
 
   async run(): Promise<RaceReport> {
     const { processes, lanes, reservations, seed } = this.options;
-    this.#tenant = await this.world.tenant({ callsInFlight: 14, timeZone: ZONES[0]! });
+    this.#tenant = await this.world.tenant({ callsInFlight: 14, timeZone: RACE_ZONES[0]! });
     await this.#startRuns();
     for (let no = 0; no < processes; no += 1) this.#launch();
     const here = Array.from({ length: lanes }, (_, no) =>
@@ -164,10 +162,16 @@ class Race {
   async #operate(reservations: number): Promise<void> {
     const due = (times: number, done: number): boolean =>
       done < Math.floor((this.#done / reservations) * (times + 1));
+    const { limitChanges } = this.options;
     while (!this.#over && (this.#done < reservations || this.#kills < this.options.kills)) {
-      if (due(this.options.limitChanges, this.#limitChanges)) {
+      if (due(limitChanges, this.#limitChanges)) {
         this.#limitChanges += 1;
-        const quota = await this.#quota();
+        const quota = await racingLimits(this.#tenant, {
+          turn: this.#limitChanges,
+          turns: limitChanges,
+          reservations,
+          below: this.#below,
+        });
         await untilHeard(() => this.#tenant.setLimits(quota));
       }
       if (due(this.options.fences, this.#fences)) {
@@ -285,71 +289,4 @@ class Race {
     await sleep(RACE_LEASE_MS + 100);
     while ((await untilHeard(() => this.world.platform.reapCalls(500))) > 0);
   }
-
-  /**
-   * Caps that bind soon: two or three layers of each meter have a little room above what is used by now, in turn, and the rest
-   * is wide meanwhile. Sometimes a cap is below what is used.
-   */
-  async #quota(): Promise<LedgerLimits> {
-    const turn = this.#limitChanges;
-    const room = Math.ceil((this.options.reservations / this.options.limitChanges) * 0.3);
-    const used = await usedBy(this.#tenant);
-    const layers = (name: string, offset: number): NamedLimits => {
-      const of = used.meters[name] ?? NOTHING;
-      const all = Object.entries({
-        callsInFlight: 3 + this.#below(4),
-        toolCallsPerDay: of.toolCalls + Math.ceil(room / 3),
-        stepsPerDay: of.steps + Math.ceil(room / 2),
-        activeSecondsPerDay: Math.ceil(of.activeMs / 1_000) + 12,
-        spendMicroUsdPerDay: of.microUsd + room * 8,
-        modelTokensPerDay: of.modelTokens + room * 25,
-        highRiskWritesPerDay: of.highRiskWrites + Math.ceil(room / 10),
-        callsPerMinute: Math.ceil(room / 2),
-        modelTokensPerMinute: 400 + room * 20,
-      } satisfies NamedLimits);
-      const tight = [turn + offset, turn * 2 + offset + 4, this.#below(all.length)].map(
-        (at) => at % all.length,
-      );
-      const lowered = this.#below(12) === 0 ? 0.9 : 1;
-      return Object.fromEntries(
-        tight.map((at) => all[at]!).map(([layer, cap]) => [layer, Math.floor(cap * lowered)]),
-      );
-    };
-    const { callsInFlight = 14, toolCallsPerDay = 1_000_000, ...more } = layers('', 0);
-    return {
-      callsInFlight,
-      toolCallsPerDay,
-      perRunSteps: turn % 5 === 4 ? used.fewestSteps + 5 : 10_000,
-      more,
-      perRun: turn % 5 === 2 ? { spendMicroUsd: used.leastSpent + 300 } : {},
-      perAction: {
-        'payment.refund': layers('action:payment.refund', 1),
-        'model.generate': layers('action:model.generate', 3),
-        ...(turn % 3 > 0 && { 'ticket.read': layers('action:ticket.read', 5) }),
-      },
-      perAgent: turn % 4 > 0 ? { support_triage: layers('agent:support_triage', 7) } : {},
-      // From the last to see a day to the first, sometimes back and forth: at least one day is closed on the way.
-      timeZone:
-        ZONES[
-          this.#below(4) === 0 ? this.#below(3) : Math.floor((turn * 3) / (this.options.limitChanges + 1))
-        ] ?? 'UTC',
-    };
-  }
-}
-
-/** What is used by now: of the open day of each meter, and by the runs that have used least. */
-async function usedBy(tenant: LedgerTenant) {
-  const { rows } = await tenant.world.admin.query<{
-    meters: Record<string, Amounts>;
-    steps: number;
-    spent: number;
-  }>(
-    `select (select json_object_agg(name, bulkhead.amounts_json((meter).used)) from (
-           select '' as name, meter from bulkhead.ledgers where tenant_id = $1
-           union all select name, meter from bulkhead.meters where tenant_id = $1) each) as meters,
-         min(steps) as steps, min(spent_micro_usd)::int as spent from bulkhead.runs where tenant_id = $1 and state <> 'closed'`,
-    [tenant.tenantId],
-  );
-  const { meters = {}, steps = 0, spent = 0 } = rows[0] ?? {};
-  return { meters, fewestSteps: steps, leastSpent: spent };
 }

@@ -128,6 +128,13 @@ test('Q2 the bound of a prompt is above every token that a tokenizer of bytes co
   );
 });
 
+test('Q2 characters of several bytes are bounded by their bytes, however many there are', () => {
+  const of = (text: string): number =>
+    inputBound({ system: text, messages: [{ role: 'user', content: text }], tools: [] });
+  for (const character of ['é', '漢', '🜁'])
+    expect(of(character.repeat(10_000)) - of('')).toBe(2 * 10_000 * bytes(character));
+});
+
 const LONE = String.fromCharCode(0xd800);
 test('Q2 half a character, which is sent as three bytes, is in the bound with more', () => {
   const of = (system: string): number => inputBound({ system, messages: [], tools: [] });
@@ -160,6 +167,11 @@ test.each<[string, unknown, { inputTokens: number; outputTokens: number }]>([
   [
     'more than there is',
     { prompt_tokens: 1e30, completion_tokens: 1e300 },
+    { inputTokens: -1, outputTokens: 77 },
+  ],
+  [
+    'more than any call uses',
+    { prompt_tokens: 1_000_000_001, completion_tokens: 1_000_000_001 },
     { inputTokens: -1, outputTokens: 77 },
   ],
 ])(

@@ -65,6 +65,31 @@ test('P5 Q4 a model whose provider is in trouble is stood in for, in the order o
   expect(asked.slice(4)).toEqual(['m/a']);
 });
 
+test('P5 Q4 a stand-in that rests is passed over, too, also where the model itself is asked again before', async () => {
+  const { ask, asked, pass } = world({
+    'm/a': [down(1_000), down(1_000)],
+    'm/b': [down(60_000)],
+    'm/c': [done, done],
+  });
+  await ask();
+  pass(1_000);
+  expect(await ask()).toBe(done);
+  expect(asked.slice(3)).toEqual(['m/a', 'm/c']);
+});
+
+test('P5 what is seen of a model in trouble is one tenant’s, in one environment', () => {
+  const rest = new RestingModels(() => 0);
+  rest.trouble(scope, 'm/a', 60_000);
+  for (const [tenant, environment, left] of [
+    ['acme', 'test', 60_000],
+    ['globex', 'test', 0],
+    ['acme', 'prod', 0],
+  ] as const) {
+    const other = mintScope(TenantId.parse(tenant), Environment.parse(environment), 'envelope');
+    expect([tenant, environment, rest.left(other, 'm/a')]).toEqual([tenant, environment, left]);
+  }
+});
+
 test('Q4 where all of them are in trouble the run waits for the first that may be asked again', async () => {
   const { ask } = world({ 'm/a': [down(60_000)], 'm/b': [down(40_000)], 'm/c': [down(90_000)] });
   expect(await ask()).toMatchObject({ kind: 'provider_degraded', refusal: { retryAfterMs: 40_000 } });

@@ -1,0 +1,156 @@
+import type { Guard } from './guard-list';
+
+const CALL_LANE = 'workflows/call-lane.ts';
+const FIND_LANE = 'activities/find-lane.ts';
+const POOLS = 'storage/migrations/0017_pools.sql';
+const SHARES = 'workers/pool-shares.ts';
+const pools = ['test/ledger/pools'];
+const division = ['test/ledger/pool-division'];
+
+/** What keeps tenants apart where they share workers and a provider's capacity (promises N2, N3 and N7). */
+export const LANE_GUARDS: readonly Guard[] = [
+  {
+    name: 'each tenant has its own turn on the shared lane',
+    file: CALL_LANE,
+    find: 'priority: { fairnessKey, fairnessWeight: lane.weight },',
+    put: "priority: { fairnessKey: 'everybody', fairnessWeight: lane.weight },",
+    tests: ['test/lanes/shared'],
+    titles: 'N2 N6',
+  },
+  {
+    name: 'the weight of a tenant on the shared lane',
+    file: CALL_LANE,
+    find: 'priority: { fairnessKey, fairnessWeight: lane.weight },',
+    put: 'priority: { fairnessKey },',
+    tests: ['test/lanes/shared'],
+    titles: 'N2 weights',
+  },
+  {
+    name: 'expensive calls have a queue of their own',
+    file: CALL_LANE,
+    find: 'taskQueue: expensive ? lane.queues.expensive : lane.queues.calls,',
+    put: 'taskQueue: lane.queues.calls,',
+    tests: ['test/lanes/expensive'],
+    titles: 'N3 on a lane of kind own',
+  },
+  {
+    name: 'runs are told which actions are expensive',
+    file: FIND_LANE,
+    find: "actions.get(name)?.lane === 'expensive'",
+    put: "actions.get(name)?.name === 'expensive'",
+    tests: ['test/lanes/expensive'],
+    titles: 'N3 on a lane of kind own',
+  },
+  {
+    name: 'a call that no worker takes comes back',
+    file: CALL_LANE,
+    find: 'scheduleToStartTimeout: lane.takenWithinMs * 2 ** Math.min(looks, MOST_DOUBLED),',
+    put: '',
+    tests: ['test/lanes/moves'],
+    titles: 'N2 Q4 a lane that no worker serves',
+  },
+  {
+    name: 'a call that a worker of another lane refused is made where the tenant is',
+    file: CALL_LANE,
+    find: 'if (cause instanceof ApplicationFailure && cause.type === WRONG_LANE)',
+    put: "if (cause instanceof ApplicationFailure && cause.type === 'NoLane')",
+    tests: ['test/lanes/moves'],
+    titles: 'N2 a tenant moves from',
+  },
+  {
+    name: 'a lane that nobody serves is told from a busy one',
+    file: FIND_LANE,
+    find: 'if (hosts === 0) {',
+    put: 'if (hosts >= 0) {',
+    tests: ['test/lanes/moves'],
+    titles: 'N2 Q4 a busy lane',
+  },
+  {
+    name: 'a run without a worker waits in place',
+    file: FIND_LANE,
+    find: 'if (untilServed && !served) {',
+    put: 'if (untilServed && !served && Date.now() < 0) {',
+    tests: ['test/lanes/moves'],
+    titles: 'N2 Q4 a lane that no worker serves',
+  },
+  {
+    name: 'calls at a time of a share of a pool',
+    file: POOLS,
+    find: 'if p_takes_slot and (k.meter).inflight >= calls then',
+    put: 'if false then',
+    tests: pools,
+    titles: 'N7 Q4',
+  },
+  {
+    name: 'tokens of a minute of a share of a pool',
+    file: POOLS,
+    find: 'if tokens = 0 or b.level > 0 and',
+    put: 'if false and',
+    tests: pools,
+    titles: 'N7 tokens',
+  },
+  {
+    name: 'a call of more than a minute’s tokens goes when nothing is left',
+    file: POOLS,
+    find: 'b.level > 0 and b.level + (p_ask',
+    put: 'b.level + (p_ask',
+    tests: pools,
+    titles: 'N7 tokens',
+  },
+  {
+    name: 'the overshoot of tokens fills a share’s bucket',
+    file: 'storage/migrations/0003_meters.sql',
+    find: 'm.model_tokens := bulkhead.filled((m).model_tokens, p_delta.model_tokens);',
+    put: '',
+    tests: pools,
+    titles: 'N7 tokens',
+  },
+  {
+    name: 'a pool is asked after the tenant’s own cap',
+    file: 'storage/migrations/0005_admit.sql',
+    find: "if x.kind is null and p_class = 'model' then",
+    put: "if p_class = 'model' then",
+    tests: pools,
+    titles: 'N7 the tenant’s own cap',
+  },
+  {
+    name: 'who has left a pool holds what it has under way',
+    file: POOLS,
+    find: 'full join (select * from meters m',
+    put: 'left join (select * from meters m',
+    tests: pools,
+    titles: 'N7 a tenant that leaves',
+  },
+  {
+    name: 'what others leave is used',
+    file: SHARES,
+    find: 'short ? Infinity : wants ? 2 * inFlight + 1 : 0',
+    put: 'Infinity',
+    tests: [...division, ...pools],
+    titles: 'N7',
+  },
+  {
+    name: 'parts of a pool are by weight',
+    file: SHARES,
+    find: 'return more > EPSILON ? [{ tenantId, weight, before, more }] : [];',
+    put: 'return more > EPSILON ? [{ tenantId, weight: weight > 0 ? 1 : 2, before, more }] : [];',
+    tests: division,
+    titles: 'N7',
+  },
+  {
+    name: 'what is left of a part is carried on',
+    file: SHARES,
+    find: '(this.#credit.get(tenantId) ?? 0) + part - (given.get(tenantId) ?? 0)',
+    put: 'part - (given.get(tenantId) ?? 0)',
+    tests: division,
+    titles: 'N7 over time',
+  },
+  {
+    name: 'shares are whole and no more than the capacity',
+    file: SHARES,
+    find: 'left > 0 && more && owed > EPSILON ? 1 : 0',
+    put: 'more && owed > EPSILON ? 1 : 0',
+    tests: division,
+    titles: 'N7 shares are whole',
+  },
+];

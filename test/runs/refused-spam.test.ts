@@ -1,0 +1,224 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { Pool } from 'pg';
+import { runInZone } from '../../activities/call-context';
+import { FenceWatch } from '../../activities/fence-watch';
+import { createGateway, type Gateway } from '../../activities/gateway';
+import type { GovernedCall } from '../../activities/governed-call';
+import { createPolicies } from '../../activities/policies';
+import { RememberedRefusals, type AskedFor } from '../../activities/remembered-refusals';
+import type { Run } from '../../client/run';
+import { digestOf } from '../../contracts/digest';
+import type { RunId } from '../../contracts/ids';
+import { createBroker } from '../../secrets/broker';
+import { createHttpPools } from '../../tools/http';
+import { touches } from '../ledger/touches';
+import { createTestStack, type TestStack } from '../support/stack';
+import { readyTenant } from '../support/tenants';
+
+/** What such a call asks for, as its gateway would say it. */
+const askedFor = (runId: string): AskedFor => ({
+  ...{ runId, action: 'text.judge', callClass: 'read', system: null, agentId: 'test_worker' },
+  ...{ leaseMs: 5_000, reserve: { toolCalls: 1, steps: 1, microUsd: 0, modelTokens: 0 } },
+});
+
+describe('P9 refused spam at the gateway', () => {
+  const TENANT = 'acme';
+  let stack: TestStack;
+  let admin: Pool;
+  let run: Run;
+  let gateway: Gateway;
+  let fence: FenceWatch;
+  let remembered: RememberedRefusals;
+  const pools = createHttpPools();
+  const acted: number[] = [];
+
+  beforeAll(async () => {
+    stack = await createTestStack({ workers: false });
+    admin = new Pool({ connectionString: stack.database.adminUrl, max: 2 });
+    const limits = '{ callsInFlight: 1 }';
+    await readyTenant(stack, {
+      name: TENANT,
+      keeper: 'http://127.0.0.1:1',
+      models: 'http://127.0.0.1:1',
+      limits,
+    });
+    run = await stack.run(TENANT, 'go');
+    await stack.store(TENANT).enterRun({
+      ...{ runId: run.runId as RunId, temporalRunId: 'temporal-1' },
+      ...{ previousTemporalRunId: null, generation: 0 },
+    });
+    remembered = new RememberedRefusals();
+    fence = new FenceWatch(stack.storage.platform, {
+      pollMs: 100,
+      onChange: (versions) => remembered.controlsSeen(versions),
+    });
+    await fence.start();
+    const { storage, parts } = stack;
+    gateway = createGateway({
+      ...{ storage, fence, remembered, hostId: 'host-1', openHttp: pools.open },
+      ...{ policies: createPolicies(parts.app), broker: createBroker([]) },
+    });
+    await occupy(9_000);
+  });
+  afterAll(async () => {
+    await remembered.stop();
+    await fence.stop();
+    await pools.close();
+    await admin.end();
+    await stack.close();
+  });
+
+  const callAt = (step: number): GovernedCall => ({
+    ...{ position: { step, ordinal: 1 }, undoOf: null, reversible: null, seenSeq: 0, site: 'test' },
+    ...{
+      action: 'text.judge',
+      callClass: 'read',
+      system: null,
+      secret: null,
+      model: null,
+      agentClass: 'test',
+    },
+    ...{ timeoutMs: 20_000, args: { text: 'x' }, dataClasses: [], schemaDigest: null },
+    ...{ reserve: { toolCalls: 1, steps: 1, microUsd: 0, modelTokens: 0 }, refusedByForm: null },
+    ...{ destination: () => null, records: [], keyValidMs: null, visibleWithinMs: null },
+    act: () => {
+      acted.push(step);
+      const payload = { kind: 'tool', outcome: 'done', action: 'text.judge', result: {} } as const;
+      const none = { value: null, facts: {}, records: [], dataClasses: [], microUsd: 0, modelTokens: 0 };
+      return Promise.resolve({ payload, ...none });
+    },
+    ...{ verify: null, reconcile: null, refusalPayload: () => null },
+  });
+  /** Asks as activities do, at this attempt of each; answers the delay until one asks again, or what it was answered. */
+  const askAll = async (steps: number[], attempt = 1): Promise<string[]> => {
+    const { acceptance, workflowId } = run;
+    if (!acceptance) throw new Error('the run was not accepted');
+    const { signed } = acceptance;
+    const { scope } = stack.store(TENANT);
+    const workflowExecution = { workflowId, runId: 'temporal-1' };
+    const governed = async (step: number): Promise<string> => {
+      try {
+        return (await gateway.govern(callAt(step))).kind;
+      } catch (error) {
+        const { type, nextRetryDelay } = error as { type: string; nextRetryDelay?: number };
+        return `${type} ${nextRetryDelay}`;
+      }
+    };
+    return await new MockActivityEnvironment({ attempt, workflowExecution }).run(() =>
+      runInZone({ zone: 'run', scope, signed }, () => Promise.all(steps.map(governed))),
+    );
+  };
+  const ask = async (step: number, attempt = 1): Promise<string> => (await askAll([step], attempt))[0] ?? '';
+  /** Takes the one place in flight, with a lease that outlives the test. */
+  const occupy = async (step: number) => {
+    const { versions } =
+      (await stack.store(TENANT).callContext({ runId: run.runId as RunId, records: [], capability: null })) ??
+      {};
+    if (!versions) throw new Error('no ledger');
+    const request = {
+      ...{
+        runId: run.runId,
+        path: `${step}.1`,
+        digest: digestOf(step),
+        action: 'text.judge',
+        callClass: 'write' as const,
+      },
+      ...{
+        system: null,
+        token: crypto.randomUUID(),
+        temporalRunId: 'temporal-1',
+        hostId: 'host-1',
+        decidedBy: versions,
+      },
+      ...{
+        verdict: { effect: 'allow' as const, rules: ['all'] },
+        decided: null,
+        leaseMs: 60_000,
+        keyValidMs: null,
+      },
+      ...{
+        seenSeq: 0,
+        reserve: callAt(step).reserve,
+        capability: null,
+        reversible: 'final' as const,
+        undoOf: null,
+      },
+      ...{ pastFence: false, account: digestOf('account') },
+    };
+    expect(await stack.store(TENANT).admit(request)).toMatchObject({ answer: 'admitted' });
+    return request;
+  };
+
+  /** The limit as it was, and seen to be by this host. */
+  const oneInFlight = async (): Promise<void> => {
+    await stack.operator.setQuota(
+      stack.store(TENANT).scope,
+      { kind: 'tenant' },
+      [{ limit: 'callsInFlight', value: 1 }],
+      'test',
+    );
+    await sleep(300);
+  };
+
+  test('P9 ten thousand refused asks touch the tenant’s row a few times a second and are counted exactly; a raised limit lets in within one', async () => {
+    const asks = 10_000;
+    const before = await stack.store(TENANT).run(run.runId as RunId);
+    const began = performance.now();
+    const answers = new Set<string>();
+    const touched = await touches(admin, TENANT, async () => {
+      for (let step = 0; step < asks; step += 50) {
+        const steps = Array.from({ length: 50 }, (_, at) => 10_000 + step + at);
+        for (const answer of await askAll(steps)) answers.add(answer.split(' ')[0] ?? '');
+      }
+      await remembered.flush();
+    });
+    const seconds = (performance.now() - began) / 1_000;
+    expect([...answers]).toEqual(['Waiting']);
+    // Twice a second one is asked again, for all; once a second the counts are told. The first asks are under way together.
+    expect(touched).toBeLessThan(80 + 4 * seconds);
+    const after = await stack.store(TENANT).run(run.runId as RunId);
+    expect((after?.refusals ?? 0) - (before?.refusals ?? 0)).toBe(asks);
+    const { rows } = await admin.query<{ refusals: number }>(
+      `select coalesce(sum(refusals), 0)::int + (select coalesce(sum((facts::jsonb ->> 'count')::int + 5), 0)::int from bulkhead.journal
+         where tenant_id = $1 and facts::jsonb ->> 'kind' = 'refusals') as refusals
+       from bulkhead.refusal_floods where tenant_id = $1`,
+      [TENANT],
+    );
+    expect(rows[0]?.refusals).toBe(asks);
+
+    expect(await ask(30_000)).toMatch(/^Waiting/);
+    const raised = performance.now();
+    await stack.operator.setQuota(
+      stack.store(TENANT).scope,
+      { kind: 'tenant' },
+      [{ limit: 'callsInFlight', value: 2 }],
+      'test',
+    );
+    while ((await ask(30_000)) !== 'done') await sleep(20);
+    expect(performance.now() - raised).toBeLessThan(1_000);
+    expect(acted).toEqual([30_000]);
+  }, 180_000);
+
+  test('P9 waits in place grow, never beyond what frees', async () => {
+    await oneInFlight();
+    const delays: string[] = [];
+    for (const attempt of [1, 2, 3]) delays.push(await ask(40_000, attempt));
+    expect(delays).toEqual(['Waiting 250', 'Waiting 500', 'Waiting 500']);
+  });
+
+  test('T3 a call that may have been sent is asked about at the ledger, whatever this host remembers', async () => {
+    await oneInFlight();
+    const claim = await admin.query<{ path: string }>(
+      `update bulkhead.calls set lease_until = bulkhead.now(), sent_until = bulkhead.now() where tenant_id = $1 and state = 'claimed' returning path`,
+      [TENANT],
+    );
+    expect(claim.rows).toEqual([{ path: '9000.1' }]);
+    expect(await ask(31_000)).toMatch(/^Waiting/);
+    expect(remembered.find(stack.store(TENANT), askedFor(run.runId), 10_000)?.refusal.rule).toBe(
+      'calls_in_flight',
+    );
+    // In other words than those that it was claimed with: what is claimed is never run again.
+    expect(await ask(9_000, 2)).toBe('idempotency_conflict');
+  });
+});
