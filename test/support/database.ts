@@ -38,7 +38,7 @@ export async function createTestDatabase(options: { empty?: boolean } = {}): Pro
   await asAdmin(adminUrl, async (admin) => {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        await admin.query(`create database ${name} template ${source}`);
+        await admin.query(`create database ${name} template ${source} strategy file_copy`);
         return;
       } catch (error) {
         // "source database is being accessed": another file is being cloned this moment.

@@ -6,6 +6,7 @@ import { Client } from 'pg';
 import { migrate } from '../../storage/migrate';
 import { startPostgres } from '../../workers/embedded/postgres';
 import { TEMPLATE, type TestPostgres } from './database';
+import { keepScratchInMemory } from './scratch';
 import { startSharedTemporal } from './shared-temporal';
 import globalTeardown, { onTeardown } from './global-teardown';
 
@@ -15,6 +16,7 @@ import globalTeardown, { onTeardown } from './global-teardown';
  */
 export default async function globalSetup(): Promise<void> {
   try {
+    onTeardown(await keepScratchInMemory());
     await startDatabase();
     onTeardown(await startSharedTemporal());
   } catch (error) {
@@ -35,6 +37,8 @@ async function startDatabase(): Promise<void> {
       fsync: 'off',
       full_page_writes: 'off',
       max_connections: '300',
+      // Hundreds of connections log in; nobody guesses these passwords.
+      scram_iterations: '1',
       autovacuum_naptime: '10s',
       log_min_messages: 'error',
       log_min_error_statement: 'panic',

@@ -128,8 +128,8 @@ export async function createTestStack(options: TestStackOptions = {}): Promise<T
     hostHeartbeatMs: 500,
     deadHostAfterMs: 30_000,
     placementPollMs: 200,
-    // As in production: a sweep costs a quarter of a CPU second. Tests of what it does have it more often.
-    sweepEveryMs: 10_000,
+    // A sweep costs a quarter of a CPU second, and most stacks of tests wait most of their time. Tests of what it does have it more often.
+    sweepEveryMs: 30_000,
     drainGraceMs: 2_000,
     shutdownGraceMs: 2_000,
     ...options.timing,
