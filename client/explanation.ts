@@ -108,7 +108,9 @@ const DECIDED: ReadonlySet<string> = new Set(Object.values(APPROVAL_RULES));
 /** The journal also has failures of calls; the row has what was not journaled one by one, and when it frees. */
 async function lastRefused(store: TenantStore, row: RunRow): Promise<LastRefusal | null> {
   const journaled = (await reachDatabase(() => refusalsOf(store, row.runId))).at(-1) ?? null;
-  const { lastRefusal } = row;
+  // A refusal of the moment between the two reads is in the journal alone, which does not say when it frees.
+  const behind = journaled && !(row.lastRefusal && row.lastRefusal.at >= journaled.at);
+  const { lastRefusal } = (behind && (await reachDatabase(() => store.run(row.runId)))) || row;
   if (!lastRefusal || (journaled && journaled.at > lastRefusal.at)) return journaled;
   // Of what a person has decided only the journal's reader has the words of the stop reason.
   const words = journaled?.at === lastRefusal.at && DECIDED.has(journaled.refusal.rule);
