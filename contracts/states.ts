@@ -49,7 +49,7 @@ export const OUTCOMES = {
   suggested: 'recorded as a suggestion, not performed',
   denied: 'policy, schema or scope refused it',
   approval_required: 'a person has to approve it first',
-  throttled: 'a limit of the tenant is used up for now',
+  throttled: 'a limit of the tenant, or its share of the platform, is used up for now',
   budget_exceeded: 'a budget of the run is used up for good',
   provider_degraded: 'the model or system outside is unusable',
   failed: 'the call ran and failed, finally',

@@ -37,7 +37,7 @@ export const CAPACITY_GUARDS: readonly Guard[] = [
   {
     name: 'shared capacity: a refusal is noted for whoever divides',
     file: ADMIT,
-    find: `    perform pool_wanted(t, '', true, n);`,
+    find: `    perform pool_wanted(t, '', shared, n);`,
     put: '    null;',
     tests: capacity,
     titles: 'N7 idle capacity is used',
@@ -116,9 +116,9 @@ export const CAPACITY_GUARDS: readonly Guard[] = [
   },
   {
     name: 'shared capacity: short calls are no idleness',
-    file: POOLS,
-    find: `t.last_clock > bulkhead.now() - interval '2 seconds'`,
-    put: 'false',
+    file: ADMIT,
+    find: `if shared or a.answer = 'admitted' and l.capacity is not null then`,
+    put: 'if shared then',
     tests: capacity,
     titles: 'N7 whose calls are over',
   },

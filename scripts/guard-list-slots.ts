@@ -240,4 +240,12 @@ export const SLOT_GUARDS: readonly Guard[] = [
     tests: ['test/ledger/suggestions'],
     titles: 'P8 a read under suggest',
   },
+  {
+    name: 'a run whose slot is not known any more stands in line again',
+    file: 'workflows/waits.ts',
+    find: 'if (rule === NO_SLOT && view.slot) {',
+    put: "if (rule === '' && view.slot) {",
+    tests: ['test/runs/queue.test'],
+    titles: 'N1 T3 a run whose slot a restored',
+  },
 ];

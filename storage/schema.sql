@@ -1258,8 +1258,9 @@ begin
       x := row('denied', 'control', 'run_not_entered', 'this run was not entered by the workflow that asks', null, null, null, null);
       exit decision;
     elsif r.slot_at is null then
-      -- Whatever its workflow believes: who has given its slot up, or was never given one, does nothing new.
-      x := row('throttled', 'tenant_cap', 'concurrent_runs', 'this run holds no slot of its tenant', l.concurrent_runs, t.slots, 1000, null);
+      -- Whatever its workflow believes: who has given its slot up, or was never given one, does nothing new. Waiting gives it none, it has
+      -- to stand in line: too long to be waited for in place.
+      x := row('throttled', 'tenant_cap', 'concurrent_runs', 'this run holds no slot of its tenant', l.concurrent_runs, t.slots, 60000, null);
       exit decision;
     end if;
     if r.undone and not undoes then
@@ -1334,8 +1335,9 @@ begin
   if cardinality(pooled) > 0 then
     perform pool_wanted(t, p_system, x.kind is not null, n);
   end if;
-  if shared then
-    perform pool_wanted(t, '', true, n);
+  -- Also of who is let in: its calls may be short, and all over when shares are divided the next time.
+  if shared or a.answer = 'admitted' and l.capacity is not null then
+    perform pool_wanted(t, '', shared, n);
   end if;
   -- Of a call whose position is another one's, that one's decision stays.
   if p_input is not null and x.kind is distinct from 'idempotency_conflict' then
@@ -4270,7 +4272,7 @@ begin
       union all select '', c.name, c.calls_in_flight, null from call_capacities c
     ), members as (
       select p.provider, p.name, coalesce(s.tenant_id, n.tenant_id) as tenant_id, s.pool is null as gone, s.calls_in_flight, s.model_tokens_per_minute,
-          s.wanted_at, s.refused_at, s.guaranteed, (n.meter).inflight, null::integer as ceiling, 0 as promised, false as active
+          s.wanted_at, s.refused_at, s.guaranteed, (n.meter).inflight, null::integer as ceiling, 0 as promised
         from (select * from pool_shares e where e.environment = p_environment and e.provider <> '') s
           -- Who was taken out of the pool still uses it until its calls have ended.
           full join (select * from meters m where m.environment = p_environment and m.name like 'pool:%') n
@@ -4281,9 +4283,7 @@ begin
       select s.provider, s.pool, s.tenant_id, s.left_at is not null, s.calls_in_flight, null, s.wanted_at, s.refused_at, s.guaranteed,
           case when s.left_at is null then (t.meter).inflight else (select count(*)::integer from calls c where c.tenant_id = s.tenant_id
             and c.environment = p_environment and c.state = 'claimed' and c.admitted_at <= s.left_at) end,
-          (l.layers).calls_in_flight, least((l.layers).calls_in_flight, coalesce((l.quota #>> '{guaranteed,callsInFlight}')::integer, 0)),
-          -- Its calls may be short, and all over at this moment.
-          t.last_clock > bulkhead.now() - interval '2 seconds'
+          (l.layers).calls_in_flight, least((l.layers).calls_in_flight, coalesce((l.quota #>> '{guaranteed,callsInFlight}')::integer, 0))
         from pool_shares s join ledgers t using (tenant_id, environment) join limits l using (tenant_id, environment)
         where s.environment = p_environment and s.provider = ''
     ), promises as (
@@ -4294,7 +4294,7 @@ begin
     )
     select m.provider, m.name, m.capacity, m.capacity_tokens, m.tenant_id::text, case when m.gone then 0 else m.weight end,
         coalesce(m.calls_in_flight, 0), m.model_tokens_per_minute, coalesce(m.inflight, 0),
-        coalesce(m.inflight > 0, false) or m.active or coalesce(m.wanted_at > bulkhead.now() - interval '2 seconds', false),
+        coalesce(m.inflight > 0, false) or coalesce(m.wanted_at > bulkhead.now() - interval '2 seconds', false),
         coalesce(m.refused_at > bulkhead.now() - interval '2 seconds', false), m.ceiling, m.promised,
         (m.promised * least(m.promised_in_all, m.capacity) / greatest(m.promised_in_all, 1))::integer,
         coalesce(m.guaranteed, 0)
@@ -5539,6 +5539,8 @@ declare
   t ledgers;
 begin
   perform enter_scope(p_tenant, p_environment);
+  -- One tenant's row that is held must not hold up the division of all others: it keeps what it has until the next time.
+  perform set_config('lock_timeout', '100ms', true);
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
   update pool_shares set calls_in_flight = p_calls, model_tokens_per_minute = p_tokens, guaranteed = p_guaranteed
     where tenant_id = p_tenant and environment = p_environment and provider = p_provider and pool = p_pool and left_at is null;

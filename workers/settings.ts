@@ -256,7 +256,7 @@ export const SETTINGS = {
   BULKHEAD_CALLS_AT_ONCE: setting(whole(1, 1_000, 16), {
     group: 'Runs and timing',
     about:
-      'Calls of one run that are handed to Temporal at a time. What its workflow asks for beyond that waits there, and costs nothing.',
+      'Calls of one run that are handed to Temporal at a time, where a workflow of your own asks for many at once; agents make one at a time. The others wait in the workflow, and cost nothing.',
     example: '16',
   }),
   BULKHEAD_FENCE_POLL: setting(duration('50ms', '900ms', '300ms'), {

@@ -95,8 +95,10 @@ function endsToolCall(refusal: Refusal): StopReason | undefined {
   switch (refusal.kind) {
     case 'killed':
       return 'killed';
-    case 'budget_exceeded':
     case 'throttled':
+      // What the platform had no room for is no budget of anybody's.
+      return refusal.origin === 'platform' ? 'failed' : 'budget_exceeded';
+    case 'budget_exceeded':
       return 'budget_exceeded';
     case 'scope_ambiguous':
       return 'scope_ambiguous';

@@ -21,6 +21,11 @@ const WEEK = 7 * 24 * 60 * MINUTE;
  * so it grows rarer, and a wait of a week stays far below what a history may hold.
  */
 const LOOKS = { people: { first: 5 * MINUTE, last: 60 * MINUTE }, frozen: { last: 5 * MINUTE } };
+/**
+ * The ledger's word for a run that holds no slot, though it believes so: the database was put back to a time at which it
+ * waited for a person. No waiting gives it one; it has to stand in line.
+ */
+const NO_SLOT = 'concurrent_runs';
 /** The ledger's clock and Temporal's are two: looked right after the expiry, not on it. */
 const AFTER_EXPIRY_MS = 1_000;
 
@@ -58,6 +63,11 @@ export async function throughWaits<T>(
       shown = false;
     }
     if (answer.kind === 'done' || !later || wait <= 0) return answer;
+    if (rule === NO_SLOT && view.slot) {
+      const { kind } = await view.slot.takeAgain({ state: 'frozen' });
+      if (kind === 'goesOn') view.goesOn();
+      continue;
+    }
     if (later.for === 'approval') view.waitsForApproval(later.approvalNo, what);
     else if (later.reviewNo === undefined) view.waitsFor(answer.refusal);
     else view.waitsForReview(answer.refusal, later.reviewNo);

@@ -253,8 +253,9 @@ begin
       x := row('denied', 'control', 'run_not_entered', 'this run was not entered by the workflow that asks', null, null, null, null);
       exit decision;
     elsif r.slot_at is null then
-      -- Whatever its workflow believes: who has given its slot up, or was never given one, does nothing new.
-      x := row('throttled', 'tenant_cap', 'concurrent_runs', 'this run holds no slot of its tenant', l.concurrent_runs, t.slots, 1000, null);
+      -- Whatever its workflow believes: who has given its slot up, or was never given one, does nothing new. Waiting gives it none, it has
+      -- to stand in line: too long to be waited for in place.
+      x := row('throttled', 'tenant_cap', 'concurrent_runs', 'this run holds no slot of its tenant', l.concurrent_runs, t.slots, 60000, null);
       exit decision;
     end if;
     if r.undone and not undoes then
@@ -329,8 +330,9 @@ begin
   if cardinality(pooled) > 0 then
     perform pool_wanted(t, p_system, x.kind is not null, n);
   end if;
-  if shared then
-    perform pool_wanted(t, '', true, n);
+  -- Also of who is let in: its calls may be short, and all over when shares are divided the next time.
+  if shared or a.answer = 'admitted' and l.capacity is not null then
+    perform pool_wanted(t, '', shared, n);
   end if;
   -- Of a call whose position is another one's, that one's decision stays.
   if p_input is not null and x.kind is distinct from 'idempotency_conflict' then

@@ -1,3 +1,4 @@
+import { Client } from 'pg';
 import { BulkheadError } from '../../client/errors';
 import type { Run } from '../../client/run';
 import { SIGNALS } from '../../contracts/workflow-io';
@@ -203,6 +204,28 @@ test('N1 a run that waits for approval gives its slot up, another works meanwhil
   await until('the payment', () => Promise.resolve(outside.effects.length > sent), LONG_MS);
   await ends(asks.run);
   expect(await countsOf('asks')).toEqual({ slots: 0, queued: 0 });
+}, 120_000);
+
+test('N1 T3 a run whose slot a restored ledger does not know of stands in line for one, and goes on', async () => {
+  await tenant('restored', '{ concurrentRuns: 1 }');
+  const run = await begin('restored', [note('once more')]);
+  await shownAs(run.run, 'running');
+  // As after a backup of the time at which it waited for a person, and another run has its place since.
+  const admin = new Client({ connectionString: world.stack.database.adminUrl });
+  await admin.connect();
+  await admin.query(
+    `update bulkhead.ledgers set slots = 0 where tenant_id = 'restored';
+     update bulkhead.runs set slot_at = null where tenant_id = 'restored'`,
+  );
+  await admin.end();
+  const other = await begin('restored', [note('its place')]);
+  await shownAs(other.run, 'running');
+  run.open();
+  expect(await inState(run.run, 'queued')).toMatchObject({ queue: { position: 1, waiting: 1 } });
+  other.open();
+  await ends(other.run);
+  await ends(run.run);
+  expect(await countsOf('restored')).toEqual({ slots: 0, queued: 0 });
 }, 120_000);
 
 test('N1 one that is approved while all slots are taken is queued, and comes back before those that came later', async () => {
