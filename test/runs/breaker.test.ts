@@ -164,10 +164,7 @@ test('N5 Q3 a tenant that has used up its retries waits for the next one, says s
   const admin = new Client({ connectionString: desk.stack.database.adminUrl });
   await admin.connect();
   const allow = (perMinute: number) =>
-    admin.query(
-      `update bulkhead.limits set retries_per_minute = $1 where tenant_id = 'stormy'`,
-      [perMinute],
-    );
+    admin.query(`update bulkhead.limits set retries_per_minute = $1 where tenant_id = 'stormy'`, [perMinute]);
   try {
     await allow(1);
     brokenFor('stormy');
