@@ -20,9 +20,8 @@ module.exports = {
   globalSetup: '<rootDir>/test/support/global-setup.ts',
   globalTeardown: '<rootDir>/test/support/global-teardown.ts',
   testTimeout: 60_000,
-  // On two cores: most of a test file's time is spent waiting for a server, and two workers left a third of the machine idle. Beyond three, tests
-  // with bounds in real time begin to measure each other.
-  maxWorkers: 3,
+  // On two cores. With more, tests with bounds in real time measure each other.
+  maxWorkers: 2,
   testSequencer: '<rootDir>/test/support/longest-first.js',
   modulePathIgnorePatterns: ['<rootDir>/dist/'],
 };

@@ -59,10 +59,13 @@ const WAITING: ReadonlySet<RunState> = new Set([
  */
 export async function explained(
   store: TenantStore,
-  row: RunRow,
+  told: RunRow,
   live: Live | undefined,
 ): Promise<Explanation> {
-  const { runId } = row;
+  const { runId } = told;
+  // It went into line between the two reads: its place is in a newer row.
+  const stale = live?.state === 'queued' && told.queuedSince === null;
+  const row = (stale && (await reachDatabase(() => store.run(runId)))) || told;
   const standing =
     row.queuedSince === null ? undefined : await reachDatabase(() => store.standingInLine(runId));
   const state = standing ? 'queued' : (live?.state ?? row.state);
