@@ -1,12 +1,26 @@
+import { MockActivityEnvironment } from '@temporalio/testing';
 import { z } from 'zod';
 import { readFailure, requireStorable, ResultTooLarge } from '../../activities/acting';
+import { runInZone } from '../../activities/call-context';
 import type { ActIo, GovernedCall } from '../../activities/governed-call';
 import { storedBound } from '../../activities/model-bounds';
 import { forwardCall } from '../../activities/tool-call';
 import { MAX_RESULT_BYTES, MAX_STORED_BYTES, STORED_BESIDE_BYTES } from '../../contracts/calls';
+import { Environment, TenantId } from '../../contracts/ids';
+import { mintScope } from '../../contracts/scope-mint';
 import { defineAction } from '../../tools/define-action';
 
-jest.mock('../../activities/call-context', () => ({ callingRun: () => ({ signed: { envelope: {} } }) }));
+/** The zone that the interceptor puts an activity into; the actions here look at nothing of it. */
+const zone = {
+  zone: 'run',
+  scope: mintScope(TenantId.parse('acme'), Environment.parse('test'), 'token'),
+  signed: { envelope: {}, proof: {} } as never,
+} as const;
+/** As a worker runs an activity of a workflow. */
+const asActivity = <T>(body: () => Promise<T>): Promise<T> =>
+  new MockActivityEnvironment({ workflowExecution: { workflowId: 'w', runId: 'r' } }).run(() =>
+    runInZone(zone, body),
+  );
 
 const action = (answers: string, more: { maxResultBytes?: number; effect?: 'read' | 'write' } = {}) =>
   defineAction({
@@ -30,7 +44,7 @@ const callOf = (made: ReturnType<typeof action>): GovernedCall =>
     lost: false,
     agentClass: 'test',
   });
-const act = (made: ReturnType<typeof action>) => callOf(made).act({} as ActIo);
+const act = (made: ReturnType<typeof action>) => asActivity(() => callOf(made).act({} as ActIo));
 
 test('Q2 a result of as many bytes as its action declares is kept, one byte more is thrown away whole', async () => {
   // Quotes count, and a character for the bytes that it has.
