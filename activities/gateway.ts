@@ -5,7 +5,7 @@ import { canonicalJson, digestOf } from '../contracts/digest';
 import type { CallAnswer, StoredPayload } from '../contracts/calls';
 import { passCheckpoint } from '../contracts/checkpoint';
 import type { Admission, AdmitRequest } from '../contracts/ledger';
-import type { Storage } from '../contracts/ports';
+import type { Storage, TenantStore } from '../contracts/ports';
 import type { CallContext } from '../contracts/rows';
 import type { Refusal } from '../contracts/refusal';
 import { actAdmitted, type ActingParts } from './admitted';
@@ -17,12 +17,14 @@ import { FREE, type GovernedCall } from './governed-call';
 import { beatWith, seqOfEarlierAttempt } from './heartbeat';
 import { accountOf, callPath, judge, type Verdict } from './judge';
 import { KnownContexts } from './known-contexts';
+import { PacedLooks } from './paced-looks';
 import type { Policies } from './policies';
 import type { AskedFor, RememberedRefusals } from './remembered-refusals';
 import { ToldSequences } from './told-sequences';
 
-/** After this many waits in place the refusal is answered as a value, so that the run's state shows it. */
+/** After this many waits in place, or when they have lasted so long, the refusal is answered as a value: the run's state shows it. */
 const MAX_WAITS_IN_PLACE = 60;
+const MAX_IN_PLACE_MS = 60_000;
 const MAX_STALE = 8;
 /** Waits in place for a limit grow from the first to the last: who may go on earlier than told, because it was raised, does so soon. */
 const WAIT_MS = { first: 250, last: 1_000 };
@@ -43,6 +45,7 @@ export function createGateway(parts: GatewayParts): Gateway {
   const { storage, policies, hostId, remembered, checkpoint = passCheckpoint } = parts;
   const contexts = new KnownContexts();
   const told = new ToldSequences();
+  const looks = new PacedLooks();
 
   async function govern(call: GovernedCall): Promise<CallAnswer<unknown>> {
     const asking = newAttempt(call);
@@ -77,6 +80,7 @@ export function createGateway(parts: GatewayParts): Gateway {
           );
         } finally {
           remembered.settled(attempt.store);
+          looks.ended(attempt.store.scope.tenantId);
         }
     }
   }
@@ -186,7 +190,7 @@ export function createGateway(parts: GatewayParts): Gateway {
   async function waitWhileRefused(attempt: Attempt, asked: AskedFor): Promise<(() => void) | undefined> {
     const { call, store, envelope, path } = attempt;
     const turn = Context.current().info.attempt;
-    if (call.undoOf !== null || turn > MAX_WAITS_IN_PLACE) return undefined;
+    if (call.undoOf !== null || !waitsInPlace(turn)) return undefined;
     for (;;) {
       const found = remembered.find(store, asked, turn === 1 ? Number.POSITIVE_INFINITY : SHORT_WAIT_MS);
       // Who may turn to another model is told by the ledger that this one is not to be had.
@@ -196,7 +200,7 @@ export function createGateway(parts: GatewayParts): Gateway {
         const { refusal, forMs } = found;
         remembered.count(store, asked, refusal);
         const lasts = (refusal.retryAfterMs ?? 0) > SHORT_WAIT_MS;
-        const waitMs = lasts ? forMs : waitInPlace(refusal, turn);
+        const waitMs = lasts ? forMs : pauseOf(store, refusal, turn);
         throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, waitMs);
       }
       const asks = remembered.begin(store, asked);
@@ -213,18 +217,10 @@ export function createGateway(parts: GatewayParts): Gateway {
     // Nothing for the conversation yet: what it will be told is what a person says of the call.
     if (approval) return { kind: refusal.kind, refusal, approval, seq };
     const { retryAfterMs } = refusal;
+    const turn = Context.current().info.attempt;
     if (attempt.another && refusal.kind === 'provider_degraded') return refused(attempt, refusal, seq, null);
-    if (
-      retryAfterMs !== undefined &&
-      retryAfterMs <= SHORT_WAIT_MS &&
-      Context.current().info.attempt <= MAX_WAITS_IN_PLACE
-    ) {
-      throw failure(
-        'Waiting',
-        `${refusal.rule}: ${refusal.message}`,
-        waitInPlace(refusal, Context.current().info.attempt),
-      );
-    }
+    if (retryAfterMs !== undefined && retryAfterMs <= SHORT_WAIT_MS && waitsInPlace(turn))
+      throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, pauseOf(attempt.store, refusal, turn));
     if (retryAfterMs !== undefined) return refused(attempt, refusal, seq, null);
     await keepRefusal(attempt, refusal);
     // An undo that may not be made is for a person to look at; the ledger has opened the review with its refusal.
@@ -245,11 +241,22 @@ export function createGateway(parts: GatewayParts): Gateway {
     return refused(attempt, kept.refusal, seenSeq, null);
   }
 
+  /** How long a refusal is waited for in place, milliseconds, with all others who wait for the same. */
+  const pauseOf = (store: TenantStore, refusal: Refusal, turn: number): number =>
+    looks.pause(store.scope.tenantId, refusal.rule, pauseAlone(refusal, turn));
+
   return { govern };
 }
 
-/** How long a refusal is waited for in place, milliseconds: never longer than until it frees. */
-function waitInPlace({ origin, retryAfterMs = 0 }: Refusal, turn: number): number {
+/** Whether a call that is refused for now is waited for in its activity, and not yet in its run. */
+function waitsInPlace(turn: number): boolean {
+  // The first attempt may have stood in its lane's line for long, and has not waited here at all.
+  const waitedMs = turn === 1 ? 0 : Date.now() - Context.current().info.scheduledTimestampMs;
+  return turn <= MAX_WAITS_IN_PLACE && waitedMs <= MAX_IN_PLACE_MS;
+}
+
+/** How long a refusal is waited for by a call that waits alone, milliseconds: never longer than until it frees. */
+function pauseAlone({ origin, retryAfterMs = 0 }: Refusal, turn: number): number {
   if (origin !== 'tenant_cap') return retryAfterMs;
   return Math.min(retryAfterMs, WAIT_MS.last, WAIT_MS.first * 2 ** (turn - 1));
 }

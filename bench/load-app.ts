@@ -32,7 +32,8 @@ const job = defineAction({
   result: z.object({ text: z.string() }),
   system: 'keeper',
   secret: 'keeper:write',
-  timeout: '20s',
+  // A run that leaves waits this long for a write that it gave up: each spell of a benchmark ends with that.
+  timeout: '5s',
   remoteHonoursKeys: true,
   run: async (ctx, args) => (await ctx.http.post('/job', args)).body as { text: string },
 });
@@ -70,15 +71,17 @@ export interface LoadClass {
   readonly lane: 'own' | 'shared' | 'dedicated';
   readonly weight?: number;
   readonly callsInFlight?: number;
+  /** Of a lane of its own: calls at once on each host. */
+  readonly workerCeiling?: number;
 }
 
-const classText = ({ name, lane, weight = 1, callsInFlight }: LoadClass): string => `
+const classText = ({ name, lane, weight = 1, callsInFlight, workerCeiling }: LoadClass): string => `
 apiVersion: bulkhead/v1
 kind: QuotaClass
 metadata: { name: ${name} }
 lane: ${lane}
 weight: ${weight}
-limits:
+${workerCeiling === undefined ? '' : `workerCeiling: ${workerCeiling}\n`}limits:
   toolCallsPerDay: 100000000
   concurrentRuns: 1000
   runStartsPerMinute: 100000

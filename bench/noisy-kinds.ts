@@ -20,7 +20,7 @@ export const LANES = {
 /** What the neighbour does. */
 export const KINDS = {
   flood: 'a flood of calls like the victims’ own',
-  slow: 'calls that take twenty times as long',
+  slow: 'calls that take ten times as long',
   retries: 'a system that fails: every request is answered with 503, and tried again',
   payloads: 'answers of 256 KiB',
   refused: 'calls that policy refuses',
@@ -35,6 +35,10 @@ export const victimJob = (waitMs: number): Job => ({
   allowed: true,
 });
 
+const SLOWER = 10;
+/** Calls that take so many times as long still end well before their time is over. */
+export const LONGEST_WAIT_MS = 400;
+
 /** What a call of the neighbour does. */
 export function neighbourJob(kind: Kind, waitMs: number): Job {
   const job = victimJob(waitMs);
@@ -42,7 +46,7 @@ export function neighbourJob(kind: Kind, waitMs: number): Job {
     case 'flood':
       return job;
     case 'slow':
-      return { ...job, takesMs: waitMs * 20 };
+      return { ...job, takesMs: waitMs * SLOWER };
     case 'retries':
       return { ...job, takesMs: Math.round(waitMs / 10), fails: true };
     case 'payloads':

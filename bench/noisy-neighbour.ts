@@ -11,7 +11,8 @@ import { startOutside } from './outside';
 import { startBenchStack, type BenchStack } from './stack';
 
 /** Between two spells: what a queue still holds of the last one is dropped meanwhile. */
-const PAUSE_MS = 1_500;
+const PAUSE_MS = 1_000;
+const WARM_SECONDS = 1;
 const LANES_OPEN_MS = 120_000;
 
 /**
@@ -42,7 +43,7 @@ export async function noisyNeighbour(args: readonly string[]): Promise<void> {
       },
     };
     // Connections, plans, caches and compiled policies are warm by then.
-    for (const each of spells) await spell(ground, each, { round: -1, seconds: 2 });
+    for (const each of spells) await spell(ground, each, { round: -1, seconds: WARM_SECONDS });
     const measured: Spell[] = [];
     try {
       await measureAll(ground, rounds, measured);
@@ -85,10 +86,15 @@ export function inTurn<T>(arms: readonly T[], round: number): T[] {
 
 /** Tenants of every arm, and the hosts that serve them. */
 async function place(stack: BenchStack, hosts: Hosts, options: NoisyOptions, outside: string): Promise<void> {
-  const { arms, kinds, slots } = options;
+  const { arms, kinds, slots, ceiling } = options;
   await applyClasses(
     stack,
-    (['own', 'shared', 'dedicated'] as const).map((lane) => ({ name: `load-${lane}`, lane })),
+    (['own', 'shared', 'dedicated'] as const).map((lane) => ({
+      name: `load-${lane}`,
+      lane,
+      callsInFlight: ceiling,
+      workerCeiling: ceiling,
+    })),
   );
   let ownLanes = 0;
   for (const arm of lanesOf(arms)) {

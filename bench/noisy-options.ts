@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { ARMS, KINDS, type Arm, type Kind } from './noisy-kinds';
+import { ARMS, KINDS, LONGEST_WAIT_MS, type Arm, type Kind } from './noisy-kinds';
 
 /** What a run of `noisy-neighbour` measures. */
 export interface NoisyOptions {
@@ -17,6 +17,8 @@ export interface NoisyOptions {
   readonly waitMs: number;
   /** Calls at once, of the one worker of `unprotected` and of the shared lane. */
   readonly slots: number;
+  /** Calls at once of any one tenant, the neighbour and each victim alike: its class's \`callsInFlight\` and \`workerCeiling\`. */
+  readonly ceiling: number;
   /** A file for everything that was measured, as JSON. */
   readonly json: string | undefined;
 }
@@ -44,14 +46,19 @@ export function noisyOptions(args: readonly string[]): NoisyOptions {
       times: { type: 'string', default: '100' },
       wait: { type: 'string', default: '200' },
       slots: { type: 'string', default: '16' },
+      ceiling: { type: 'string', default: '4' },
       json: { type: 'string' },
     },
   });
-  const number = (name: 'samples' | 'victims' | 'rate' | 'times' | 'wait' | 'slots'): number => {
+  const number = (name: 'samples' | 'victims' | 'rate' | 'times' | 'wait' | 'slots' | 'ceiling'): number => {
     const value = Number(values[name]);
     if (!(value > 0)) throw new Error(`--${name} is a number above 0`);
     return value;
   };
+  if (number('wait') > LONGEST_WAIT_MS)
+    throw new Error(
+      `--wait is at most ${LONGEST_WAIT_MS}: slow calls take ten times as long, and have to end in time`,
+    );
   return {
     samples: number('samples'),
     kinds: chosen('kinds', values.kinds, KINDS),
@@ -61,6 +68,7 @@ export function noisyOptions(args: readonly string[]): NoisyOptions {
     times: number('times'),
     waitMs: number('wait'),
     slots: number('slots'),
+    ceiling: number('ceiling'),
     json: values.json,
   };
 }
@@ -89,6 +97,10 @@ export function minutesOf(options: NoisyOptions): number {
 
 /** What is measured in each round; `alone` once for all kinds. */
 export function spellsOf({ arms, kinds }: NoisyOptions): { arm: Arm; kind: Kind | null }[] {
-  const ofArm = (arm: Arm): readonly (Kind | null)[] => (arm === 'alone' ? [null] : kinds);
+  // Without Bulkhead nobody refuses: what would be refused is a flood.
+  const ofArm = (arm: Arm): readonly (Kind | null)[] => {
+    if (arm === 'alone') return [null];
+    return arm === 'unprotected' ? kinds.filter((kind) => kind !== 'refused') : kinds;
+  };
   return arms.flatMap((arm) => ofArm(arm).map((kind) => ({ arm, kind })));
 }

@@ -12,7 +12,7 @@ import type { BenchStack } from './stack';
 /** The neighbour is at it before the victims' first call, milliseconds. */
 const LEAD_MS = 3_000;
 /** Victims' calls are waited for after the last one's start, so long. */
-const DRAIN_MS = 20_000;
+const DRAIN_MS = 10_000;
 /** Runs that the neighbour floods with: Temporal bounds what one workflow may have pending. */
 const FLOODING_RUNS = 10;
 const LEAVE_MS = 60_000;
@@ -99,8 +99,7 @@ export async function spell(
   if (!drained) await stopAll(victims);
   const tallies = drained ?? (await results(victims));
   await stopAll(flooding);
-  const floodTallies = await results(flooding);
-
+  const leaving = results(flooding);
   const latencies = await Promise.all(
     victims.map(async (run, victim) => {
       const { calls } = await callTimes(run);
@@ -111,6 +110,7 @@ export async function spell(
       });
     }),
   );
+  const floodTallies = await leaving;
   const all = latencies.flat();
   const denied = floodTallies.reduce((sum, tally) => sum + (tally['denied'] ?? 0), 0);
   const offeringSeconds = seconds + LEAD_MS / 1_000;

@@ -54,11 +54,7 @@ describe('P9 refused spam at the gateway', () => {
       onChange: (versions) => remembered.controlsSeen(versions),
     });
     await fence.start();
-    const { storage, parts } = stack;
-    gateway = createGateway({
-      ...{ storage, fence, remembered, hostId: 'host-1', openHttp: pools.open },
-      ...{ policies: createPolicies(parts.app), broker: createBroker([]) },
-    });
+    gateway = asNewHost();
     await occupy(9_000);
   });
   afterAll(async () => {
@@ -69,6 +65,14 @@ describe('P9 refused spam at the gateway', () => {
     await stack.close();
   });
 
+  /** A gateway that knows of no look by anybody. */
+  const asNewHost = (): Gateway => {
+    const { storage, parts } = stack;
+    return createGateway({
+      ...{ storage, fence, remembered, hostId: 'host-1', openHttp: pools.open },
+      ...{ policies: createPolicies(parts.app), broker: createBroker([]) },
+    });
+  };
   const callAt = (step: number): GovernedCall => ({
     ...{ position: { step, ordinal: 1 }, undoOf: null, reversible: null, seenSeq: 0, site: 'test' },
     ...{
@@ -91,7 +95,7 @@ describe('P9 refused spam at the gateway', () => {
     ...{ verify: null, reconcile: null, refusalPayload: () => null },
   });
   /** Asks as activities do, at this attempt of each; answers the delay until one asks again, or what it was answered. */
-  const askAll = async (steps: number[], attempt = 1): Promise<string[]> => {
+  const askAll = async (steps: number[], attempt = 1, waitedMs = 0): Promise<string[]> => {
     const { acceptance, workflowId } = run;
     if (!acceptance) throw new Error('the run was not accepted');
     const { signed } = acceptance;
@@ -105,7 +109,8 @@ describe('P9 refused spam at the gateway', () => {
         return `${type} ${nextRetryDelay}`;
       }
     };
-    return await new MockActivityEnvironment({ attempt, workflowExecution }).run(() =>
+    const scheduledTimestampMs = Date.now() - waitedMs;
+    return await new MockActivityEnvironment({ attempt, workflowExecution, scheduledTimestampMs }).run(() =>
       runInZone({ zone: 'run', scope, signed }, () => Promise.all(steps.map(governed))),
     );
   };
@@ -202,9 +207,32 @@ describe('P9 refused spam at the gateway', () => {
 
   test('P9 waits in place grow, never beyond what frees', async () => {
     await oneInFlight();
+    gateway = asNewHost();
     const delays: string[] = [];
-    for (const attempt of [1, 2, 3]) delays.push(await ask(40_000, attempt));
+    for (const attempt of [1, 2, 3]) {
+      delays.push(await ask(40_000, attempt));
+      await sleep(1_000);
+    }
     expect(delays).toEqual(['Waiting 250', 'Waiting 500', 'Waiting 500']);
+  });
+
+  test('N6 P9 a crowd that waits for one place looks one after the other, and not as often as it is large', async () => {
+    await oneInFlight();
+    gateway = asNewHost();
+    const crowd = Array.from({ length: 40 }, (_, at) => 50_000 + at);
+    const delays = (await askAll(crowd, 3)).map((answer) => Number(answer.replace('Waiting ', '')));
+    const inOrder = [...delays].sort((a, b) => a - b);
+    // Ten a second, where none of its calls ends: the last of forty after four seconds, not after half of one.
+    for (const [at, delay] of inOrder.entries()) expect(delay).toBeGreaterThanOrEqual(450 + at * 90);
+    expect(inOrder.at(-1)).toBeLessThan(5_000);
+  });
+
+  test('Q5 who has waited in place for a minute waits in its run, where it shows', async () => {
+    await oneInFlight();
+    expect(await askAll([60_000], 9, 59_000)).toEqual([expect.stringMatching(/^Waiting/)]);
+    expect(await askAll([60_001], 9, 61_000)).toEqual(['throttled']);
+    // It may have stood in its lane's line for as long, and waits in place yet.
+    expect(await askAll([60_002], 1, 61_000)).toEqual([expect.stringMatching(/^Waiting/)]);
   });
 
   test('T3 a call that may have been sent is asked about at the ledger, whatever this host remembers', async () => {

@@ -1,0 +1,65 @@
+/** So often a second all calls of a tenant that wait for one limit may look together, however slowly its calls end. */
+const LEAST_PER_SECOND = 10;
+/** Looks for each call that ended: a little more than ends, or what was freed would stand idle. */
+const LOOKS_PER_END = 1.5;
+/** Nobody is put off for longer, milliseconds, however large the crowd. */
+const LONGEST_MS = 10_000;
+const SECOND_MS = 1_000;
+/** Tenants beyond which those that wait for nothing are forgotten. */
+const MANY = 1_000;
+
+interface Pace {
+  /** When the last of those that wait for a rule looks, monotonic. */
+  readonly last: Map<string, number>;
+  /** Calls that ended in the second that began then, and in the one before. */
+  second: { readonly began: number; ended: number; before: number };
+}
+
+/**
+ * When calls that wait in place look again. Each look is an attempt that Temporal has to keep, time and hand out, and a crowd that
+ * waits for a place among the calls in flight looked as often as it was large: hundreds of times a second, for a handful
+ * of places. So those of a tenant that wait for one limit look one after the other, about as often as its calls end on this host:
+ * what becomes free is found at once by somebody, and a crowd costs its neighbours no more than the work that it is let do.
+ */
+export class PacedLooks {
+  readonly #tenants = new Map<string, Pace>();
+
+  constructor(private readonly now: () => number = () => performance.now()) {}
+
+  /** How long a call of the tenant that was refused by this rule waits, whole milliseconds: never shorter than `pauseMs`. */
+  pause(tenantId: string, rule: string, pauseMs: number): number {
+    const now = this.now();
+    const pace = this.#of(tenantId, now);
+    const apart = SECOND_MS / Math.max(LEAST_PER_SECOND, LOOKS_PER_END * endedPerSecond(pace));
+    const turn = (pace.last.get(rule) ?? 0) + apart;
+    const at = Math.max(now + pauseMs, Math.min(turn, now + LONGEST_MS));
+    pace.last.set(rule, at);
+    return Math.round(at - now);
+  }
+
+  /** A call of the tenant is over. */
+  ended(tenantId: string): void {
+    this.#of(tenantId, this.now()).second.ended += 1;
+  }
+
+  #of(tenantId: string, now: number): Pace {
+    let pace = this.#tenants.get(tenantId);
+    if (!pace) {
+      if (this.#tenants.size >= MANY) this.#forget(now);
+      pace = { last: new Map(), second: { began: now, ended: 0, before: 0 } };
+      this.#tenants.set(tenantId, pace);
+    }
+    const { began, ended } = pace.second;
+    if (now - began >= SECOND_MS)
+      pace.second = { began: now, ended: 0, before: now - began < 2 * SECOND_MS ? ended : 0 };
+    return pace;
+  }
+
+  #forget(now: number): void {
+    for (const [tenantId, { last, second }] of this.#tenants)
+      if (now - second.began > SECOND_MS && [...last.values()].every((at) => at < now))
+        this.#tenants.delete(tenantId);
+  }
+}
+
+const endedPerSecond = ({ second: { ended, before } }: Pace): number => Math.max(ended, before);
