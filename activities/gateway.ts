@@ -5,7 +5,7 @@ import { canonicalJson, digestOf } from '../contracts/digest';
 import type { CallAnswer, StoredPayload } from '../contracts/calls';
 import { passCheckpoint } from '../contracts/checkpoint';
 import type { Admission, AdmitRequest } from '../contracts/ledger';
-import type { Storage, TenantStore } from '../contracts/ports';
+import type { Storage } from '../contracts/ports';
 import type { CallContext } from '../contracts/rows';
 import type { Refusal } from '../contracts/refusal';
 import { actAdmitted, type ActingParts } from './admitted';
@@ -26,7 +26,7 @@ import { ToldSequences } from './told-sequences';
 const MAX_WAITS_IN_PLACE = 60;
 const MAX_IN_PLACE_MS = 60_000;
 const MAX_STALE = 8;
-/** Waits in place for a limit grow from the first to the last: who may go on earlier than told, because it was raised, does so soon. */
+/** Waits in place for a limit grow from the first to the last: who waits alone and may go on earlier than told, does so soon. */
 const WAIT_MS = { first: 250, last: 1_000 };
 
 export interface GatewayParts extends ActingParts {
@@ -200,7 +200,7 @@ export function createGateway(parts: GatewayParts): Gateway {
         const { refusal, forMs } = found;
         remembered.count(store, asked, refusal);
         const lasts = (refusal.retryAfterMs ?? 0) > SHORT_WAIT_MS;
-        const waitMs = lasts ? forMs : pauseOf(store, refusal, turn);
+        const waitMs = lasts ? forMs : pauseOf(attempt, refusal, turn);
         throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, waitMs);
       }
       const asks = remembered.begin(store, asked);
@@ -220,7 +220,7 @@ export function createGateway(parts: GatewayParts): Gateway {
     const turn = Context.current().info.attempt;
     if (attempt.another && refusal.kind === 'provider_degraded') return refused(attempt, refusal, seq, null);
     if (retryAfterMs !== undefined && retryAfterMs <= SHORT_WAIT_MS && waitsInPlace(turn))
-      throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, pauseOf(attempt.store, refusal, turn));
+      throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, pauseOf(attempt, refusal, turn));
     if (retryAfterMs !== undefined) return refused(attempt, refusal, seq, null);
     await keepRefusal(attempt, refusal);
     // An undo that may not be made is for a person to look at; the ledger has opened the review with its refusal.
@@ -241,18 +241,25 @@ export function createGateway(parts: GatewayParts): Gateway {
     return refused(attempt, kept.refusal, seenSeq, null);
   }
 
-  /** How long a refusal is waited for in place, milliseconds, with all others who wait for the same. */
-  const pauseOf = (store: TenantStore, refusal: Refusal, turn: number): number =>
-    looks.pause(store.scope.tenantId, refusal.rule, pauseAlone(refusal, turn));
+  /** How long a refusal is waited for in place, milliseconds: in its turn, where others wait for the same. */
+  function pauseOf({ call, store }: Attempt, refusal: Refusal, turn: number): number {
+    const pauseMs = pauseAlone(refusal, turn);
+    // Who was refused for the first time waits alone, for a crowd may be gone by now. Who is told when to come, comes then.
+    const alone =
+      turn === 1 || refusal.kind !== 'throttled' || pauseMs > WAIT_MS.last || call.undoOf !== null;
+    return alone ? pauseMs : looks.pause(store.scope.tenantId, refusal.rule, pauseMs);
+  }
 
   return { govern };
 }
 
 /** Whether a call that is refused for now is waited for in its activity, and not yet in its run. */
 function waitsInPlace(turn: number): boolean {
-  // The first attempt may have stood in its lane's line for long, and has not waited here at all.
-  const waitedMs = turn === 1 ? 0 : Date.now() - Context.current().info.scheduledTimestampMs;
-  return turn <= MAX_WAITS_IN_PLACE && waitedMs <= MAX_IN_PLACE_MS;
+  const { scheduledTimestampMs, currentAttemptScheduledTimestampMs } = Context.current().info;
+  // By Temporal's clock alone. Of the first attempt there is nothing yet; a later one's time holds that in its lane's line, too.
+  return (
+    turn <= MAX_WAITS_IN_PLACE && currentAttemptScheduledTimestampMs - scheduledTimestampMs <= MAX_IN_PLACE_MS
+  );
 }
 
 /** How long a refusal is waited for by a call that waits alone, milliseconds: never longer than until it frees. */

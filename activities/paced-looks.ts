@@ -3,7 +3,7 @@ const LEAST_PER_SECOND = 10;
 /** Looks for each call that ended: a little more than ends, or what was freed would stand idle. */
 const LOOKS_PER_END = 1.5;
 /** Nobody is put off for longer, milliseconds, however large the crowd. */
-const LONGEST_MS = 10_000;
+const LONGEST_MS = 5_000;
 const SECOND_MS = 1_000;
 /** Tenants beyond which those that wait for nothing are forgotten. */
 const MANY = 1_000;
@@ -18,8 +18,9 @@ interface Pace {
 /**
  * When calls that wait in place look again. Each look is an attempt that Temporal has to keep, time and hand out, and a crowd that
  * waits for a place among the calls in flight looked as often as it was large: hundreds of times a second, for a handful
- * of places. So those of a tenant that wait for one limit look one after the other, about as often as its calls end on this host:
- * what becomes free is found at once by somebody, and a crowd costs its neighbours no more than the work that it is let do.
+ * of places. So those of a tenant that wait for one limit look one after the other, about as often as its calls end on this host: a
+ * crowd costs its neighbours little more than the work that it is let do. Nothing is put off for longer than
+ * five seconds; beyond what that lets look in turns, a crowd looks more often again.
  */
 export class PacedLooks {
   readonly #tenants = new Map<string, Pace>();
@@ -35,6 +36,11 @@ export class PacedLooks {
     const at = Math.max(now + pauseMs, Math.min(turn, now + LONGEST_MS));
     pace.last.set(rule, at);
     return Math.round(at - now);
+  }
+
+  /** Tenants of which something is kept. */
+  get size(): number {
+    return this.#tenants.size;
   }
 
   /** A call of the tenant is over. */

@@ -22,6 +22,8 @@ import { RAW_QUEUE, type RawLoad } from './load-workflows';
 async function main(): Promise<void> {
   const order = JSON.parse(process.env[ORDER_VARIABLE] ?? 'null') as HostOrder | null;
   if (!order) throw new Error(`${ORDER_VARIABLE} is missing: this file is started by a benchmark`);
+  // Ctrl-C in a terminal reaches all of its processes: the benchmark ends its hosts itself.
+  process.on('SIGINT', () => undefined);
   process.once('disconnect', () => process.exit(1));
   Runtime.install({ logger: new DefaultLogger('ERROR'), shutdownSignals: [] });
   const connection = await NativeConnection.connect({ address: order.spec.temporalAddress });

@@ -60,12 +60,23 @@ export async function noisyNeighbour(args: readonly string[]): Promise<void> {
   }
 }
 
-/** Adds every spell to `measured` as it ends. */
+/** Adds every spell to `measured` as it ends. The first Ctrl-C ends it after the spell that runs; a second one at once. */
 async function measureAll(ground: Ground, rounds: Rounds, measured: Spell[]): Promise<void> {
   const spells = spellsOf(ground.options);
   const bar = showProgress('noisy-neighbour', 'spells', rounds.count * spells.length);
+  let enough = false;
+  process.once('SIGINT', () => {
+    enough = true;
+    say('interrupted: ends after this spell, with what was measured so far');
+  });
   for (let round = 0; round < rounds.count; round += 1) {
     for (const each of inTurn(spells, round)) {
+      if (enough) {
+        // Of a round that was not ended some arms would have more samples than others.
+        if (round > 0) measured.splice(round * spells.length);
+        bar.end();
+        return;
+      }
       await sleep(PAUSE_MS);
       measured.push(await spell(ground, each, { round, seconds: rounds.seconds }));
       bar.at(measured.length);

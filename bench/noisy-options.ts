@@ -31,8 +31,8 @@ export interface Rounds {
 
 /** A spell with its pauses takes about so much longer than it measures. */
 const AROUND_SECONDS = 12;
-/** Of one spell, at most: many short ones, so that what disturbs the machine disturbs all arms. */
-const SPELL_SECONDS = 25;
+/** Of one spell, at most: shorter than what disturbs the machine for long, and longer than the pauses around it. */
+const SPELL_SECONDS = 50;
 
 export function noisyOptions(args: readonly string[]): NoisyOptions {
   const { values } = parseArgs({

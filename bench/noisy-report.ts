@@ -86,13 +86,14 @@ export function noisyReport(
   measured: readonly Spell[],
 ): string {
   const { victims, rate, times, waitMs, slots, ceiling, kinds, arms } = options;
-  const { count, seconds } = roundsOf(options);
+  const { seconds } = roundsOf(options);
+  const count = new Set(measured.map(({ round }) => round)).size;
   const of = (arm: Arm, kind: Kind | null): Spell[] =>
     measured.filter((each) => each.arm === arm && each.kind === kind);
   const alone = of('alone', null);
   const lines = [
     `noisy-neighbour: ${victims} victims with ${rate} calls a second each, at fixed times; a neighbour that offers ${rate * times} a second`,
-    `  a call waits ${waitMs} ms outside; ${slots} calls at once on the one raw worker and on the shared lane, ${ceiling} of any one tenant; ${count} rounds of ${seconds} s an arm`,
+    `  a call waits ${waitMs} ms outside; ${slots} calls at once on the one raw worker and on the shared lane, ${ceiling} of one governed tenant; ${count} rounds of ${seconds} s an arm`,
     `  Temporal server ${versions.temporal} (embedded, SQLite), PostgreSQL ${versions.postgres}, Node ${process.version}, ${cpus().length} cores`,
     `  latency in ms, from the intended start; slowdown: to \`alone\`, with its 95 % interval; processors in cores`,
     ...arms.map((arm) => `  ${arm.padEnd(12)} ${ARMS[arm]}`),
@@ -139,7 +140,7 @@ function rowText(figures: ArmFigures): string {
   const text = row([
     arm,
     p50.toFixed(0),
-    p99.toFixed(0),
+    `${unfinished > figures.samples / 100 ? '>' : ''}${p99.toFixed(0)}`,
     `${unfinished > 0 ? '>' : ''}${max.toFixed(0)}`,
     ratio(slowdown?.p50),
     ratio(slowdown?.p99),

@@ -9,7 +9,7 @@ import type { NoisyOptions } from './noisy-options';
 import type { Outside } from './outside';
 import type { BenchStack } from './stack';
 
-/** The neighbour is at it before the victims' first call, milliseconds. */
+/** The neighbour is at it before the victims' first call, milliseconds; where there is none, it is as long. */
 const LEAD_MS = 3_000;
 /** Victims' calls are waited for after the last one's start, so long. */
 const DRAIN_MS = 10_000;
@@ -81,7 +81,7 @@ export async function spell(
         );
   await untilReady([...victims, ...flooding]);
 
-  const begin = Date.now() + (kind === null ? 500 : LEAD_MS);
+  const begin = Date.now() + LEAD_MS;
   const end = begin + seconds * 1_000;
   const intended = victims.map((_, victim) => arrivals(begin, victim, seconds, options));
   const flood = floodUntil(end, flooding, options);
@@ -99,9 +99,9 @@ export async function spell(
   if (!drained) await stopAll(victims);
   const tallies = drained ?? (await results(victims));
   await stopAll(flooding);
-  const leaving = results(flooding);
-  const latencies = await Promise.all(
-    victims.map(async (run, victim) => {
+  const [floodTallies, ...latencies] = await Promise.all([
+    results(flooding),
+    ...victims.map(async (run, victim) => {
       const { calls } = await callTimes(run);
       const endedAt = new Map(calls.map((call) => [call.index, call.endedAt]));
       return (intended[victim] ?? []).map((at, index) => {
@@ -109,8 +109,7 @@ export async function spell(
         return { ms: (ended ?? givenUpAt) - at, finished: ended !== undefined };
       });
     }),
-  );
-  const floodTallies = await leaving;
+  ]);
   const all = latencies.flat();
   const denied = floodTallies.reduce((sum, tally) => sum + (tally['denied'] ?? 0), 0);
   const offeringSeconds = seconds + LEAD_MS / 1_000;
