@@ -78,9 +78,14 @@ class Trial {
     readonly runId: RunId,
   ) {}
 
-  /** The ledger's clock never steps back. */
+  /** The ledger's clock never steps back behind a time at which it was asked: that is each time that this is read. */
   get #now(): number {
-    return (this.#last = Math.max(this.#last, this.#clock));
+    return (this.#last = this.#unasked);
+  }
+
+  /** The time that it would be, were the ledger asked now. */
+  get #unasked(): number {
+    return Math.max(this.#last, this.#clock);
   }
 
   async do(each: Command): Promise<void> {
@@ -95,7 +100,7 @@ class Trial {
       case 'ask again': {
         const known = this.#attempt(each.attempt);
         if (!known || known.attemptNo >= ATTEMPTS) return;
-        const lost = known.state === 'claimed' && this.#now >= known.leaseUntil;
+        const lost = known.state === 'claimed' && this.#unasked >= known.leaseUntil;
         if (!lost && known.state !== 'open') return;
         if (await this.#ask(known.system, known.path, known.attemptNo + 1)) known.state = 'replaced';
         return;
