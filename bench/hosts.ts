@@ -32,9 +32,9 @@ export async function createHosts(stack: BenchStack): Promise<Hosts> {
   const running = new Set<HostProcess>();
   return {
     async start(order) {
-      const host = await startProcess({ ...order, spec: stack.hostSpec, bundlePath }, () => {
-        running.delete(host);
-      });
+      const host = await startProcess({ ...order, spec: stack.hostSpec, bundlePath }, (over) =>
+        running.delete(over),
+      );
       running.add(host);
       return host;
     },
@@ -56,7 +56,8 @@ async function bundled(): Promise<string> {
   return code;
 }
 
-async function startProcess(order: HostOrder, over: () => void): Promise<HostProcess> {
+/** `over` is told when the process has ended that had served. */
+async function startProcess(order: HostOrder, over: (host: HostProcess) => void): Promise<HostProcess> {
   // As written, a module is compiled by the script that all TypeScript here is run by.
   const module = path.join(__dirname, `host-process${path.extname(__filename)}`);
   const asWritten = module.endsWith('.ts');
@@ -72,9 +73,8 @@ async function startProcess(order: HostOrder, over: () => void): Promise<HostPro
   child.on('message', (news: HostNews) => {
     if (news.kind === 'lanes') lanesOpen = news.open;
   });
-  child.once('exit', over);
   await serves(child, order.hostId);
-  return {
+  const host: HostProcess = {
     pid: child.pid ?? -1,
     lanesOpen: () => lanesOpen,
     async stop() {
@@ -86,6 +86,8 @@ async function startProcess(order: HostOrder, over: () => void): Promise<HostPro
       clearTimeout(timer);
     },
   };
+  child.once('exit', () => over(host));
+  return host;
 }
 
 async function serves(child: ChildProcess, hostId: string): Promise<void> {

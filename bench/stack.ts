@@ -42,7 +42,12 @@ export async function startBenchStack(app: App) {
     startTemporal({ binary: binary.path, state: { stateDir: home }, namespaces: [environment] }),
     startPostgres({
       dataDir: path.join(home, 'postgres'),
-      settings: { shared_preload_libraries: 'pg_stat_statements', 'pg_stat_statements.track': 'top' },
+      settings: {
+        shared_preload_libraries: 'pg_stat_statements',
+        'pg_stat_statements.track': 'top',
+        // A host opens up to 16, and a process for each victim is a host.
+        max_connections: '400',
+      },
     }),
   ]);
   const passwords = { app: randomBytes(12).toString('hex'), operator: randomBytes(12).toString('hex') };
