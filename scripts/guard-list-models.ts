@@ -269,6 +269,14 @@ export const MODEL_GUARDS: readonly Guard[] = [
     titles: 'N6 P9 a crowd',
   },
   {
+    name: 'a crowd takes few attempts of Temporal',
+    file: 'activities/gateway.ts',
+    find: 'return alone ? pauseMs : looks.pause(store.scope.tenantId, refusal.rule, pauseMs);',
+    put: 'return alone ? pauseMs : Math.max(pauseMs, 0 * looks.pause(store.scope.tenantId, refusal.rule, pauseMs));',
+    tests: ['test/runs/crowd'],
+    titles: 'N6 Q1 a crowd',
+  },
+  {
     name: 'who is refused for the first time waits alone',
     file: 'activities/gateway.ts',
     find: "turn === 1 || refusal.kind !== 'throttled'",

@@ -1,7 +1,7 @@
 import type { Run } from '../../client/run';
 import { createCliWorld, type CliWorld } from '../cli/world';
 import { plays, startModel, type Move, type Script } from '../support/model';
-import { startOutside } from '../support/outside';
+import { startOutside, type Outside } from '../support/outside';
 import { readyTenant } from '../support/tenants';
 import { until } from '../support/until';
 import { call } from './desk';
@@ -28,6 +28,8 @@ export function gate(): { held: Promise<void>; open: () => void } {
 export class LimitsGround {
   private constructor(
     readonly world: CliWorld,
+    /** The system outside, which counts what was done. */
+    readonly outside: Outside,
     private readonly tenantAt: (name: string, quota: Quota) => Promise<void>,
     /** What the model does in a run, by the input of it. */
     private readonly scripts: Map<string, Script>,
@@ -47,6 +49,7 @@ export class LimitsGround {
     ]);
     return new LimitsGround(
       world,
+      outside,
       (name, quota) => readyTenant(world.stack, { name, keeper: outside.url, models: model.url, ...quota }),
       scripts,
       async () => {
