@@ -25,10 +25,12 @@ export interface Hosts {
   stop(): Promise<void>;
 }
 
-/** Bundles the workflows of loads once, for all hosts. */
+let bundle: Promise<string> | undefined;
+
+/** Bundles the workflows of loads once, for all hosts of all stacks. */
 export async function createHosts(stack: BenchStack): Promise<Hosts> {
   const bundlePath = path.join(stack.home, 'load-workflows.js');
-  await writeFile(bundlePath, await bundled());
+  await writeFile(bundlePath, await (bundle ??= bundled()));
   const running = new Set<HostProcess>();
   return {
     async start(order) {

@@ -1,3 +1,4 @@
+import { DefaultLogger, Runtime } from '@temporalio/worker';
 import { callOverhead } from './call-overhead';
 import { fairShares } from './fair-shares';
 import { noisyNeighbour } from './noisy-neighbour';
@@ -23,6 +24,8 @@ if (!bench) {
   );
   process.exitCode = 2;
 } else {
+  // Once a process, before the first connection, however many stacks a benchmark starts.
+  Runtime.install({ logger: new DefaultLogger('ERROR'), shutdownSignals: [] });
   bench(args).catch((error: unknown) => {
     process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
     process.exitCode = 1;

@@ -3,8 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { showProgress } from '../client/cli/progress';
 import { createHosts, type Hosts } from './hosts';
 import { applyClasses, createTenants, loadApp } from './load-app';
-import { LANES, type Arm } from './noisy-kinds';
-import { minutesOf, noisyOptions, roundsOf, spellsOf, type NoisyOptions, type Rounds } from './noisy-options';
+import { LANES, type Arm, type Kind } from './noisy-kinds';
+import { minutesOf, noisyOptions, roundsOf, spellsOf, type NoisyOptions } from './noisy-options';
 import { noisyReport } from './noisy-report';
 import { spell, type Ground, type Spell } from './noisy-spell';
 import { startOutside } from './outside';
@@ -17,8 +17,9 @@ const LANES_OPEN_MS = 120_000;
 
 /**
  * What victims notice of a neighbour (promise N6): their calls come at fixed times, whatever becomes of them, beside a tenant that
- * offers a hundred times as many, of one kind or another. All arms are measured in turns, on one stack, in an order that
- * changes from round to round; latency is from the time that a call was meant to start to its end in the history.
+ * offers a hundred times as many, of one kind or another. All arms are measured in turns, in an order that changes from round to
+ * round, and each round is on a stack of its own: none is measured on servers that others have filled for an hour. Latency is from
+ * the time that a call was meant to start to its end in the history.
  */
 export async function noisyNeighbour(args: readonly string[]): Promise<void> {
   const options = noisyOptions(args);
@@ -27,6 +28,45 @@ export async function noisyNeighbour(args: readonly string[]): Promise<void> {
   say(
     `${spells.length} arms × ${rounds.count} rounds of ${rounds.seconds} s: about ${Math.ceil(minutesOf(options))} min`,
   );
+  const bar = showProgress('noisy-neighbour', 'spells', rounds.count * spells.length);
+  let enough = false;
+  process.once('SIGINT', () => {
+    enough = true;
+    say('interrupted: ends after this spell, with what was measured so far');
+  });
+  const measured: Spell[] = [];
+  let versions: BenchStack['versions'] | undefined;
+  try {
+    for (let round = 0; round < rounds.count && !enough; round += 1) {
+      await onFreshGround(options, async (ground) => {
+        versions = ground.stack.versions;
+        const begun = measured.length;
+        for (const each of inTurn(spells, round)) {
+          if (enough) {
+            // Of a round that was not ended some arms would have more samples than others.
+            if (round > 0) measured.splice(begun);
+            return;
+          }
+          await sleep(PAUSE_MS);
+          measured.push(await spell(ground, each, { round, seconds: rounds.seconds }));
+          bar.at(measured.length);
+        }
+      });
+      if (!process.stderr.isTTY) say(`round ${round + 1} of ${rounds.count} is over`);
+    }
+  } finally {
+    bar.end();
+    // Also where it was broken off: hours of figures are not to be lost with the last one.
+    if (versions) {
+      process.stdout.write(noisyReport(options, versions, measured));
+      if (options.json !== undefined)
+        writeFileSync(options.json, JSON.stringify({ options, versions, measured }));
+    }
+  }
+}
+
+/** Starts servers, hosts, and the system outside; creates the tenants of all arms; ends all of it when the work is done. */
+async function onFreshGround(options: NoisyOptions, work: (ground: Ground) => Promise<void>): Promise<void> {
   const outside = await startOutside();
   const stack = await startBenchStack(loadApp);
   const hosts = await createHosts(stack);
@@ -43,16 +83,8 @@ export async function noisyNeighbour(args: readonly string[]): Promise<void> {
       },
     };
     // Connections, plans, caches and compiled policies are warm by then.
-    for (const each of spells) await spell(ground, each, { round: -1, seconds: WARM_SECONDS });
-    const measured: Spell[] = [];
-    try {
-      await measureAll(ground, rounds, measured);
-    } finally {
-      // Also where it was broken off: hours of figures are not to be lost with the last one.
-      process.stdout.write(noisyReport(options, stack.versions, measured));
-      if (options.json !== undefined)
-        writeFileSync(options.json, JSON.stringify({ options, versions: stack.versions, measured }));
-    }
+    for (const each of warmingOf(options)) await spell(ground, each, { round: -1, seconds: WARM_SECONDS });
+    await work(ground);
   } finally {
     await hosts.stop();
     await stack.close();
@@ -60,30 +92,10 @@ export async function noisyNeighbour(args: readonly string[]): Promise<void> {
   }
 }
 
-/** Adds every spell to `measured` as it ends. The first Ctrl-C ends it after the spell that runs; a second one at once. */
-async function measureAll(ground: Ground, rounds: Rounds, measured: Spell[]): Promise<void> {
-  const spells = spellsOf(ground.options);
-  const bar = showProgress('noisy-neighbour', 'spells', rounds.count * spells.length);
-  let enough = false;
-  process.once('SIGINT', () => {
-    enough = true;
-    say('interrupted: ends after this spell, with what was measured so far');
-  });
-  for (let round = 0; round < rounds.count; round += 1) {
-    for (const each of inTurn(spells, round)) {
-      if (enough) {
-        // Of a round that was not ended some arms would have more samples than others.
-        if (round > 0) measured.splice(round * spells.length);
-        bar.end();
-        return;
-      }
-      await sleep(PAUSE_MS);
-      measured.push(await spell(ground, each, { round, seconds: rounds.seconds }));
-      bar.at(measured.length);
-    }
-    if (!process.stderr.isTTY) say(`round ${round + 1} of ${rounds.count} is over`);
-  }
-  bar.end();
+/** One spell of each arm, beside its first neighbour. */
+function warmingOf(options: NoisyOptions): { arm: Arm; kind: Kind | null }[] {
+  const spells = spellsOf(options);
+  return options.arms.flatMap((arm) => spells.find((each) => each.arm === arm) ?? []);
 }
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`);

@@ -33,6 +33,8 @@ export interface Rounds {
 const AROUND_SECONDS = 12;
 /** Of one spell, at most: shorter than what disturbs the machine for long, and longer than the pauses around it. */
 const SPELL_SECONDS = 50;
+/** A round begins with so much: servers, hosts, tenants, and a short spell of each arm. */
+const OPENING_SECONDS = 75;
 
 export function noisyOptions(args: readonly string[]): NoisyOptions {
   const { values } = parseArgs({
@@ -92,7 +94,7 @@ export function roundsOf({ samples, victims, rate }: NoisyOptions): Rounds {
 /** How long the whole takes, minutes, roughly. */
 export function minutesOf(options: NoisyOptions): number {
   const { count, seconds } = roundsOf(options);
-  return (count * spellsOf(options).length * (seconds + AROUND_SECONDS)) / 60;
+  return (count * (OPENING_SECONDS + spellsOf(options).length * (seconds + AROUND_SECONDS))) / 60;
 }
 
 /** What is measured in each round; `alone` once for all kinds. */

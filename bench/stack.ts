@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import path from 'node:path';
 import { Client, Connection } from '@temporalio/client';
-import { NativeConnection, DefaultLogger, Runtime } from '@temporalio/worker';
+import { NativeConnection } from '@temporalio/worker';
 import { Client as Postgres } from 'pg';
 import { pino } from 'pino';
 import { Environment } from '../contracts/ids';
@@ -28,7 +28,6 @@ export type BenchStack = Awaited<ReturnType<typeof startBenchStack>>;
 
 /** Starts a stack in a temporary directory. `close` ends all of it. */
 export async function startBenchStack(app: App) {
-  Runtime.install({ logger: new DefaultLogger('ERROR'), shutdownSignals: [] });
   const config = loadConfig();
   const home = await mkdtemp(path.join(tmpdir(), 'bulkhead-bench-'));
   const environment = Environment.parse('bench');

@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { Connection } from '@temporalio/client';
@@ -106,6 +106,8 @@ test('U4 a second start resumes open runs on the same ports, also after the serv
   await rememberFreePorts(stateDir);
   const first = await startTemporal({ binary, state: { stateDir }, namespaces: ['prod'] });
   await startWorkflow(first.address, 'stopped');
+  // https://sqlite.org/fileformat.html#file_format_version_numbers: 2 is a write-ahead log, 1 a rollback journal.
+  expect([...readFileSync(path.join(stateDir, 'temporal', 'temporal.db')).subarray(18, 20)]).toEqual([2, 2]);
   await first.stop();
 
   const second = await startTemporal({ binary, state: { stateDir }, namespaces: ['prod'] });

@@ -31,3 +31,20 @@ export function settingArguments(): string[] {
     `${key}=${JSON.stringify(value)}`,
   ]);
 }
+
+/**
+ * How the embedded server keeps its state. SQLite's own default, a rollback journal, costs three flushes of the disk and a file
+ * made and removed for each transaction: 750 flushes a second at 25 calls a second. A write-ahead log with `synchronous=full` loses as
+ * little (nothing that was acknowledged, also when the machine fails) and flushes once.
+ * <https://sqlite.org/wal.html>, <https://sqlite.org/pragma.html#pragma_synchronous>
+ */
+const SQLITE_PRAGMAS = { journal_mode: 'wal', synchronous: 'full' } as const;
+
+/** Arguments of `temporal server start-dev` that keep its state in this file. */
+export function stateArguments(file: string): string[] {
+  return [
+    '--db-filename',
+    file,
+    ...Object.entries(SQLITE_PRAGMAS).flatMap(([name, value]) => ['--sqlite-pragma', `${name}=${value}`]),
+  ];
+}

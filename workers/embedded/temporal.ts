@@ -9,7 +9,7 @@ import { ensureNamespace } from './namespaces';
 import { endProcess, identify } from './owned-processes';
 import { freePort, freePortFrom, isFree } from './ports';
 import { privateDirectory, readJson, writePrivate } from './private-files';
-import { settingArguments } from './server-settings';
+import { settingArguments, stateArguments } from './server-settings';
 
 const HOST = '127.0.0.1';
 /** Temporal's own defaults, so that its CLI needs no `--address` beside a running stack. */
@@ -126,7 +126,7 @@ function launch(options: TemporalOptions, ports: Ports): Launched {
   args.push('--log-level', 'warn', '--ui-disable-news-fetch', ...settingArguments());
   args.push(...options.namespaces.flatMap((namespace) => ['--namespace', namespace]));
   args.push(...SEARCH_ATTRIBUTES.flatMap((name) => ['--search-attribute', `${name}=Keyword`]));
-  if (directory) args.push('--db-filename', path.join(directory, 'temporal.db'));
+  if (directory) args.push(...stateArguments(path.join(directory, 'temporal.db')));
 
   // A file and not a pipe: were this process killed, the server's next line into a broken pipe would end it too.
   const log = directory ? openLog(path.join(directory, 'temporal.log')) : undefined;
