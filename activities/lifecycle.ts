@@ -22,6 +22,8 @@ export interface RunBounds {
   readonly maxRepeats?: number | undefined;
   /** Absent: as many calls of a run are handed to its lane as its workflow asks for. */
   readonly callsAtOnce?: number | undefined;
+  /** Absent: what is refused again and again goes as fast as it comes. */
+  readonly refusedPauseMs?: number | undefined;
   /** On people. Absent: the workflows' own, a week. */
   readonly maxReviewWaitMs?: number | undefined;
 }
@@ -98,7 +100,7 @@ export function createLifecycle(parts: LifecycleParts): Lifecycle {
       if (entry.kind === 'waits') throw failure('ContractBroken', 'a run that enters waits for nobody');
       if (generation > 0) await pass('after_continue');
       const agent = await store.agent(envelope.agentId, envelope.agentVersion);
-      const { maxReviewWaitMs, maxRepeats, callsAtOnce, ...others } = bounds;
+      const { maxReviewWaitMs, maxRepeats, callsAtOnce, refusedPauseMs, ...others } = bounds;
       return {
         kind: 'entered',
         ...(await lanes.told(store, agent?.actions ?? [])),
@@ -108,6 +110,7 @@ export function createLifecycle(parts: LifecycleParts): Lifecycle {
         ...(maxReviewWaitMs !== undefined && { maxReviewWaitMs }),
         ...(maxRepeats !== undefined && { maxRepeats }),
         ...(callsAtOnce !== undefined && { callsAtOnce }),
+        ...(refusedPauseMs !== undefined && { refusedPauseMs }),
         ...(entry.firstStep > 0 && { firstStep: entry.firstStep }),
         ...(agent?.onFailure === 'undo' && { undoOnFailure: true }),
         parks: true,

@@ -76,6 +76,8 @@ export interface Entered {
   readonly maxRepeats?: number;
   /** So many calls of the run are on their lane at a time; the others wait in its workflow. Absent: all that it asks for. */
   readonly callsAtOnce?: number;
+  /** Between the calls of a run that policy has refused several in a row. Absent: none. */
+  readonly refusedPauseMs?: number;
   /** How long a run waits for a person's review before it ends with what is known. */
   readonly maxReviewWaitMs?: number;
   /** The first step of a run that was forked; the ones before it are copies of another run's. */

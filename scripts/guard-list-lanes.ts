@@ -1,6 +1,7 @@
 import type { Guard } from './guard-list';
 
 const CALL_LANE = 'workflows/call-lane.ts';
+const REFUSAL_PACE = 'workflows/refusal-pace.ts';
 const FIND_LANE = 'activities/find-lane.ts';
 const POOLS = 'storage/migrations/0017_pools.sql';
 const SHARES = 'workers/pool-shares.ts';
@@ -24,6 +25,38 @@ export const LANE_GUARDS: readonly Guard[] = [
     put: 'priority: { fairnessKey },',
     tests: ['test/lanes/shared'],
     titles: 'N2 weights',
+  },
+  {
+    name: 'refused again and again, a run goes one call at a time',
+    file: REFUSAL_PACE,
+    find: 'const mine = this.#turn.then(this.#paused, this.#paused);',
+    put: 'const mine = this.#paused();',
+    tests: ['test/runs/refusal-pace'],
+    titles: 'one at a time',
+  },
+  {
+    name: 'a pause that was cancelled is no matter of the next',
+    file: REFUSAL_PACE,
+    find: 'this.#turn.then(this.#paused, this.#paused)',
+    put: 'this.#turn.then(this.#paused)',
+    tests: ['test/runs/refusal-pace'],
+    titles: 'takes nobody with it',
+  },
+  {
+    name: 'one call that is not refused ends the pauses',
+    file: REFUSAL_PACE,
+    find: "this.#inARow = kind === 'denied' ? this.#inARow + 1 : 0;",
+    put: "this.#inARow += kind === 'denied' ? 1 : 0;",
+    tests: ['test/runs/refusal-pace'],
+    titles: 'when one was not refused',
+  },
+  {
+    name: 'calls of a run pass its pace',
+    file: CALL_LANE,
+    find: 'await this.#pace.turn();',
+    put: '',
+    tests: ['test/runs/refusal-pace'],
+    titles: 'slows down',
   },
   {
     name: 'expensive calls have a queue of their own',

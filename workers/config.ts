@@ -64,6 +64,7 @@ export interface Config {
     readonly maxReviewWaitMs?: number;
     readonly maxRepeats?: number;
     readonly callsAtOnce?: number;
+    readonly refusedPauseMs?: number;
   };
   readonly lanes: LaneSettings;
   /** Milliseconds. */
@@ -231,6 +232,7 @@ function assemble(set: Parsed, present: Environ, problems: string[]): Config {
       maxReviewWaitMs: set.BULKHEAD_MAX_REVIEW_WAIT,
       maxRepeats: set.BULKHEAD_MAX_REPEATS,
       callsAtOnce: set.BULKHEAD_CALLS_AT_ONCE,
+      refusedPauseMs: set.BULKHEAD_REFUSED_PAUSE,
     },
     lanes: {
       takenWithinMs: set.BULKHEAD_LANE_TAKEN_WITHIN,

@@ -3,6 +3,7 @@ import type { CallAnswer } from '../contracts/calls';
 import type { FailureType } from '../contracts/failures';
 import type { CallLane } from '../contracts/workflow-io';
 import { callsOn, lifecycle, type CallQueue, type GovernedCalls } from './activities';
+import { RefusalPace } from './refusal-pace';
 import type { WorkView } from './work-view';
 
 /** How often in a row a worker may say that the tenant is not on its lane although the placement says that it is. */
@@ -15,6 +16,7 @@ export interface ToldLane {
   readonly lane?: CallLane;
   readonly expensive?: readonly string[];
   readonly callsAtOnce?: number;
+  readonly refusedPauseMs?: number;
 }
 
 /**
@@ -26,6 +28,7 @@ export class CallsLane {
   #lane: CallLane | undefined;
   #underWay = 0;
   readonly #line: (() => void)[] = [];
+  readonly #pace: RefusalPace;
 
   constructor(
     private readonly view: WorkView,
@@ -33,12 +36,13 @@ export class CallsLane {
     private readonly tenantId: string,
   ) {
     this.#lane = told.lane;
+    this.#pace = new RefusalPace(told.refusedPauseMs);
   }
 
   /**
    * Makes a call, on the queue of expensive ones where its action is among them. While nobody takes it, the view says why. Of
    * calls beyond those that may be on the lane at once, whoever asked first goes first: a flood that waits in its own workflow
-   * costs Temporal, and so the neighbours, nothing.
+   * costs Temporal, and so the neighbours, nothing. Of what is refused again and again, one goes at a time.
    *
    * @param action `null` for a call that has none: a model's, or of an action that does not exist.
    */
@@ -51,7 +55,10 @@ export class CallsLane {
       await new Promise<void>((goes) => this.#line.push(goes));
     else this.#underWay += 1;
     try {
-      return await this.#made(action, summary, make);
+      await this.#pace.turn();
+      const answer = await this.#made(action, summary, make);
+      this.#pace.ended(answer.kind);
+      return answer;
     } finally {
       const next = this.#line.shift();
       // Whoever goes next takes this one's place.
