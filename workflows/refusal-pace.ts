@@ -1,7 +1,10 @@
 import { sleep } from '@temporalio/workflow';
 import type { CallAnswer } from '../contracts/calls';
 
-/** So many in a row are an agent, or a batch, that finds out what it may. More are spam. */
+/**
+ * So many in a row are an agent, or a batch, that finds out what it may. More are spam. Open histories have counted by it: one that
+ * is to change is told at entry.
+ */
 const FREE_IN_A_ROW = 8;
 
 /**
