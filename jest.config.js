@@ -1,3 +1,6 @@
+'use strict';
+const { availableParallelism } = require('node:os');
+
 /** @type {import('jest').Config} */
 module.exports = {
   testEnvironment: '<rootDir>/test/support/parsed-once.js',
@@ -20,8 +23,8 @@ module.exports = {
   globalSetup: '<rootDir>/test/support/global-setup.ts',
   globalTeardown: '<rootDir>/test/support/global-teardown.ts',
   testTimeout: 60_000,
-  // On two cores. With more, tests with bounds in real time measure each other.
-  maxWorkers: 2,
+  // Two on two cores: with more of them, tests with bounds in real time measure each other. Temporal and PostgreSQL take their part.
+  maxWorkers: Math.max(2, Math.round(availableParallelism() * 0.75)),
   testSequencer: '<rootDir>/test/support/longest-first.js',
   modulePathIgnorePatterns: ['<rootDir>/dist/'],
 };

@@ -5,7 +5,7 @@ import type { RunId } from '../contracts/ids';
 import type { Storage, TenantStore } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
 import { STOP_REASONS } from '../contracts/states';
-import type { FollowUpActivities, FollowUpEntered, RunActivities } from '../contracts/workflow-io';
+import type { FollowUpActivities, FollowUpEntered, RunActivities, ToldPace } from '../contracts/workflow-io';
 import { callingFollowUp, callingRun } from './call-context';
 import { failure } from './failure';
 import { createLanes, type LaneParts } from './find-lane';
@@ -23,7 +23,7 @@ export interface RunBounds {
   /** Absent: as many calls of a run are handed to its lane as its workflow asks for. */
   readonly callsAtOnce?: number | undefined;
   /** Absent: what is refused again and again goes as fast as it comes. */
-  readonly refusedPauseMs?: number | undefined;
+  readonly refusalPace?: ToldPace | undefined;
   /** On people. Absent: the workflows' own, a week. */
   readonly maxReviewWaitMs?: number | undefined;
 }
@@ -100,7 +100,7 @@ export function createLifecycle(parts: LifecycleParts): Lifecycle {
       if (entry.kind === 'waits') throw failure('ContractBroken', 'a run that enters waits for nobody');
       if (generation > 0) await pass('after_continue');
       const agent = await store.agent(envelope.agentId, envelope.agentVersion);
-      const { maxReviewWaitMs, maxRepeats, callsAtOnce, refusedPauseMs, ...others } = bounds;
+      const { maxReviewWaitMs, maxRepeats, callsAtOnce, refusalPace, ...others } = bounds;
       return {
         kind: 'entered',
         ...(await lanes.told(store, agent?.actions ?? [])),
@@ -110,7 +110,7 @@ export function createLifecycle(parts: LifecycleParts): Lifecycle {
         ...(maxReviewWaitMs !== undefined && { maxReviewWaitMs }),
         ...(maxRepeats !== undefined && { maxRepeats }),
         ...(callsAtOnce !== undefined && { callsAtOnce }),
-        ...(refusedPauseMs !== undefined && { refusedPauseMs }),
+        ...(refusalPace !== undefined && { refusalPace }),
         ...(entry.firstStep > 0 && { firstStep: entry.firstStep }),
         ...(agent?.onFailure === 'undo' && { undoOnFailure: true }),
         parks: true,

@@ -13,7 +13,10 @@ export interface Counters {
   readonly statements: number;
   readonly trips: Readonly<Record<string, Trips>>;
   readonly commits: number;
+  /** Bytes. */
   readonly wal: number;
+  /** Whole pages in it: the first change of a page after a checkpoint takes it along. */
+  readonly walPages: number;
   readonly at: number;
 }
 
@@ -27,8 +30,9 @@ export async function counters({ admin }: BenchStack): Promise<Counters> {
     `select query, calls, total_exec_time from pg_stat_statements where query like '%bulkhead.%'`,
   );
   const mine = statements.rows.filter(({ query }) => !POLLS.test(query));
-  const { rows } = await admin.query<{ commits: string; wal: string }>(
-    `select sum(xact_commit) as commits, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') as wal from pg_stat_database`,
+  const { rows } = await admin.query<{ commits: string; wal: string; pages: string }>(
+    `select sum(xact_commit) as commits, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') as wal,
+       (select wal_fpi from pg_stat_wal) as pages from pg_stat_database`,
   );
   const trips: Record<string, Trips> = {};
   for (const { query, calls, total_exec_time } of mine) {
@@ -41,6 +45,7 @@ export async function counters({ admin }: BenchStack): Promise<Counters> {
     trips,
     commits: Number(rows[0]?.commits ?? 0),
     wal: Number(rows[0]?.wal ?? 0),
+    walPages: Number(rows[0]?.pages ?? 0),
     at: Date.now(),
   };
 }

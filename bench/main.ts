@@ -26,8 +26,11 @@ if (!bench) {
 } else {
   // Once a process, before the first connection, however many stacks a benchmark starts.
   Runtime.install({ logger: new DefaultLogger('ERROR'), shutdownSignals: [] });
+  // Without a listener a signal would end this process with no word to its servers. A bench may have its own.
+  process.once('SIGINT', () => process.listenerCount('SIGINT') > 0 || process.exit(130));
   bench(args).catch((error: unknown) => {
     process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
-    process.exitCode = 1;
+    // Also where something still listens: what was started ends with this process.
+    process.exit(1);
   });
 }

@@ -30,9 +30,10 @@ export async function noisyNeighbour(args: readonly string[]): Promise<void> {
   );
   const bar = showProgress('noisy-neighbour', 'spells', rounds.count * spells.length);
   let enough = false;
-  process.once('SIGINT', () => {
+  process.on('SIGINT', () => {
+    if (enough) process.exit(130);
     enough = true;
-    say('interrupted: ends after this spell, with what was measured so far');
+    say('interrupted: ends after this spell, with what was measured so far; once more ends at once');
   });
   const measured: Spell[] = [];
   let versions: BenchStack['versions'] | undefined;
@@ -40,29 +41,34 @@ export async function noisyNeighbour(args: readonly string[]): Promise<void> {
     for (let round = 0; round < rounds.count && !enough; round += 1) {
       await onFreshGround(options, async (ground) => {
         versions = ground.stack.versions;
-        const begun = measured.length;
         for (const each of inTurn(spells, round)) {
-          if (enough) {
-            // Of a round that was not ended some arms would have more samples than others.
-            if (round > 0) measured.splice(begun);
-            return;
-          }
+          if (enough) return;
           await sleep(PAUSE_MS);
           measured.push(await spell(ground, each, { round, seconds: rounds.seconds }));
           bar.at(measured.length);
         }
       });
+      keep(options, versions, measured);
       if (!process.stderr.isTTY) say(`round ${round + 1} of ${rounds.count} is over`);
     }
   } finally {
     bar.end();
+    // Of a round that was not ended some arms would have more samples than others.
+    if (measured.length > spells.length) measured.splice(measured.length - (measured.length % spells.length));
     // Also where it was broken off: hours of figures are not to be lost with the last one.
-    if (versions) {
+    if (versions && measured.length > 0) {
       process.stdout.write(noisyReport(options, versions, measured));
-      if (options.json !== undefined)
-        writeFileSync(options.json, JSON.stringify({ options, versions, measured }));
+      keep(options, versions, measured);
     }
   }
+}
+
+function keep(
+  { json, ...options }: NoisyOptions,
+  versions: BenchStack['versions'] | undefined,
+  measured: readonly Spell[],
+): void {
+  if (json !== undefined) writeFileSync(json, JSON.stringify({ options, versions, measured }));
 }
 
 /** Starts servers, hosts, and the system outside; creates the tenants of all arms; ends all of it when the work is done. */
@@ -100,9 +106,12 @@ function warmingOf(options: NoisyOptions): { arm: Arm; kind: Kind | null }[] {
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
-/** Each round begins elsewhere, and every second one goes backwards: no arm always follows the same one. */
+/**
+ * Every second round goes backwards, and each pair of rounds begins elsewhere: over an even number of rounds each arm comes as
+ * late after a fresh start, on the average, as any other.
+ */
 export function inTurn<T>(arms: readonly T[], round: number): T[] {
-  const from = (round * 3) % arms.length;
+  const from = (Math.floor(round / 2) * 3) % arms.length;
   const turned = [...arms.slice(from), ...arms.slice(0, from)];
   return round % 2 === 0 ? turned : turned.reverse();
 }

@@ -87,7 +87,8 @@ function chosen<K extends string>(name: string, text: string, known: Readonly<Re
 /** So many spells of so many seconds that each arm gets its samples. */
 export function roundsOf({ samples, victims, rate }: NoisyOptions): Rounds {
   const seconds = samples / (victims * rate);
-  const count = Math.max(2, Math.ceil(seconds / SPELL_SECONDS));
+  // An even number, for the sake of the order of arms.
+  const count = 2 * Math.max(1, Math.ceil(seconds / SPELL_SECONDS / 2));
   return { count, seconds: Math.ceil(seconds / count) };
 }
 

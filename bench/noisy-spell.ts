@@ -86,6 +86,8 @@ export async function spell(
   const intended = victims.map((_, victim) => arrivals(begin, victim, seconds, options));
   const flood = floodUntil(end, flooding, options);
   const asked = Promise.all(victims.map((run, victim) => callAt(run, intended[victim] ?? [])));
+  // They are awaited below; what fails before then is not to end this process, and hours of figures with it.
+  for (const work of [flood, asked]) work.catch(() => undefined);
   await sleep(begin - Date.now());
   outside.take();
   const before = useOf(groups);

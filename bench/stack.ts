@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import path from 'node:path';
@@ -37,8 +38,17 @@ export async function startBenchStack(app: App) {
     cacheDirs: [config.temporal.cacheDir ?? path.join(homedir(), '.cache', 'bulkhead')],
     say: (line) => process.stderr.write(`${line}\n`),
   });
+  // They outlive whoever started them: where a benchmark is broken off, they end with it all the same.
+  const servers: number[] = [];
+  const brokenOff = (): void => endAtOnce(servers, home);
+  process.once('exit', brokenOff);
   const [temporal, postgres] = await Promise.all([
-    startTemporal({ binary: binary.path, state: { stateDir: home }, namespaces: [environment] }),
+    startTemporal({
+      binary: binary.path,
+      state: { stateDir: home },
+      namespaces: [environment],
+      onSpawn: (pid) => servers.push(pid),
+    }),
     startPostgres({
       dataDir: path.join(home, 'postgres'),
       settings: {
@@ -49,6 +59,7 @@ export async function startBenchStack(app: App) {
       },
     }),
   ]);
+  servers.push(postgres.pid);
   const passwords = { app: randomBytes(12).toString('hex'), operator: randomBytes(12).toString('hex') };
   await migrate(postgres.adminUrl, { passwords });
   const admin = new Postgres({ connectionString: postgres.adminUrl });
@@ -117,7 +128,22 @@ export async function startBenchStack(app: App) {
       await connection.close();
       await temporal.stop();
       await postgres.stop();
+      process.off('exit', brokenOff);
       await rm(home, { recursive: true, force: true });
     },
   };
+}
+
+/** Nothing of them is kept: of PostgreSQL it is an immediate shutdown. Never throws, for the process is about to end. */
+function endAtOnce(pids: readonly number[], home: string): void {
+  for (const end of [
+    ...pids.map((pid) => () => process.kill(pid, 'SIGQUIT')),
+    () => rmSync(home, { recursive: true, force: true }),
+  ]) {
+    try {
+      end();
+    } catch {
+      // It is gone, or still being written to.
+    }
+  }
 }

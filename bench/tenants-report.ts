@@ -8,6 +8,7 @@ export interface Spent {
   readonly commits: number;
   /** Bytes. */
   readonly wal: number;
+  readonly walPages: number;
   /** Processor time by group. */
   readonly cpuMs: Readonly<Record<string, number>>;
   /** Of the whole machine. */
@@ -41,6 +42,7 @@ export interface PerCall {
   readonly statements: number;
   readonly commits: number;
   readonly wal: number;
+  readonly walPages: number;
   readonly events: number;
   readonly cpuMs: number;
 }
@@ -55,6 +57,7 @@ export function perCallOf({ measured }: Carried): PerCall | undefined {
     statements: net(({ statements }) => statements),
     commits: net(({ commits }) => commits),
     wal: net(({ wal }) => wal),
+    walPages: net(({ walPages }) => walPages),
     events: events / calls,
     cpuMs: net(sumOfCpu),
   };
@@ -91,6 +94,7 @@ export function tenantsReport(
     ofCall('statements', 'statements'),
     ofCall('commits', 'commits'),
     ofCall('WAL, KiB', 'wal', KIB),
+    line('  whole pages in it', (_, call) => (call ? call.walPages.toFixed(2) : '–')),
     ofCall('history events', 'events'),
     ofCall('processor time, ms', 'cpuMs'),
     'idle, by the clock:',

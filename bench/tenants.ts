@@ -142,6 +142,7 @@ const spent = (before: Reading, after: Reading): Spent => ({
   statements: after.counted.statements - before.counted.statements,
   commits: after.counted.commits - before.counted.commits,
   wal: after.counted.wal - before.counted.wal,
+  walPages: after.counted.walPages - before.counted.walPages,
   cpuMs: Object.fromEntries(
     Object.entries(after.use.groupsMs).map(([name, now]) => [name, now - (before.use.groupsMs[name] ?? 0)]),
   ),

@@ -58,6 +58,12 @@ export interface FoundLane {
   readonly served: boolean;
 }
 
+/** After `free` refusals by policy in a row, a pause before each further call. */
+export interface ToldPace {
+  readonly free: number;
+  readonly pauseMs: number;
+}
+
 export interface Entered {
   readonly kind: 'entered';
   /** The task queue that this run's calls go to; for histories of before `lane`. */
@@ -76,8 +82,8 @@ export interface Entered {
   readonly maxRepeats?: number;
   /** So many calls of the run are on their lane at a time; the others wait in its workflow. Absent: all that it asks for. */
   readonly callsAtOnce?: number;
-  /** Between the calls of a run that policy has refused several in a row. Absent: none. */
-  readonly refusedPauseMs?: number;
+  /** Of a run whose calls policy refuses one after the other. Absent: it makes them as fast as it asks for them. */
+  readonly refusalPace?: ToldPace;
   /** How long a run waits for a person's review before it ends with what is known. */
   readonly maxReviewWaitMs?: number;
   /** The first step of a run that was forked; the ones before it are copies of another run's. */

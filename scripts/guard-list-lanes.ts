@@ -27,12 +27,12 @@ export const LANE_GUARDS: readonly Guard[] = [
     titles: 'N2 weights',
   },
   {
-    name: 'refused again and again, a run goes one call at a time',
+    name: 'refused again and again, a run makes its calls a pause apart',
     file: REFUSAL_PACE,
     find: 'const mine = this.#turn.then(this.#paused, this.#paused);',
     put: 'const mine = this.#paused();',
     tests: ['test/runs/refusal-pace'],
-    titles: 'one at a time',
+    titles: 'a pause apart',
   },
   {
     name: 'a pause that was cancelled is no matter of the next',
@@ -45,10 +45,18 @@ export const LANE_GUARDS: readonly Guard[] = [
   {
     name: 'one call that is not refused ends the pauses',
     file: REFUSAL_PACE,
-    find: "this.#inARow = kind === 'denied' ? this.#inARow + 1 : 0;",
-    put: "this.#inARow += kind === 'denied' ? 1 : 0;",
+    find: 'else if (action !== null) this.#inARow = 0;',
+    put: '',
     tests: ['test/runs/refusal-pace'],
     titles: 'when one was not refused',
+  },
+  {
+    name: 'that its model answers does not end a run’s pauses',
+    file: REFUSAL_PACE,
+    find: 'else if (action !== null) this.#inARow = 0;',
+    put: 'else this.#inARow = 0;',
+    tests: ['test/runs/refusal-pace'],
+    titles: 'slows down',
   },
   {
     name: 'calls of a run pass its pace',

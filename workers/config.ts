@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import type { Environment } from '../contracts/ids';
+import type { ToldPace } from '../contracts/workflow-io';
 import { EnvelopeJwks, EnvelopePublicKey, EnvelopeSigningKey } from '../secrets/envelope-keys';
 import { PER_TENANT, SETTINGS, settingInfo, type SettingName } from './settings';
 import { modelsOf, type ModelSettings } from './model-settings';
@@ -64,7 +65,7 @@ export interface Config {
     readonly maxReviewWaitMs?: number;
     readonly maxRepeats?: number;
     readonly callsAtOnce?: number;
-    readonly refusedPauseMs?: number;
+    readonly refusalPace?: ToldPace;
   };
   readonly lanes: LaneSettings;
   /** Milliseconds. */
@@ -232,7 +233,7 @@ function assemble(set: Parsed, present: Environ, problems: string[]): Config {
       maxReviewWaitMs: set.BULKHEAD_MAX_REVIEW_WAIT,
       maxRepeats: set.BULKHEAD_MAX_REPEATS,
       callsAtOnce: set.BULKHEAD_CALLS_AT_ONCE,
-      refusedPauseMs: set.BULKHEAD_REFUSED_PAUSE,
+      refusalPace: { free: REFUSALS_FREE, pauseMs: set.BULKHEAD_REFUSED_PAUSE },
     },
     lanes: {
       takenWithinMs: set.BULKHEAD_LANE_TAKEN_WITHIN,
@@ -250,6 +251,9 @@ function assemble(set: Parsed, present: Environ, problems: string[]): Config {
     },
   };
 }
+
+/** So many refusals by policy in a row are an agent that finds out what it may. More are spam. */
+const REFUSALS_FREE = 8;
 
 const sealed = (value: string | undefined): Secret<string> | null =>
   value === undefined ? null : new Secret(value);

@@ -256,13 +256,13 @@ export const SETTINGS = {
   BULKHEAD_CALLS_AT_ONCE: setting(whole(1, 1_000, 16), {
     group: 'Runs and timing',
     about:
-      'Calls of one run that are handed to Temporal at a time, where a workflow of your own asks for many at once; agents make one at a time. The others wait in the workflow, and cost nothing.',
+      'Calls of one run that are handed to Temporal at a time, where its workflow asks for many at once: the load of the benchmarks does, agents make one at a time. The others wait in the workflow, and cost nothing.',
     example: '16',
   }),
   BULKHEAD_REFUSED_PAUSE: setting(duration('10ms', '1m', '1s'), {
     group: 'Runs and timing',
     about:
-      'Pause before each further call of a run that policy has refused eight in a row, until one is not refused.',
+      'Pause before each further call of a run whose actions policy has refused eight times in a row, until one is not refused.',
     example: '1s',
   }),
   BULKHEAD_FENCE_POLL: setting(duration('50ms', '900ms', '300ms'), {

@@ -1,7 +1,7 @@
-import { ActivityFailure, ApplicationFailure, TimeoutFailure } from '@temporalio/workflow';
+import { ActivityFailure, ApplicationFailure, sleep, TimeoutFailure } from '@temporalio/workflow';
 import type { CallAnswer } from '../contracts/calls';
 import type { FailureType } from '../contracts/failures';
-import type { CallLane } from '../contracts/workflow-io';
+import type { CallLane, ToldPace } from '../contracts/workflow-io';
 import { callsOn, lifecycle, type CallQueue, type GovernedCalls } from './activities';
 import { RefusalPace } from './refusal-pace';
 import type { WorkView } from './work-view';
@@ -16,7 +16,7 @@ export interface ToldLane {
   readonly lane?: CallLane;
   readonly expensive?: readonly string[];
   readonly callsAtOnce?: number;
-  readonly refusedPauseMs?: number;
+  readonly refusalPace?: ToldPace;
 }
 
 /**
@@ -36,13 +36,13 @@ export class CallsLane {
     private readonly tenantId: string,
   ) {
     this.#lane = told.lane;
-    this.#pace = new RefusalPace(told.refusedPauseMs);
+    this.#pace = new RefusalPace(told.refusalPace, (ms, inARow) => this.#pause(ms, inARow));
   }
 
   /**
    * Makes a call, on the queue of expensive ones where its action is among them. While nobody takes it, the view says why. Of
    * calls beyond those that may be on the lane at once, whoever asked first goes first: a flood that waits in its own workflow
-   * costs Temporal, and so the neighbours, nothing. Of what is refused again and again, one goes at a time.
+   * costs Temporal, and so the neighbours, nothing. A run whose calls policy refuses one after the other makes them a pause apart.
    *
    * @param action `null` for a call that has none: a model's, or of an action that does not exist.
    */
@@ -57,7 +57,7 @@ export class CallsLane {
     try {
       await this.#pace.turn();
       const answer = await this.#made(action, summary, make);
-      this.#pace.ended(answer.kind);
+      this.#pace.ended(action, answer.kind);
       return answer;
     } finally {
       const next = this.#line.shift();
@@ -65,6 +65,12 @@ export class CallsLane {
       if (next) next();
       else this.#underWay -= 1;
     }
+  }
+
+  async #pause(ms: number, refusedInARow: number): Promise<void> {
+    this.view.pausesAfter(refusedInARow);
+    await sleep(ms, { summary: `policy refused ${refusedInARow} calls in a row: a pause before the next` });
+    this.view.asksAgain();
   }
 
   async #made<T>(

@@ -1,33 +1,35 @@
-import { sleep } from '@temporalio/workflow';
 import type { CallAnswer } from '../contracts/calls';
+import type { ToldPace } from '../contracts/workflow-io';
 
 /**
- * So many in a row are an agent, or a batch, that finds out what it may. More are spam. Open histories have counted by it: one that
- * is to change is told at entry.
- */
-const FREE_IN_A_ROW = 8;
-
-/**
- * Spaces out what a run asks for once policy has refused it so often in a row: each refusal is an activity, which costs the
- * server that all tenants share as much as one that does something. One call at a time goes then, after a pause, until one of
- * them is not refused. Calls that were asked for first go first.
+ * Spaces out what a run asks for once policy has refused its calls so often in a row: each refusal is an activity, which costs
+ * the server that all tenants share as much as one that does something. From then on no two of its calls begin closer than a pause, the
+ * model's among them, until one of its actions is answered otherwise. Of calls that wait, whoever asked first goes first.
  */
 export class RefusalPace {
   #inARow = 0;
   #turn: Promise<unknown> = Promise.resolve();
 
-  /** @param pauseMs absent in histories of before it was told: nothing is spaced out. */
+  /**
+   * @param told absent in histories of before it was told: nothing is spaced out.
+   * @param pause waits so long; told also how many were refused in a row.
+   */
   constructor(
-    private readonly pauseMs: number | undefined,
-    private readonly pause: (ms: number) => Promise<void> = sleep,
+    private readonly told: ToldPace | undefined,
+    private readonly pause: (ms: number, inARow: number) => Promise<void>,
   ) {}
 
-  /** How a call of the run ended. */
-  ended(kind: CallAnswer<unknown>['kind']): void {
-    this.#inARow = kind === 'denied' ? this.#inARow + 1 : 0;
+  /**
+   * How a call ended. That the model answered says nothing: a run that is refused again and again asks it in between.
+   *
+   * @param action `null` for a call that has none.
+   */
+  ended(action: string | null, kind: CallAnswer<unknown>['kind']): void {
+    if (kind === 'denied') this.#inARow += 1;
+    else if (action !== null) this.#inARow = 0;
   }
 
-  /** Resolves when a call may go: at once, unless the last ones were refused. */
+  /** Resolves when a call may go: at once, unless too many of the last ones were refused. */
   async turn(): Promise<void> {
     if (!this.#tooMany) return;
     // Whoever was before may have been cancelled in its pause: that is no matter of this one's.
@@ -37,10 +39,10 @@ export class RefusalPace {
   }
 
   readonly #paused = async (): Promise<void> => {
-    if (this.#tooMany) await this.pause(this.pauseMs ?? 0);
+    if (this.told && this.#tooMany) await this.pause(this.told.pauseMs, this.#inARow);
   };
 
   get #tooMany(): boolean {
-    return this.pauseMs !== undefined && this.#inARow >= FREE_IN_A_ROW;
+    return this.told !== undefined && this.#inARow >= this.told.free;
   }
 }

@@ -99,6 +99,11 @@ export abstract class WorkView {
     if (this.searchable !== 'approval_required') this.upsert('approval_required');
   }
 
+  /** Too short for an attribute: it works on, slowly. */
+  pausesAfter(refusedInARow: number): void {
+    this.enterState(this.working, `policy refused ${refusedInARow} calls in a row: pauses before the next`);
+  }
+
   /** It asks again, and may have to wait on: the attribute stays until that is known, for each change of it is an event. */
   asksAgain(): void {
     this.enterState(this.working, this.doing());

@@ -1,5 +1,6 @@
 import { sharesIn } from '../../bench/shares';
 import { jainIndex, slowdownIntervals } from '../../bench/statistics';
+import { inTurn } from '../../bench/noisy-neighbour';
 import { figuresOf, verdictOf } from '../../bench/noisy-report';
 import type { Spell } from '../../bench/noisy-spell';
 
@@ -33,6 +34,17 @@ describe('noisy-neighbour', () => {
       ),
       alone,
     );
+
+  it('N6 over two rounds every arm comes as late after a fresh start as any other', () => {
+    const arms = ['a', 'b', 'c', 'd', 'e'];
+    for (const first of [0, 2, 4]) {
+      const places = arms.map((each) =>
+        [first, first + 1].map((round) => inTurn(arms, round).indexOf(each)).reduce((sum, at) => sum + at),
+      );
+      expect(places).toEqual(arms.map(() => arms.length - 1));
+    }
+    expect(inTurn(arms, 2)).not.toEqual(inTurn(arms, 0));
+  });
 
   it('N6 tells the slowdown of an arm, with an interval around it', () => {
     const { slowdown } = arm(1.3);
