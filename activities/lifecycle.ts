@@ -19,13 +19,13 @@ export interface RunBounds {
   readonly maxWaitMs: number;
   readonly maxMisbehaviour: number;
   /** Absent: a model may repeat itself for ever. */
-  readonly maxRepeats?: number | undefined;
+  readonly maxRepeats?: number;
   /** Absent: as many calls of a run are handed to its lane as its workflow asks for. */
-  readonly callsAtOnce?: number | undefined;
+  readonly callsAtOnce?: number;
   /** Absent: what is refused again and again goes as fast as it comes. */
-  readonly refusalPace?: ToldPace | undefined;
+  readonly refusalPace?: ToldPace;
   /** On people. Absent: the workflows' own, a week. */
-  readonly maxReviewWaitMs?: number | undefined;
+  readonly maxReviewWaitMs?: number;
 }
 
 export interface LifecycleParts extends LaneParts {
@@ -100,17 +100,12 @@ export function createLifecycle(parts: LifecycleParts): Lifecycle {
       if (entry.kind === 'waits') throw failure('ContractBroken', 'a run that enters waits for nobody');
       if (generation > 0) await pass('after_continue');
       const agent = await store.agent(envelope.agentId, envelope.agentVersion);
-      const { maxReviewWaitMs, maxRepeats, callsAtOnce, refusalPace, ...others } = bounds;
       return {
         kind: 'entered',
         ...(await lanes.told(store, agent?.actions ?? [])),
         // What the tenant's quota leaves a run is the ledger's to say at each step, as it is by then.
         maxSteps: agent?.budget.steps ?? entry.maxSteps,
-        ...others,
-        ...(maxReviewWaitMs !== undefined && { maxReviewWaitMs }),
-        ...(maxRepeats !== undefined && { maxRepeats }),
-        ...(callsAtOnce !== undefined && { callsAtOnce }),
-        ...(refusalPace !== undefined && { refusalPace }),
+        ...bounds,
         ...(entry.firstStep > 0 && { firstStep: entry.firstStep }),
         ...(agent?.onFailure === 'undo' && { undoOnFailure: true }),
         parks: true,

@@ -38,7 +38,7 @@ export async function noisyNeighbour(args: readonly string[]): Promise<void> {
   const measured: Spell[] = [];
   let versions: BenchStack['versions'] | undefined;
   try {
-    for (let round = 0; round < rounds.count && !enough; round += 1) {
+    for (let round = 0; round < rounds.count; round += 1) {
       await onFreshGround(options, async (ground) => {
         versions = ground.stack.versions;
         for (const each of inTurn(spells, round)) {
@@ -48,6 +48,7 @@ export async function noisyNeighbour(args: readonly string[]): Promise<void> {
           bar.at(measured.length);
         }
       });
+      if (enough) break;
       keep(options, versions, measured);
       if (!process.stderr.isTTY) say(`round ${round + 1} of ${rounds.count} is over`);
     }

@@ -27,6 +27,14 @@ export const LANE_GUARDS: readonly Guard[] = [
     titles: 'N2 weights',
   },
   {
+    name: 'the embedded Temporal keeps a write-ahead log',
+    file: 'workers/embedded/server-settings.ts',
+    find: "journal_mode: 'wal'",
+    put: "journal_mode: 'delete'",
+    tests: ['test/embedded/temporal'],
+    titles: 'U4 a second start',
+  },
+  {
     name: 'refused again and again, a run makes its calls a pause apart',
     file: REFUSAL_PACE,
     find: 'const mine = this.#turn.then(this.#paused, this.#paused);',

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
+import type { RunBounds } from '../activities/lifecycle';
 import type { Environment } from '../contracts/ids';
-import type { ToldPace } from '../contracts/workflow-io';
 import { EnvelopeJwks, EnvelopePublicKey, EnvelopeSigningKey } from '../secrets/envelope-keys';
 import { PER_TENANT, SETTINGS, settingInfo, type SettingName } from './settings';
 import { modelsOf, type ModelSettings } from './model-settings';
@@ -58,15 +58,7 @@ export interface Config {
   };
   /** The provider for a tenant: its own settings over the common ones; `undefined` where none is configured. */
   model(tenant: string): ModelSettings | undefined;
-  readonly run: {
-    readonly continueAsNewAfter: number;
-    readonly maxWaitMs: number;
-    readonly maxMisbehaviour: number;
-    readonly maxReviewWaitMs?: number;
-    readonly maxRepeats?: number;
-    readonly callsAtOnce?: number;
-    readonly refusalPace?: ToldPace;
-  };
+  readonly run: RunBounds;
   readonly lanes: LaneSettings;
   /** Milliseconds. */
   readonly timing: {

@@ -1,7 +1,7 @@
 import { ActivityFailure, ApplicationFailure, sleep, TimeoutFailure } from '@temporalio/workflow';
 import type { CallAnswer } from '../contracts/calls';
 import type { FailureType } from '../contracts/failures';
-import type { CallLane, ToldPace } from '../contracts/workflow-io';
+import type { CallLane, Entered } from '../contracts/workflow-io';
 import { callsOn, lifecycle, type CallQueue, type GovernedCalls } from './activities';
 import { RefusalPace } from './refusal-pace';
 import type { WorkView } from './work-view';
@@ -11,13 +11,7 @@ const MOST_REFUSED = 5;
 const WRONG_LANE: FailureType = 'WrongLane';
 
 /** What was told at entry of where calls go. Histories of before `lane` hold a queue alone, and wait there for ever. */
-export interface ToldLane {
-  readonly queue: string;
-  readonly lane?: CallLane;
-  readonly expensive?: readonly string[];
-  readonly callsAtOnce?: number;
-  readonly refusalPace?: ToldPace;
-}
+export type ToldLane = Pick<Entered, 'queue' | 'lane' | 'expensive' | 'callsAtOnce' | 'refusalPace'>;
 
 /**
  * The lane of one run or follow-up (promise N2): makes its calls where the tenant's placement says. A call that no worker took

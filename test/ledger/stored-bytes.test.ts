@@ -205,6 +205,20 @@ test('Q2 a take-over of a write goes on with what the lost attempt had reserved'
   expect(await books(tenant)).toEqual({ stored: INPUT + 80, reserved: 0 });
 });
 
+test('Q2 a take-over that brings more than the lost attempt had reserved is kept, and said to be more', async () => {
+  const tenant = await storing(INPUT + 300);
+  const runId = await tenant.run();
+  await tenant.store.admit(ask(tenant, runId, '1.1', 100));
+  await at(LEASE_MS);
+  const over = ask(tenant, runId, '1.1', 300);
+  expect(await tenant.store.admit(over)).toMatchObject({ answer: 'recover' });
+  // It may have happened: it is not refused, and holds what was held.
+  expect(await books(tenant)).toEqual({ stored: INPUT, reserved: 100 });
+  await settle(tenant, over, 310);
+  expect(await facts(tenant, 'settled')).toMatchObject([{ storedBytes: 310, storedOvershoot: 210 }]);
+  expect(await books(tenant)).toEqual({ stored: INPUT + 310, reserved: 0 });
+});
+
 test('Q2 more than was reserved is kept, charged and said to be more; the next call meets the limit', async () => {
   const tenant = await storing(INPUT + 300);
   const runId = await tenant.run();
