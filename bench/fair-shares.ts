@@ -20,12 +20,17 @@ const OUTSTANDING = 16;
 /** The same of the one that is left. */
 const OUTSTANDING_ALONE = 64;
 const WARM_MS = 8_000;
+/**
+ * Who is left, each by itself: the one whose calls are as long as the mean of all calls before (400 ms), so that like is compared with
+ * like, and the one with the shortest, for which what passes between two calls of a slot weighs most.
+ */
+const LEFT = [8, 0] as const;
 
 const AIMS = { jain: 0.95, conservation: 0.9, alone: 0.95 } as const;
 
 /**
  * How the shared lane shares (promise N2): ten tenants with a backlog each, by their weights; then nine of them go idle, and the one
- * that is left may have it all. A slot is held from a call's start on the worker to its end, by the histories.
+ * that is left may have it all, once with calls of the mean length and once with the shortest. A slot is held from a call's start on the worker to its end, by the histories.
  */
 export async function fairShares(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
@@ -37,7 +42,7 @@ export async function fairShares(args: readonly string[]): Promise<void> {
   const outside = await startOutside();
   const stack = await startBenchStack(loadApp);
   const hosts = await createHosts(stack);
-  const bar = showProgress('fair-shares', 's', Math.ceil(seconds * 1.5));
+  const bar = showProgress('fair-shares', 's', Math.ceil(seconds * (1 + LEFT.length / 2)));
   try {
     await place(stack, outside.url);
     await hosts.start({ role: 'control', hostId: 'control' });
@@ -50,9 +55,13 @@ export async function fairShares(args: readonly string[]): Promise<void> {
       seconds,
       (at) => bar.at(at),
     );
-    const left = await measured(stack, hosts, [0], OUTSTANDING_ALONE, seconds / 2, (at) =>
-      bar.at(seconds + at),
-    );
+    const left: Measured[] = [];
+    for (const [index, no] of LEFT.entries())
+      left.push(
+        await measured(stack, hosts, [no], OUTSTANDING_ALONE, seconds / 2, (at) =>
+          bar.at(seconds * (1 + index / 2) + at),
+        ),
+      );
     bar.end();
     process.stdout.write(report({ slots, seconds, together, left, versions: stack.versions }));
   } finally {
@@ -130,13 +139,13 @@ function report(parts: {
   slots: number;
   seconds: number;
   together: Measured;
-  left: Measured;
+  /** Of each of `LEFT`. */
+  left: readonly Measured[];
   versions: BenchStack['versions'];
 }): string {
   const { slots, seconds, together, left, versions } = parts;
   const { shares } = together;
   const conservation = shares.slots / slots;
-  const ofCapacity = left.shares.slots / shares.slots;
   const held = (value: number, aim: number): string =>
     `${value.toFixed(3)}  (at least ${aim}: ${value >= aim ? 'holds' : 'DOES NOT HOLD'})`;
   const perUnit =
@@ -155,9 +164,18 @@ function report(parts: {
     `  largest service gap                    ${shares.largestGap.toFixed(1)} calls per unit of weight (of ${perUnit.toFixed(0)} each got)`,
     `  Jain’s index of slots held by weight   ${shares.jainOfSlots.toFixed(3)}  (not promised: a dispatch counts the same, however long the call)`,
     `  processors: ${coresText(together.cores)}`,
-    `then nine are idle, and ${left.shares.tenants[0]?.tenant ?? '?'} (weight 1) is left, ${seconds / 2} s:`,
-    `  slots held ${left.shares.slots.toFixed(2)}; of what all ten held  ${held(ofCapacity, AIMS.alone)}`,
-    `  processors: ${coresText(left.cores)}`,
+    ...left.flatMap(({ shares: { tenants, slots: ofOne }, cores }, index) => {
+      const one = tenants[0];
+      return [
+        `then nine are idle, and ${one?.tenant ?? '?'} (weight 1, calls of ${one?.costMs ?? '?'} ms) is left, ${seconds / 2} s:`,
+        `  slots held ${ofOne.toFixed(2)}; of what all ten held  ${
+          index === 0
+            ? held(ofOne / shares.slots, AIMS.alone)
+            : `${(ofOne / shares.slots).toFixed(3)}  (no aim)`
+        }`,
+        `  processors: ${coresText(cores)}`,
+      ];
+    }),
     '',
   ].join('\n');
 }
