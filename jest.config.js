@@ -3,7 +3,8 @@ const { availableParallelism } = require('node:os');
 
 /** @type {import('jest').Config} */
 module.exports = {
-  testEnvironment: '<rootDir>/test/support/parsed-once.js',
+  testEnvironment: '<rootDir>/test/support/environment.js',
+  runtime: '<rootDir>/test/support/native-packages.js',
   roots: ['<rootDir>/test'],
   testMatch: ['**/*.test.ts'],
   transform: {
@@ -23,8 +24,10 @@ module.exports = {
   globalSetup: '<rootDir>/test/support/global-setup.ts',
   globalTeardown: '<rootDir>/test/support/global-teardown.ts',
   testTimeout: 60_000,
-  // Two on two cores: with more of them, tests with bounds in real time measure each other. Temporal and PostgreSQL take their part.
-  maxWorkers: Math.max(2, Math.round(availableParallelism() * 0.75)),
+  // Three on two cores: tests mostly wait. With more of them, those with bounds in real time measure each other.
+  maxWorkers: Math.max(3, Math.round(availableParallelism() * 0.75)),
+  // What test files leave behind adds up.
+  workerIdleMemoryLimit: '1500MB',
   testSequencer: '<rootDir>/test/support/longest-first.js',
   modulePathIgnorePatterns: ['<rootDir>/dist/'],
 };

@@ -11,15 +11,24 @@ import { startBenchStack, type BenchStack } from './stack';
 import { median, medianInterval, quantile } from './statistics';
 import { benchApp, createTenant, startCalls, TENANT, workflowWorker } from './tenant';
 
+/** How long the system outside takes for a request, milliseconds: none at all, which is the hardest to stand beside, and a quick one. */
+const WAITS_MS = [0, 50] as const;
+
 /**
  * What governing a write costs: the same HTTP request made by a raw Temporal activity and by a governed call, in
  * alternating pairs inside one run, on one server. Latency is from an activity's scheduling to its completion, by the
- * history's own timestamps; the ratio of each pair, its median and the median's 95 % interval.
+ * history's own timestamps; the ratio of each pair, its median and the median's 95 % interval. Once with a system outside that answers
+ * at once and once with one that takes a while: what governing adds is the same, what it adds to is not.
  */
 export async function callOverhead(args: readonly string[]): Promise<void> {
   const calls = Number(args[0] ?? 400);
+  let waitMs = 0;
   const keeper = createServer((_request, response) => {
-    response.writeHead(200, { 'content-type': 'application/json' }).end('{"id":"r1","account":"acct"}');
+    const answer = (): void => {
+      response.writeHead(200, { 'content-type': 'application/json' }).end('{"id":"r1","account":"acct"}');
+    };
+    if (waitMs > 0) setTimeout(answer, waitMs);
+    else answer();
   });
   await new Promise<void>((resolve) => keeper.listen(0, '127.0.0.1', resolve));
   const url = `http://127.0.0.1:${(keeper.address() as AddressInfo).port}`;
@@ -34,12 +43,16 @@ export async function callOverhead(args: readonly string[]): Promise<void> {
     const raw = await rawWorkers(stack, url);
     // The first run warms connections, plans and caches, and is not counted.
     await oneRun(stack, Math.min(60, calls));
-    const before = await counters(stack);
-    const latencies = await oneRun(stack, calls);
-    const after = await counters(stack);
+    const measured: Measured[] = [];
+    for (const each of WAITS_MS) {
+      waitMs = each;
+      const before = await counters(stack);
+      const latencies = await oneRun(stack, calls);
+      measured.push({ waitMs, ...latencies, before, after: await counters(stack) });
+    }
     await raw.stop();
     for (const host of hosts.reverse()) await host.stop();
-    print(stack, latencies, before, after);
+    print(stack, measured);
   } finally {
     await stack.close();
     keeper.close();
@@ -78,7 +91,7 @@ async function rawWorkers(stack: BenchStack, url: string): Promise<{ stop(): Pro
 }
 
 /** One run of `calls` pairs; answers the milliseconds of each raw and each governed call, in order. */
-async function oneRun(stack: BenchStack, calls: number): Promise<Measured> {
+async function oneRun(stack: BenchStack, calls: number): Promise<OneRun> {
   const handle = await startCalls(stack, 'benchCalls', calls);
   await handle.result();
   return latenciesOf(await handle.fetchHistory());
@@ -93,13 +106,18 @@ interface Latencies {
   readonly activity: number[];
   readonly step: number[];
 }
-interface Measured {
+interface OneRun {
   readonly raw: Latencies;
   readonly governed: Latencies;
   readonly events: number;
 }
+interface Measured extends OneRun {
+  readonly waitMs: number;
+  readonly before: Counters;
+  readonly after: Counters;
+}
 
-function latenciesOf(history: History): Measured {
+function latenciesOf(history: History): OneRun {
   const found: Record<string, Latencies> = {
     rawCall: { activity: [], step: [] },
     callTool: { activity: [], step: [] },
@@ -131,15 +149,26 @@ function ratioLine(governed: readonly number[], raw: readonly number[]): string 
   return `  governed / raw: median of ${ratios.length} pairs ${median(ratios).toFixed(2)}, 95 % interval ${low.toFixed(2)} to ${high.toFixed(2)}`;
 }
 
-function print(
-  stack: BenchStack,
-  { raw, governed, events }: Measured,
-  before: Counters,
-  after: Counters,
-): void {
-  const calls = governed.activity.length;
-  const line = (name: string, values: number[]): string =>
+function latencyLines({ waitMs, raw, governed }: Measured): string[] {
+  const line = (name: string, values: readonly number[]): string =>
     `  ${name.padEnd(10)} median ${median(values).toFixed(1)} ms · p95 ${quantile(values, 0.95).toFixed(1)} ms · p99 ${quantile(values, 0.99).toFixed(1)} ms`;
+  return [
+    '',
+    `beside a system that ${waitMs > 0 ? `takes ${waitMs} ms` : 'answers at once'}:`,
+    'the activity alone, from its scheduling to its completion (aim 1.15, at most 1.30):',
+    line('raw', raw.activity),
+    line('governed', governed.activity),
+    ratioLine(governed.activity, raw.activity),
+    'a step of the run, from the scheduling of one call to that of the next:',
+    line('raw', raw.step),
+    line('governed', governed.step),
+    ratioLine(governed.step, raw.step),
+  ];
+}
+
+/** What a governed call costs the servers; how long the system outside takes has no part in it. */
+function costLines({ governed, events, before, after }: Measured): string[] {
+  const calls = governed.activity.length;
   const perCall = (name: string, value: number): string =>
     `  ${name.padEnd(36)} ${(value / calls).toFixed(2)}`;
   const trips = Object.entries(after.trips)
@@ -149,29 +178,29 @@ function print(
     })
     .filter((trip) => trip.calls >= calls / 2)
     .sort((a, b) => b.ms - a.ms);
-  const seconds = (after.at - before.at) / 1_000;
+  return [
+    '',
+    'per governed call:',
+    perCall('round trips to PostgreSQL', after.statements - before.statements),
+    ...trips.map(
+      (trip) =>
+        `${perCall(`  ${trip.name}`, trip.calls)} (${(trip.ms / trip.calls).toFixed(2)} ms in the server)`,
+    ),
+    perCall('commits (polls of hosts included)', after.commits - before.commits),
+    perCall('WAL bytes (polls of hosts included)', after.wal - before.wal),
+    `  ${'history events'.padEnd(36)} ${((events - 20) / (calls * 2)).toFixed(1)} (as many as of the raw activity)`,
+  ];
+}
+
+function print({ versions }: BenchStack, measured: readonly Measured[]): void {
+  const [first] = measured;
+  const pairs = first?.governed.activity.length ?? 0;
   process.stdout.write(
     [
-      `call-overhead: ${calls} pairs, one after the other, in ${seconds.toFixed(1)} s`,
-      `  Temporal server ${stack.versions.temporal} (embedded, SQLite), PostgreSQL ${stack.versions.postgres}, Node ${process.version}, ${cpus().length} cores`,
-      'the activity alone, from its scheduling to its completion (aim 1.15, at most 1.30):',
-      line('raw', raw.activity),
-      line('governed', governed.activity),
-      ratioLine(governed.activity, raw.activity),
-      'a step of the run, from the scheduling of one call to that of the next:',
-      line('raw', raw.step),
-      line('governed', governed.step),
-      ratioLine(governed.step, raw.step),
-      '',
-      'per governed call:',
-      perCall('round trips to PostgreSQL', after.statements - before.statements),
-      ...trips.map(
-        (trip) =>
-          `${perCall(`  ${trip.name}`, trip.calls)} (${(trip.ms / trip.calls).toFixed(2)} ms in the server)`,
-      ),
-      perCall('commits (polls of hosts included)', after.commits - before.commits),
-      perCall('WAL bytes (polls of hosts included)', after.wal - before.wal),
-      `  ${'history events'.padEnd(36)} ${((events - 20) / (calls * 2)).toFixed(1)} (as many as of the raw activity)`,
+      `call-overhead: ${pairs} pairs each, one after the other`,
+      `  Temporal server ${versions.temporal} (embedded, SQLite), PostgreSQL ${versions.postgres}, Node ${process.version}, ${cpus().length} cores`,
+      ...measured.flatMap(latencyLines),
+      ...(first ? costLines(first) : []),
       '',
     ].join('\n'),
   );

@@ -11,6 +11,7 @@ import {
 } from '@temporalio/worker';
 import { RUN_STATES, STOP_REASONS } from '../../contracts/states';
 import { PATCHES } from '../../workflows/patches';
+import { freshRuntime } from '../support/sdk-runtime';
 import { testTemporal } from '../support/shared-temporal';
 import { goldenHistories, HISTORIES, historyToText, type Golden } from './history-json';
 import { shownBy } from './shown';
@@ -18,13 +19,13 @@ import { shownBy } from './shown';
 const root = path.join(__dirname, '..', '..');
 const golden = goldenHistories();
 
-beforeAll(() => {
-  Runtime.install({
+beforeAll(() =>
+  freshRuntime({
     logger: new DefaultLogger('ERROR'),
     shutdownSignals: [],
     telemetryOptions: { logging: { filter: makeTelemetryFilterString({ core: 'ERROR' }), forward: {} } },
-  });
-});
+  }),
+);
 
 afterAll(() => Runtime.instance().shutdown());
 

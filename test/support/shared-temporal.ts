@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { findTemporal } from '../../workers/embedded/find-temporal';
 import { startTemporal } from '../../workers/embedded/temporal';
 import { bundleWorkflows } from '../../workers/workflow-bundle';
+import { keepNamespacesReady } from './ready-namespaces';
 
 /** What the run's setup hands to the test files. */
 export interface TestTemporal {
@@ -12,6 +13,8 @@ export interface TestTemporal {
   readonly binary: string;
   /** The workflow bundle, made once a run. */
   readonly bundlePath: string;
+  /** A folder of namespaces that are ready; see `ready-namespaces.ts`. */
+  readonly namespaces: string;
 }
 
 /** Starts the one Temporal of a run, bundles the workflows once, and answers how to end both. */
@@ -33,14 +36,18 @@ export async function startSharedTemporal(): Promise<() => Promise<void>> {
   ]);
   await writeFile(bundlePath, process.env['BULKHEAD_TEST_LOG'] ? code : withoutMap(code));
   const temporal = await startTemporal({ binary: binary.path, state: 'inMemory', namespaces: ['prod'] });
+  const namespaces = join(home, 'namespaces');
+  const endKeeping = await keepNamespacesReady(temporal.address, namespaces);
   const shared: TestTemporal = {
     address: temporal.address,
     uiUrl: temporal.uiUrl,
     binary: binary.path,
     bundlePath,
+    namespaces,
   };
   process.env['BULKHEAD_TEST_TEMPORAL'] = JSON.stringify(shared);
   return async () => {
+    await endKeeping();
     await temporal.stop();
     await rm(home, { recursive: true, force: true });
   };

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { Client, Connection } from '@temporalio/client';
-import { NativeConnection, Runtime, DefaultLogger } from '@temporalio/worker';
+import { NativeConnection } from '@temporalio/worker';
 import { pino } from 'pino';
 import { BulkheadClient, type BulkheadPorts } from '../../client/bulkhead';
 import { ensureControl } from '../../client/control';
@@ -30,7 +30,9 @@ import { startLaneHost, type LaneHostOptions } from '../../workers/lane-host';
 import type { Running, WorkerParts } from '../../workers/parts';
 import { app as testApp } from './app';
 import { createTestDatabase, type TestDatabase } from './database';
+import { quietly } from './sdk-runtime';
 import type { WorkerSpec } from './worker-spec';
+import { freshNamespace, takeNamespace } from './ready-namespaces';
 import { testTemporal, type TestTemporal } from './shared-temporal';
 
 const ISSUER = 'urn:test';
@@ -46,7 +48,8 @@ export interface TestStackOptions {
   /** Another database than a clone on the run's shared server. It is left as it is when the stack closes. */
   readonly database?: TestDatabase;
   /** Another Temporal than the run's shared one. */
-  readonly temporal?: Pick<TestTemporal, 'address' | 'bundlePath'>;
+  readonly temporal?: Pick<TestTemporal, 'address' | 'bundlePath'> &
+    Partial<Pick<TestTemporal, 'namespaces'>>;
   /** Called by the hosts of this process at the named places. */
   readonly checkpoint?: Checkpoint;
   /** Around every activity of the hosts of this process. */
@@ -82,14 +85,13 @@ export interface TestStack {
   close(): Promise<void>;
 }
 
-let quiet = false;
-
-/** Brings a test file's stack up; about two seconds, most of them Temporal's for a new namespace. */
+/** Brings a test file's stack up; two seconds more where no namespace is ready. */
 export async function createTestStack(options: TestStackOptions = {}): Promise<TestStack> {
-  if (!quiet) Runtime.install({ logger: new DefaultLogger('ERROR'), shutdownSignals: [] });
-  quiet = true;
-  const { address, bundlePath } = options.temporal ?? testTemporal();
-  const environment = Environment.parse(`t${randomBytes(5).toString('hex')}`);
+  quietly();
+  const { address, bundlePath, namespaces } = options.temporal ?? testTemporal();
+  const environment = Environment.parse(
+    (namespaces && (await takeNamespace(namespaces))) ?? freshNamespace(),
+  );
   const [database, keys] = await Promise.all([
     options.database ?? createTestDatabase(),
     generateEnvelopeKeys(),

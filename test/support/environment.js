@@ -1,5 +1,6 @@
 'use strict';
 const vm = require('node:vm');
+const { isNativeError } = require('node:util').types;
 const { TestEnvironment } = require('jest-environment-node');
 
 /**
@@ -17,4 +18,20 @@ vm.compileFunction = (code, parameters, options) => {
   return compiled;
 };
 
-module.exports = TestEnvironment;
+const ordinary = Function.prototype[Symbol.hasInstance];
+
+/**
+ * A test file has globals of its own; Node's modules, and packages that Node itself loads (`native-packages.js`), have others. An error of
+ * theirs is an error here too, as it is where the product runs.
+ */
+module.exports = class extends TestEnvironment {
+  constructor(...args) {
+    super(...args);
+    const { Error } = this.global;
+    Object.defineProperty(Error, Symbol.hasInstance, {
+      value(error) {
+        return ordinary.call(this, error) || (this === Error && isNativeError(error));
+      },
+    });
+  }
+};
