@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks';
+import { BREAKER_OPEN } from '../contracts/breakers';
 import type { AdmitRequest } from '../contracts/ledger';
 import type { ControlVersion } from '../contracts/platform-ports';
 import type { TenantStore } from '../contracts/ports';
@@ -168,7 +169,6 @@ export class RememberedRefusals {
   }
 }
 
-const BREAKER = 'breaker_open';
 const SHARED = 'shared_capacity/';
 const layerOf = (rule: string): string => rule.slice(rule.lastIndexOf('/') + 1);
 
@@ -187,7 +187,7 @@ const MEASURES: Readonly<Record<string, (asked: AskedFor) => number>> = {
 
 /** What a call asks of the limit that refused; `undefined` for a refusal that is not to be remembered. */
 function measureOf({ rule, origin, kind }: Refusal, asked: AskedFor): number | undefined {
-  if (rule === BREAKER) return asked.system === null ? undefined : 1;
+  if (rule === BREAKER_OPEN) return asked.system === null ? undefined : 1;
   // A share of the platform's capacity grows by itself: believed until it is to be asked for again, half a second, and no longer.
   const limit = origin === 'tenant_cap' || rule.startsWith(SHARED);
   const measure = limit && kind === 'throttled' ? MEASURES[layerOf(rule)] : undefined;
@@ -196,7 +196,7 @@ function measureOf({ rule, origin, kind }: Refusal, asked: AskedFor): number | u
 
 /** Whose limit or breaker it is: the tenant's own, an action's, an agent's, a system's. */
 function subjectOf({ rule }: Refusal, asked: AskedFor): string {
-  if (rule === BREAKER) return asked.system ?? '';
+  if (rule === BREAKER_OPEN) return asked.system ?? '';
   if (rule.startsWith('action:')) return asked.action;
   return rule.startsWith('agent:') ? (asked.agentId ?? '') : '';
 }
