@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { Context } from '@temporalio/activity';
 import { canonicalJson, digestOf } from '../contracts/digest';
-import { BREAKER_OPEN } from '../contracts/breakers';
 import type { CallAnswer, StoredPayload } from '../contracts/calls';
 import { passCheckpoint } from '../contracts/checkpoint';
 import type { Admission, AdmitRequest } from '../contracts/ledger';
@@ -245,9 +244,6 @@ export function createGateway(parts: GatewayParts): Gateway {
   /** How long a refusal is waited for in place, milliseconds: in its turn, where others wait for the same. */
   function pauseOf({ call, store }: Attempt, refusal: Refusal, turn: number): number {
     const pauseMs = pauseAlone(refusal, turn);
-    // All that a breaker keeps waiting are told one moment, the first time too.
-    if (refusal.rule === BREAKER_OPEN && call.undoOf === null)
-      return looks.after(store.scope.tenantId, `${refusal.rule} ${call.system}`, pauseMs);
     // Who was refused for the first time waits alone, for a crowd may be gone by now. Who is told when to come, comes then.
     const alone =
       turn === 1 || refusal.kind !== 'throttled' || pauseMs > WAIT_MS.last || call.undoOf !== null;

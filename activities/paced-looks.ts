@@ -4,14 +4,12 @@ const LEAST_PER_SECOND = 10;
 const LOOKS_PER_END = 1.5;
 /** Nobody is put off for longer, milliseconds, however large the crowd. */
 const LONGEST_MS = 5_000;
-/** Nor for longer than this after the moment that it was told. */
-const LONGEST_AFTER_MS = 15_000;
 const SECOND_MS = 1_000;
 /** Tenants beyond which those that wait for nothing are forgotten. */
 const MANY = 1_000;
 
 interface Pace {
-  /** When the last of a line looks, monotonic, by what it waits for. */
+  /** When the last of those that wait for a rule looks, monotonic. */
   readonly last: Map<string, number>;
   /** Calls that ended in the second that began then, and in the one before. */
   second: { readonly began: number; ended: number; before: number };
@@ -31,26 +29,12 @@ export class PacedLooks {
 
   /** How long a call of the tenant that was refused by this rule waits, whole milliseconds: never shorter than `pauseMs`. */
   pause(tenantId: string, rule: string, pauseMs: number): number {
-    const pace = this.#of(tenantId, this.now());
-    const perSecond = Math.max(LEAST_PER_SECOND, LOOKS_PER_END * endedPerSecond(pace));
-    return this.#turn(tenantId, rule, perSecond, pauseMs, LONGEST_MS);
-  }
-
-  /**
-   * How long a call waits that is told when to come again, and told the same as all others of its line, whole milliseconds: they come one
-   * after the other from then on, ten a second, for what ends meanwhile is none of theirs. All at once they held up the whole machine,
-   * each time that a breaker let one of them try.
-   */
-  after(tenantId: string, line: string, toldMs: number): number {
-    return this.#turn(tenantId, line, LEAST_PER_SECOND, toldMs, toldMs + LONGEST_AFTER_MS);
-  }
-
-  #turn(tenantId: string, line: string, perSecond: number, soonestMs: number, latestMs: number): number {
     const now = this.now();
-    const { last } = this.#of(tenantId, now);
-    const turn = (last.get(line) ?? 0) + SECOND_MS / perSecond;
-    const at = Math.max(now + soonestMs, Math.min(turn, now + latestMs));
-    last.set(line, at);
+    const pace = this.#of(tenantId, now);
+    const apart = SECOND_MS / Math.max(LEAST_PER_SECOND, LOOKS_PER_END * endedPerSecond(pace));
+    const turn = (pace.last.get(rule) ?? 0) + apart;
+    const at = Math.max(now + pauseMs, Math.min(turn, now + LONGEST_MS));
+    pace.last.set(rule, at);
     return Math.round(at - now);
   }
 

@@ -303,8 +303,8 @@ export const MODEL_GUARDS: readonly Guard[] = [
   {
     name: 'looks are so far apart',
     file: 'activities/paced-looks.ts',
-    find: 'const turn = (last.get(line) ?? 0) + SECOND_MS / perSecond;',
-    put: 'const turn = 0 * perSecond;',
+    find: 'const turn = (pace.last.get(rule) ?? 0) + apart;',
+    put: 'const turn = 0 * apart;',
     tests: ['test/runs/paced-looks'],
     titles: 'N6 a crowd looks',
   },
@@ -319,18 +319,10 @@ export const MODEL_GUARDS: readonly Guard[] = [
   {
     name: 'nobody is put off for longer than five seconds',
     file: 'activities/paced-looks.ts',
-    find: 'Math.min(turn, now + latestMs)',
+    find: 'Math.min(turn, now + LONGEST_MS)',
     put: 'turn',
     tests: ['test/runs/paced-looks'],
     titles: 'N6 a crowd of any size',
-  },
-  {
-    name: 'who a breaker keeps waiting comes one after the other',
-    file: 'activities/gateway.ts',
-    find: 'return looks.after(store.scope.tenantId, `${refusal.rule} ${call.system}`, pauseMs);',
-    put: 'return pauseMs;',
-    tests: ['test/runs/breaker-crowd'],
-    titles: 'N6 N5 whom a breaker',
   },
   {
     name: 'a call that may have been sent is the ledger’s to answer',

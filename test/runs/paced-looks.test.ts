@@ -53,17 +53,6 @@ describe('N6 P9 looks of a crowd that waits in place', () => {
     expect(crowd(1)[0]).toBeLessThanOrEqual(PAUSE + 100);
   });
 
-  test('N6 who are told one moment come one after the other from then on, and others are not put off by them', () => {
-    const told = (size: number, line: string): number[] =>
-      Array.from({ length: size }, () => looks.after('acme', line, 5_000));
-    for (let call = 0; call < 40; call += 1) looks.ended('acme');
-    expect(told(4, 'breaker_open crm')).toEqual([5_000, 5_100, 5_200, 5_300]);
-    expect(told(1, 'breaker_open mail')).toEqual([5_000]);
-    expect(crowd(1)).toEqual([PAUSE]);
-    // Of any number, nobody comes more than a quarter of a minute late.
-    expect(Math.max(...told(1_000, 'breaker_open crm'))).toBe(20_000);
-  });
-
   test('P9 never sooner than asked, never later than five seconds or what was asked: drawn at random', () => {
     const Event = fc.oneof(
       fc.record({ does: fc.constant('waits' as const), ms: fc.integer({ min: 0, max: 20_000 }) }),
