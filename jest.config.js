@@ -1,5 +1,6 @@
 'use strict';
 const { availableParallelism } = require('node:os');
+const swc = require('./test/support/swc');
 
 /** @type {import('jest').Config} */
 module.exports = {
@@ -8,14 +9,7 @@ module.exports = {
   roots: ['<rootDir>/test'],
   testMatch: ['**/*.test.ts'],
   transform: {
-    '^.+\\.(ts|js|mjs)$': [
-      '@swc/jest',
-      {
-        jsc: { target: 'es2022', parser: { syntax: 'typescript' } },
-        module: { type: 'commonjs' },
-        sourceMaps: 'inline',
-      },
-    ],
+    '^.+\\.(ts|js|mjs)$': ['@swc/jest', swc],
   },
   // Published as ES modules only.
   transformIgnorePatterns: [

@@ -114,7 +114,7 @@ export function noisyReport(
   return `${lines.join('\n')}\n`;
 }
 
-const COLUMNS = [12, 7, 8, 9, 22, 22, 11, 10, 7, 10, 10, 9] as const;
+const COLUMNS = [12, 7, 8, 9, 25, 25, 11, 10, 7, 10, 10, 9] as const;
 const row = (cells: readonly string[]): string =>
   `  ${cells.map((cell, index) => (index === 0 ? cell.padEnd(COLUMNS[0]) : cell.padStart(COLUMNS[index] ?? 8))).join('')}`;
 const HEAD = row([

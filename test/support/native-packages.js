@@ -2,6 +2,7 @@
 const { createRequire } = require('node:module');
 const { transformFileSync } = require('@swc/core');
 const { default: Runtime } = require('jest-runtime');
+const swc = require('./swc');
 
 /**
  * jest evaluates every module anew for every test file, so that no file meets what another one left in it. For a few large packages
@@ -12,12 +13,7 @@ const NATIVE = /^@(temporalio|cedar-policy)\//;
 
 // The SDK loads the payload converter by its path.
 require.extensions['.ts'] = (module, file) => {
-  const { code } = transformFileSync(file, {
-    jsc: { target: 'es2022', parser: { syntax: 'typescript' } },
-    module: { type: 'commonjs' },
-    sourceMaps: 'inline',
-    swcrc: false,
-  });
+  const { code } = transformFileSync(file, { ...swc, swcrc: false });
   module._compile(code, file);
 };
 

@@ -1,0 +1,67 @@
+import { createTestStack, type TestStack } from '../support/stack';
+
+/** What a caller that waits for a run is told, while no worker serves it. */
+
+let stack: TestStack;
+beforeAll(async () => {
+  stack = await createTestStack({ workers: false });
+  await stack.apply(`
+apiVersion: bulkhead/v1
+kind: QuotaClass
+metadata: { name: small }
+---
+apiVersion: bulkhead/v1
+kind: Tenant
+metadata: { name: acme }
+environments: { \${ENV}: { policyProfile: careful, quotaClass: small } }
+workspaces: [main]
+`);
+});
+afterAll(() => stack.close());
+
+const start = () => stack.run('acme', {});
+
+test('Q5 a run that was terminated from outside has its one stop reason', async () => {
+  const run = await start();
+  await stack.temporal.workflow.getHandle(run.workflowId).terminate('by hand');
+  const waiting = run.result({ timeoutMs: 20_000 });
+  await stack.store('acme').leaveRun({
+    runId: (await run.row()).runId,
+    temporalRunId: null,
+    stopReason: 'terminated',
+    outputRef: null,
+  });
+  await expect(waiting).resolves.toMatchObject({
+    state: 'closed',
+    stopReason: 'terminated',
+    output: null,
+    usage: { steps: 0, toolCalls: 0 },
+  });
+  await expect(run.explain()).resolves.toMatchObject({
+    state: 'closed',
+    stopReason: 'terminated',
+    waitsFor: null,
+  });
+  await expect(run.cancel('too late')).resolves.toBeUndefined();
+}, 30_000);
+
+test('Q3 waiting ends in time, and says what the run is doing', async () => {
+  const run = await start();
+  const error: Error = await run.result({ timeoutMs: 300 }).then(
+    () => Promise.reject(new Error('it ended')),
+    (caught: unknown) => caught as Error,
+  );
+  expect(error).toMatchObject({ code: 'timeout' });
+  expect(error.message).toContain('accepted');
+  await expect(run.explain()).resolves.toMatchObject({
+    state: 'accepted',
+    stopReason: null,
+    waitsFor: null,
+    lastRefusal: null,
+  });
+});
+
+test('Q5 an impatient caller may stop waiting', async () => {
+  const run = await start();
+  await expect(run.result({ signal: AbortSignal.timeout(100) })).rejects.toThrow();
+});
