@@ -12,6 +12,8 @@ export interface Use {
   readonly at: number;
   /** Of all cores, whoever used them. */
   readonly busyMs: number;
+  /** Of all cores: they had work, and what the machine itself runs on gave the time to others. 0 where there is nothing beneath it. */
+  readonly stolenMs: number;
   readonly groupsMs: Readonly<Record<string, number>>;
 }
 
@@ -20,6 +22,8 @@ export interface Cores {
   readonly groups: Readonly<Record<string, number>>;
   /** Share of the whole machine, 0 to 1, whoever used it. */
   readonly machine: number;
+  /** Share of the whole machine, 0 to 1, that it wanted and was not given: a disturbance from beneath, and nobody's load. */
+  readonly stolen: number;
 }
 
 /** Reads `/proc`. Of a group, each process with all that descend from it. On a system without `/proc` it throws. */
@@ -28,6 +32,7 @@ export function useOf(groups: Groups): Use {
   return {
     at: Date.now(),
     busyMs: machineBusyMs(),
+    stolenMs: machineStolenMs(),
     groupsMs: Object.fromEntries(
       Object.entries(groups).map(([name, roots]) => [
         name,
@@ -44,6 +49,7 @@ export function coresBetween(before: Use, after: Use): Cores {
       Object.entries(after.groupsMs).map(([name, now]) => [name, (now - (before.groupsMs[name] ?? 0)) / ms]),
     ),
     machine: (after.busyMs - before.busyMs) / ms / cpus().length,
+    stolen: (after.stolenMs - before.stolenMs) / ms / cpus().length,
   };
 }
 
@@ -56,6 +62,7 @@ export function meanCores(spells: readonly { cores: Cores; ms: number }[]): Core
   return {
     groups: Object.fromEntries(names.map((name) => [name, mean(({ groups }) => groups[name] ?? 0)])),
     machine: mean(({ machine }) => machine),
+    stolen: mean(({ stolen }) => stolen),
   };
 }
 
@@ -114,4 +121,10 @@ function ticksOf(pid: number): number {
 
 function machineBusyMs(): number {
   return cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0);
+}
+
+/** The eighth field of `cpu` in `/proc/stat` (proc_stat(5)); `os.cpus()` does not tell it. */
+function machineStolenMs(): number {
+  const [all = ''] = read('/proc/stat').split('\n');
+  return Number(all.trim().split(/\s+/)[8] ?? 0) * (1_000 / TICKS_PER_SECOND);
 }

@@ -95,7 +95,7 @@ export function noisyReport(
     `noisy-neighbour: ${victims} victims with ${rate} calls a second each, at fixed times; a neighbour that offers ${rate * times} a second`,
     `  a call waits ${waitMs} ms outside; ${slots} calls at once on the one raw worker and on the shared lane, ${ceiling} of one governed tenant; ${count} rounds of ${seconds} s an arm`,
     `  Temporal server ${versions.temporal} (embedded, SQLite), PostgreSQL ${versions.postgres}, Node ${process.version}, ${cpus().length} cores`,
-    `  latency in ms, from the intended start; slowdown: to \`alone\`, with its 95 % interval; processors in cores`,
+    `  latency in ms, from the intended start; slowdown: to \`alone\`, with its 95 % interval; processors in cores; stolen: what the machine wanted and was not given`,
     ...arms.map((arm) => `  ${arm.padEnd(12)} ${ARMS[arm]}`),
     '',
   ];
@@ -114,7 +114,7 @@ export function noisyReport(
   return `${lines.join('\n')}\n`;
 }
 
-const COLUMNS = [12, 7, 8, 9, 25, 25, 11, 10, 7, 10, 10, 9] as const;
+const COLUMNS = [12, 7, 8, 9, 25, 25, 11, 10, 7, 10, 10, 9, 8] as const;
 const row = (cells: readonly string[]): string =>
   `  ${cells.map((cell, index) => (index === 0 ? cell.padEnd(COLUMNS[0]) : cell.padStart(COLUMNS[index] ?? 8))).join('')}`;
 const HEAD = row([
@@ -130,6 +130,7 @@ const HEAD = row([
   'temporal',
   'postgres',
   'machine',
+  'stolen',
 ]);
 
 function rowText(figures: ArmFigures): string {
@@ -150,6 +151,7 @@ function rowText(figures: ArmFigures): string {
     ofGroup('temporal'),
     ofGroup('postgres'),
     percent(cores.machine),
+    `${(cores.stolen * 100).toFixed(1)} %`,
   ]);
   return unfinished > 0 ? `${text}  (${unfinished} of ${figures.samples} not done in time)` : text;
 }

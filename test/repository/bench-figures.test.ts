@@ -16,7 +16,7 @@ const spell = (arm: Spell['arm'], latencies: readonly number[], more: Partial<Sp
   refused: 0,
   offered: 100,
   served: 40,
-  cores: { groups: {}, machine: 0.4 },
+  cores: { groups: {}, machine: 0.4, stolen: 0 },
   ...more,
 });
 
@@ -59,7 +59,7 @@ describe('noisy-neighbour', () => {
     [1.6, {}, 'beyond the bound of 1.5'],
     [
       1.6,
-      { cores: { groups: {}, machine: 0.95 } },
+      { cores: { groups: {}, machine: 0.95, stolen: 0 } },
       'the processors are saturated (95 %): reported, not judged',
     ],
     [1.0, { refused: 1 }, '2 calls of victims were refused'],
