@@ -112,7 +112,7 @@ module.exports = {
       comment: 'Packages that are not made for the sandbox break determinism where nobody looks.',
       severity: 'error',
       from: { path: '^workflows/' },
-      to: { path: packagesBut('@temporalio/(workflow|common)', 'zod'), dependencyTypesNot: ['type-only'] },
+      to: { path: packagesBut('@temporalio/(workflow|common)'), dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'workflows-do-no-io',

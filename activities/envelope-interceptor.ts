@@ -5,13 +5,8 @@ import {
 } from '@temporalio/worker';
 import { Context } from '@temporalio/activity';
 import { defaultPayloadConverter } from '@temporalio/common';
-import {
-  ENVELOPE_HEADER,
-  parseFollowUpId,
-  parseWorkflowId,
-  SWEEP_WORKFLOW_PREFIX,
-  WORKFLOW,
-} from '../contracts/names';
+import { ENVELOPE_HEADER, SWEEP_WORKFLOW_PREFIX, WORKFLOW } from '../contracts/names';
+import { parseFollowUpId, parseWorkflowId } from '../contracts/workflow-ids';
 import type { EnvelopeVerifier } from '../contracts/secrets-ports';
 import { mintScope } from '../contracts/scope-mint';
 import { runInZone, workflowExecution, type CallerZone, type ServedLane } from './call-context';

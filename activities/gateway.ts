@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { Context } from '@temporalio/activity';
+import { BREAKER_OPEN } from '../contracts/breakers';
 import { canonicalJson, digestOf } from '../contracts/digest';
 import type { CallAnswer, StoredPayload } from '../contracts/calls';
 import { passCheckpoint } from '../contracts/checkpoint';
@@ -197,8 +198,9 @@ export function createGateway(parts: GatewayParts): Gateway {
       if (found?.refusal.kind === 'provider_degraded' && attempt.another) return undefined;
       if (found) {
         if (turn > 1 && (await store.call(envelope.rootRunId, path))?.state === 'claimed') return undefined;
-        const { refusal, forMs } = found;
-        remembered.count(store, asked, refusal);
+        const { forMs } = found;
+        remembered.count(store, asked, found.refusal);
+        const refusal = apart(found.refusal);
         const lasts = (refusal.retryAfterMs ?? 0) > SHORT_WAIT_MS;
         const waitMs = lasts ? forMs : pauseOf(attempt, refusal, turn);
         throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, waitMs);
@@ -212,8 +214,9 @@ export function createGateway(parts: GatewayParts): Gateway {
   /** A refusal that frees soon is waited for here; any other is the answer, and the conversation's to see. */
   async function refuse(
     attempt: Attempt,
-    { refusal, approval, seq }: Extract<Admission, { answer: 'refused' }>,
+    { refusal: told, approval, seq }: Extract<Admission, { answer: 'refused' }>,
   ): Promise<CallAnswer<unknown>> {
+    const refusal = apart(told);
     // Nothing for the conversation yet: what it will be told is what a person says of the call.
     if (approval) return { kind: refusal.kind, refusal, approval, seq };
     const { retryAfterMs } = refusal;
@@ -266,6 +269,17 @@ function waitsInPlace(turn: number): boolean {
 function pauseAlone({ origin, retryAfterMs = 0 }: Refusal, turn: number): number {
   if (origin !== 'tenant_cap') return retryAfterMs;
   return Math.min(retryAfterMs, WAIT_MS.last, WAIT_MS.first * 2 ** (turn - 1));
+}
+
+/**
+ * The moment at which a breaker lets somebody try is one for all that it keeps waiting. They come within half as long again
+ * instead, each when chance says: a crowd at one moment holds up its neighbours, for one probe (M. Brooker, "Exponential
+ * Backoff and Jitter", AWS Architecture Blog, 2015).
+ */
+function apart(refusal: Refusal): Refusal {
+  const { rule, retryAfterMs } = refusal;
+  if (rule !== BREAKER_OPEN || retryAfterMs === undefined) return refusal;
+  return { ...refusal, retryAfterMs: Math.round(retryAfterMs * (1 + Math.random() / 2)) };
 }
 
 /** What of a call decides which limits concern it. */

@@ -2,7 +2,7 @@ import { digestOf, outsideKey } from '../contracts/digest';
 import type { Digest } from '../contracts/ids';
 import type { Envelope } from '../contracts/envelope';
 import { hostOf, portOf } from '../contracts/http-url';
-import { parseWorkflowId } from '../contracts/names';
+import { parseWorkflowId } from '../contracts/workflow-ids';
 import { ownsAccount } from '../contracts/ownership';
 import { positionPath, undoPath } from '../contracts/calls';
 import type { RecordRef } from '../contracts/action';

@@ -11,6 +11,7 @@ import type { SignedEnvelope } from '../contracts/envelope';
 import { lifecycle } from '../workflows/activities';
 import { CallsLane } from '../workflows/call-lane';
 import { RunView } from '../workflows/run-view';
+import { throughWaits } from '../workflows/waits';
 import type { Job } from './load-app';
 
 /** The product's own beside them: one bundle serves all hosts of a benchmark. */
@@ -39,6 +40,9 @@ export const callsSignal = defineSignal<[{ from: number; count: number }]>('call
 export const endSignal = defineSignal('end');
 export const stopSignal = defineSignal('stop');
 export const readyQuery = defineQuery<boolean>('ready');
+
+/** No run of a load lives for longer. */
+const MAX_WAIT_MS = 3_600_000;
 
 /** Makes the call of an index, and answers how it ended. */
 type Make = (index: number) => Promise<string>;
@@ -125,11 +129,13 @@ async function governed({ signed }: LoadInput): Promise<{ make: Make; leave: () 
   return {
     make: async (index) => {
       const position = { step: 0, ordinal: index + 1 };
-      const answer = await lane.call('job.do', `call ${index}`, ({ callTool }) =>
-        callTool({ position, source, index: 0, seq: view.seq }),
+      // As the product's own loop does: what is refused for now is asked for again, and not replaced by the next call.
+      const { kind } = await throughWaits(view, { maxWaitMs: MAX_WAIT_MS }, () =>
+        lane.call('job.do', `call ${index}`, ({ callTool }) =>
+          callTool({ position, source, index: 0, seq: view.seq }),
+        ),
       );
-      view.saw(answer.seq);
-      return answer.kind;
+      return kind;
     },
     leave: () => lifecycle('leave').leaveRun({ stopReason: 'completed', outputRef: null }),
   };

@@ -5,7 +5,8 @@ import {
   type WorkflowStartOptions,
 } from '@temporalio/client';
 import type { Environment, TenantId } from '../contracts/ids';
-import { CONTROL_QUEUE, WORKFLOW, controlWorkflowId } from '../contracts/names';
+import { CONTROL_QUEUE, WORKFLOW } from '../contracts/names';
+import { controlWorkflowId } from '../contracts/workflow-ids';
 import { QUERIES, type ControlCommand, type ControlState } from '../contracts/workflow-io';
 import { BulkheadError } from './errors';
 import { keyword } from './start';

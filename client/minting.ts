@@ -3,7 +3,7 @@ import { digestOf } from '../contracts/digest';
 import type { TenantRecord } from '../contracts/documents';
 import type { Envelope, Target } from '../contracts/envelope';
 import { RunId, type Digest, type Environment, type TenantId, type WorkspaceId } from '../contracts/ids';
-import { runWorkflowId } from '../contracts/names';
+import { runWorkflowId } from '../contracts/workflow-ids';
 import type { VerifiedPrincipal } from './identity';
 
 /**

@@ -6,7 +6,8 @@ import {
   type SearchAttributePair,
 } from '@temporalio/common';
 import type { Envelope, SignedEnvelope } from '../contracts/envelope';
-import { RUNS_QUEUE, WORKFLOW, fairnessKey, followUpWorkflowId } from '../contracts/names';
+import { RUNS_QUEUE, WORKFLOW, fairnessKey } from '../contracts/names';
+import { followUpWorkflowId } from '../contracts/workflow-ids';
 import type { FollowUpKind } from '../contracts/reviews';
 import type { RunState, SearchAttribute } from '../contracts/states';
 import type { AgentRunInput, FollowUpInput } from '../contracts/workflow-io';

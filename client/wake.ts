@@ -1,5 +1,5 @@
 import { WorkflowNotFoundError, type Client } from '@temporalio/client';
-import { followUpWorkflowId } from '../contracts/names';
+import { followUpWorkflowId } from '../contracts/workflow-ids';
 import type { TenantStore } from '../contracts/ports';
 import type { RunRow } from '../contracts/rows';
 import { SIGNALS } from '../contracts/workflow-io';

@@ -247,7 +247,7 @@ export const MODEL_GUARDS: readonly Guard[] = [
   {
     name: 'what a host answers is counted',
     file: 'activities/gateway.ts',
-    find: 'remembered.count(store, asked, refusal);',
+    find: 'remembered.count(store, asked, found.refusal);',
     put: '',
     tests: spam,
     titles: 'P9 ten thousand',
@@ -323,6 +323,14 @@ export const MODEL_GUARDS: readonly Guard[] = [
     put: 'turn',
     tests: ['test/runs/paced-looks'],
     titles: 'N6 a crowd of any size',
+  },
+  {
+    name: 'whom a breaker keeps waiting comes when chance says',
+    file: 'activities/gateway.ts',
+    find: 'Math.round(retryAfterMs * (1 + Math.random() / 2))',
+    put: 'Math.round(retryAfterMs)',
+    tests: ['test/runs/breaker-crowd'],
+    titles: 'N6 N5 whom a breaker',
   },
   {
     name: 'a call that may have been sent is the ledger’s to answer',

@@ -1,5 +1,5 @@
 import type { Envelope } from '../contracts/envelope';
-import { parseWorkflowId } from '../contracts/names';
+import { parseWorkflowId } from '../contracts/workflow-ids';
 
 /**
  * What is wrong with the binding of an envelope to the workflow id that it names, in words; `undefined` where they

@@ -3,7 +3,7 @@ import type { CliApp, CliRuntime } from '../client/cli/context';
 import { UsageError } from '../client/cli/exit';
 import { createDevIssuer } from '../client/dev-issuer';
 import { Environment } from '../contracts/ids';
-import { parseWorkflowId } from '../contracts/names';
+import { parseWorkflowId } from '../contracts/workflow-ids';
 import { mintScope } from '../contracts/scope-mint';
 import { verifyJournal } from '../storage/journal-verify';
 import { migrate, type RolePasswords } from '../storage/migrate';

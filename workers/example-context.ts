@@ -7,7 +7,7 @@ import { refusalsOf } from '../client/journal';
 import type { CliRuntime } from '../client/cli/context';
 import { digestOf } from '../contracts/digest';
 import { AgentId, RunId, SystemName, TenantId, WorkspaceId } from '../contracts/ids';
-import { controlWorkflowId } from '../contracts/names';
+import { controlWorkflowId } from '../contracts/workflow-ids';
 import type { Placement } from '../contracts/platform-ports';
 import type { TenantStore } from '../contracts/ports';
 import type { RunRow } from '../contracts/rows';

@@ -1,5 +1,5 @@
 import type { CallAnswer } from '../contracts/calls';
-import { parseFollowUpId, parseWorkflowId } from '../contracts/names';
+import { parseFollowUpId, parseWorkflowId } from '../contracts/workflow-ids';
 import type { RunEnd } from '../contracts/recovery';
 import type { FollowUp, UndoOutcome } from '../contracts/reviews';
 import {

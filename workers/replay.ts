@@ -3,7 +3,7 @@ import { Worker, type WorkflowBundleOption } from '@temporalio/worker';
 import { journalEntries } from '../client/journal';
 import type { CallAnswer } from '../contracts/calls';
 import type { JournalEntry } from '../contracts/ledger';
-import { followUpWorkflowId } from '../contracts/names';
+import { followUpWorkflowId } from '../contracts/workflow-ids';
 import type { TenantStore } from '../contracts/ports';
 import type { RunRow } from '../contracts/rows';
 import { NOT_UNDONE } from '../contracts/reviews';

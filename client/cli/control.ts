@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { Environment, TenantId } from '../../contracts/ids';
-import { controlWorkflowId } from '../../contracts/names';
+import { controlWorkflowId } from '../../contracts/workflow-ids';
 import type { ControlState } from '../../contracts/workflow-io';
 import { CONTROL_DEADLINE_MS, commandControl, queryControl } from '../control';
 import { BulkheadError } from '../errors';

@@ -1,7 +1,7 @@
 import { digestOf } from '../../contracts/digest';
 import type { StoredToolResult } from '../../contracts/calls';
 import type { ReviewRow } from '../../contracts/reviews';
-import { runWorkflowId } from '../../contracts/names';
+import { runWorkflowId } from '../../contracts/workflow-ids';
 import { TenantId, RunId } from '../../contracts/ids';
 import { SIGNALS } from '../../contracts/workflow-io';
 import { isStorageBusy } from '../../contracts/storage-busy';

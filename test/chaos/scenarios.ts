@@ -7,7 +7,7 @@ import { startFollowUp } from '../../client/start';
 import { TenantId, type RunId } from '../../contracts/ids';
 import type { StoredToolResult } from '../../contracts/calls';
 import { digestOf, outsideKey } from '../../contracts/digest';
-import { controlWorkflowId } from '../../contracts/names';
+import { controlWorkflowId } from '../../contracts/workflow-ids';
 import { isStorageBusy } from '../../contracts/storage-busy';
 import { SIGNALS, type ControlState } from '../../contracts/workflow-io';
 import type { TestModel } from '../support/model';

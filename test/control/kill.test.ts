@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { commandControl } from '../../client/control';
-import { controlWorkflowId, CONTROL_QUEUE, WORKFLOW } from '../../contracts/names';
+import { CONTROL_QUEUE, WORKFLOW } from '../../contracts/names';
+import { controlWorkflowId } from '../../contracts/workflow-ids';
 import type { ControlState } from '../../contracts/workflow-io';
 import type { TenantId } from '../../contracts/ids';
 import { plays, startModel, type TestModel } from '../support/model';

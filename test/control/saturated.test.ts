@@ -1,4 +1,4 @@
-import { controlWorkflowId } from '../../contracts/names';
+import { controlWorkflowId } from '../../contracts/workflow-ids';
 import type { TenantId } from '../../contracts/ids';
 import { QUERIES, SIGNALS } from '../../contracts/workflow-io';
 import type { Run } from '../../client/run';

@@ -1,6 +1,6 @@
 import { startFollowUp } from '../../client/start';
 import type { ApprovalRow } from '../../contracts/approvals';
-import { followUpWorkflowId } from '../../contracts/names';
+import { followUpWorkflowId } from '../../contracts/workflow-ids';
 import { SIGNALS } from '../../contracts/workflow-io';
 import type { Run } from '../../client/run';
 import { policyYaml } from '../support/tenants';

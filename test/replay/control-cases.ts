@@ -1,4 +1,4 @@
-import { controlWorkflowId } from '../../contracts/names';
+import { controlWorkflowId } from '../../contracts/workflow-ids';
 import { until } from '../support/until';
 import type { Case, Ground } from './ground';
 

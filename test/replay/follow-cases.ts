@@ -2,7 +2,7 @@ import { Client } from 'pg';
 import type { Run } from '../../client/run';
 import { digestOf } from '../../contracts/digest';
 import type { StoredPayload } from '../../contracts/calls';
-import { controlWorkflowId, followUpWorkflowId } from '../../contracts/names';
+import { controlWorkflowId, followUpWorkflowId } from '../../contracts/workflow-ids';
 import type { FollowUp, Resolution } from '../../contracts/reviews';
 import { SIGNALS } from '../../contracts/workflow-io';
 import { until } from '../support/until';

@@ -1,7 +1,7 @@
 import { ServiceError, type Client } from '@temporalio/client';
 import { BulkheadClient } from '../../client/bulkhead';
 import type { Run } from '../../client/run';
-import { parseWorkflowId } from '../../contracts/names';
+import { parseWorkflowId } from '../../contracts/workflow-ids';
 import { plays, startModel, type Move, type TestModel } from '../support/model';
 import { startOutside, type Outside } from '../support/outside';
 import { createTestStack, type TestStack } from '../support/stack';

@@ -1,6 +1,6 @@
 import { defaultPayloadConverter } from '@temporalio/common';
 import { canonicalJson } from '../../contracts/digest';
-import { controlWorkflowId } from '../../contracts/names';
+import { controlWorkflowId } from '../../contracts/workflow-ids';
 import { policyYaml } from '../support/tenants';
 import { until } from '../support/until';
 import { asksFor, decide, payment, requestsOf, shownBy, waitsForApproval, wake } from './approving';

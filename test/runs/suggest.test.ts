@@ -1,6 +1,6 @@
 import { canonicalJson } from '../../contracts/digest';
 import type { PromoteAnswer, SuggestionRow } from '../../contracts/approvals';
-import { followUpWorkflowId } from '../../contracts/names';
+import { followUpWorkflowId } from '../../contracts/workflow-ids';
 import type { Run } from '../../client/run';
 import { startFollowUp } from '../../client/start';
 import { policyYaml } from '../support/tenants';

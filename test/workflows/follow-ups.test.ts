@@ -2,7 +2,7 @@ import { Client } from 'pg';
 import { commandControl } from '../../client/control';
 import type { Run } from '../../client/run';
 import type { TenantId } from '../../contracts/ids';
-import { controlWorkflowId, followUpWorkflowId } from '../../contracts/names';
+import { controlWorkflowId, followUpWorkflowId } from '../../contracts/workflow-ids';
 import { QUERIES, SIGNALS } from '../../contracts/workflow-io';
 import type { Running } from '../../workers/parts';
 import { plays } from '../support/model';

@@ -1,7 +1,7 @@
 import { Client } from 'pg';
 import type { Run } from '../../client/run';
 import type { CheckpointCall } from '../../contracts/checkpoint';
-import { followUpWorkflowId } from '../../contracts/names';
+import { followUpWorkflowId } from '../../contracts/workflow-ids';
 import type { FollowUp, Resolution } from '../../contracts/reviews';
 import { SIGNALS } from '../../contracts/workflow-io';
 import { call, failing, openDesk, type Desk } from '../runs/desk';
