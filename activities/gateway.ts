@@ -18,7 +18,7 @@ import { FREE, type GovernedCall } from './governed-call';
 import { beatWith, seqOfEarlierAttempt } from './heartbeat';
 import { accountOf, callPath, judge, type Verdict } from './judge';
 import { KnownContexts } from './known-contexts';
-import { PacedLooks } from './paced-looks';
+import { lineOf, PacedLooks } from './paced-looks';
 import type { Policies } from './policies';
 import type { AskedFor, RememberedRefusals } from './remembered-refusals';
 import { ToldSequences } from './told-sequences';
@@ -198,9 +198,8 @@ export function createGateway(parts: GatewayParts): Gateway {
       if (found?.refusal.kind === 'provider_degraded' && attempt.another) return undefined;
       if (found) {
         if (turn > 1 && (await store.call(envelope.rootRunId, path))?.state === 'claimed') return undefined;
-        const { forMs } = found;
-        remembered.count(store, asked, found.refusal);
-        const refusal = apart(found.refusal);
+        const { refusal, forMs } = found;
+        remembered.count(store, asked, refusal);
         const lasts = (refusal.retryAfterMs ?? 0) > SHORT_WAIT_MS;
         const waitMs = lasts ? forMs : pauseOf(attempt, refusal, turn);
         throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, waitMs);
@@ -214,9 +213,8 @@ export function createGateway(parts: GatewayParts): Gateway {
   /** A refusal that frees soon is waited for here; any other is the answer, and the conversation's to see. */
   async function refuse(
     attempt: Attempt,
-    { refusal: told, approval, seq }: Extract<Admission, { answer: 'refused' }>,
+    { refusal, approval, seq }: Extract<Admission, { answer: 'refused' }>,
   ): Promise<CallAnswer<unknown>> {
-    const refusal = apart(told);
     // Nothing for the conversation yet: what it will be told is what a person says of the call.
     if (approval) return { kind: refusal.kind, refusal, approval, seq };
     const { retryAfterMs } = refusal;
@@ -224,7 +222,7 @@ export function createGateway(parts: GatewayParts): Gateway {
     if (attempt.another && refusal.kind === 'provider_degraded') return refused(attempt, refusal, seq, null);
     if (retryAfterMs !== undefined && retryAfterMs <= SHORT_WAIT_MS && waitsInPlace(turn))
       throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, pauseOf(attempt, refusal, turn));
-    if (retryAfterMs !== undefined) return refused(attempt, refusal, seq, null);
+    if (retryAfterMs !== undefined) return refused(attempt, apart(refusal), seq, null);
     await keepRefusal(attempt, refusal);
     // An undo that may not be made is for a person to look at; the ledger has opened the review with its refusal.
     const { call, store, envelope, path } = attempt;
@@ -247,10 +245,8 @@ export function createGateway(parts: GatewayParts): Gateway {
   /** How long a refusal is waited for in place, milliseconds: in its turn, where others wait for the same. */
   function pauseOf({ call, store }: Attempt, refusal: Refusal, turn: number): number {
     const pauseMs = pauseAlone(refusal, turn);
-    // Who was refused for the first time waits alone, for a crowd may be gone by now. Who is told when to come, comes then.
-    const alone =
-      turn === 1 || refusal.kind !== 'throttled' || pauseMs > WAIT_MS.last || call.undoOf !== null;
-    return alone ? pauseMs : looks.pause(store.scope.tenantId, refusal.rule, pauseMs);
+    const line = call.undoOf === null ? lineOf(refusal, { turn, pauseMs, system: call.system }) : undefined;
+    return line === undefined ? pauseMs : looks.pause(store.scope.tenantId, line, pauseMs);
   }
 
   return { govern };
@@ -272,7 +268,7 @@ function pauseAlone({ origin, retryAfterMs = 0 }: Refusal, turn: number): number
 }
 
 /**
- * The moment at which a breaker lets somebody try is one for all that it keeps waiting. They come within half as long again
+ * The moment at which a breaker lets somebody try is one for all runs that wait for it. They come within half as long again
  * instead, each when chance says: a crowd at one moment holds up its neighbours, for one probe (M. Brooker, "Exponential
  * Backoff and Jitter", AWS Architecture Blog, 2015).
  */

@@ -1,15 +1,34 @@
+import { BREAKER_OPEN } from '../contracts/breakers';
+import type { Refusal } from '../contracts/refusal';
+
 /** So often a second all calls of a tenant that wait for one limit may look together, however slowly its calls end. */
 const LEAST_PER_SECOND = 10;
 /** Looks for each call that ended: a little more than ends, or what was freed would stand idle. */
 const LOOKS_PER_END = 1.5;
 /** Nobody is put off for longer, milliseconds, however large the crowd. */
-const LONGEST_MS = 5_000;
+const LONGEST_MS = 20_000;
 const SECOND_MS = 1_000;
 /** Tenants beyond which those that wait for nothing are forgotten. */
 const MANY = 1_000;
 
+/** Who is told to come back later than this, milliseconds, is told when, and comes then. */
+const SOON_MS = 1_000;
+
+/**
+ * The line in which a call that waits in place takes its turn; `undefined` where it waits alone. An open breaker tells all that
+ * it keeps waiting one moment, so they take turns from it on. Who is refused by a limit for the first time waits alone, for a
+ * crowd may be gone by now.
+ */
+export function lineOf(
+  { rule, kind }: Pick<Refusal, 'rule' | 'kind'>,
+  { turn, pauseMs, system }: { turn: number; pauseMs: number; system: string | null },
+): string | undefined {
+  if (rule === BREAKER_OPEN) return `${rule} ${system}`;
+  return turn > 1 && kind === 'throttled' && pauseMs <= SOON_MS ? rule : undefined;
+}
+
 interface Pace {
-  /** When the last of those that wait for a rule looks, monotonic. */
+  /** When the last of each line looks, monotonic. */
   readonly last: Map<string, number>;
   /** Calls that ended in the second that began then, and in the one before. */
   second: { readonly began: number; ended: number; before: number };
@@ -20,21 +39,21 @@ interface Pace {
  * waits for a place among the calls in flight looked as often as it was large: hundreds of times a second, for a handful
  * of places. So those of a tenant that wait for one limit look one after the other, about as often as its calls end on this host: a
  * crowd costs its neighbours little more than the work that it is let do. Nothing is put off for longer than
- * five seconds; beyond what that lets look in turns, a crowd looks more often again.
+ * twenty seconds; a crowd that is larger than what that lets look in turns, two hundred, looks more often again.
  */
 export class PacedLooks {
   readonly #tenants = new Map<string, Pace>();
 
   constructor(private readonly now: () => number = () => performance.now()) {}
 
-  /** How long a call of the tenant that was refused by this rule waits, whole milliseconds: never shorter than `pauseMs`. */
-  pause(tenantId: string, rule: string, pauseMs: number): number {
+  /** How long a call of the tenant in this line waits, whole milliseconds: never shorter than `pauseMs`. */
+  pause(tenantId: string, line: string, pauseMs: number): number {
     const now = this.now();
     const pace = this.#of(tenantId, now);
     const apart = SECOND_MS / Math.max(LEAST_PER_SECOND, LOOKS_PER_END * endedPerSecond(pace));
-    const turn = (pace.last.get(rule) ?? 0) + apart;
+    const turn = (pace.last.get(line) ?? 0) + apart;
     const at = Math.max(now + pauseMs, Math.min(turn, now + LONGEST_MS));
-    pace.last.set(rule, at);
+    pace.last.set(line, at);
     return Math.round(at - now);
   }
 
