@@ -18,8 +18,8 @@ module.exports = {
   globalSetup: '<rootDir>/test/support/global-setup.ts',
   globalTeardown: '<rootDir>/test/support/global-teardown.ts',
   testTimeout: 60_000,
-  // Three on two cores: tests mostly wait. With more of them, those with bounds in real time measure each other.
-  maxWorkers: Math.max(3, Math.round(availableParallelism() * 0.75)),
+  // On a machine whose processors are slow or taken, three on two cores starve those with bounds in real time.
+  maxWorkers: Math.max(2, Math.round(availableParallelism() * 0.75)),
   // What test files leave behind adds up.
   workerIdleMemoryLimit: '1500MB',
   testSequencer: '<rootDir>/test/support/longest-first.js',

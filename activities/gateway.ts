@@ -18,7 +18,7 @@ import { FREE, type GovernedCall } from './governed-call';
 import { beatWith, seqOfEarlierAttempt } from './heartbeat';
 import { accountOf, callPath, judge, type Verdict } from './judge';
 import { KnownContexts } from './known-contexts';
-import { lineOf, PacedLooks } from './paced-looks';
+import { lineOf, LONGEST_ALONE_MS, PacedLooks } from './paced-looks';
 import type { Policies } from './policies';
 import type { AskedFor, RememberedRefusals } from './remembered-refusals';
 import { ToldSequences } from './told-sequences';
@@ -27,8 +27,10 @@ import { ToldSequences } from './told-sequences';
 const MAX_WAITS_IN_PLACE = 60;
 const MAX_IN_PLACE_MS = 60_000;
 const MAX_STALE = 8;
-/** Waits in place for a limit grow from the first to the last: who waits alone and may go on earlier than told, does so soon. */
-const WAIT_MS = { first: 250, last: 1_000 };
+/** Waits in place for a limit grow from this on: who waits alone and may go on earlier than told, does so soon. */
+const FIRST_WAIT_MS = 250;
+/** Runs come back from a breaker no later than this after its moment. */
+const LONGEST_JITTER_MS = 30_000;
 
 export interface GatewayParts extends ActingParts {
   readonly storage: Storage;
@@ -201,7 +203,7 @@ export function createGateway(parts: GatewayParts): Gateway {
         const { refusal, forMs } = found;
         remembered.count(store, asked, refusal);
         const lasts = (refusal.retryAfterMs ?? 0) > SHORT_WAIT_MS;
-        const waitMs = lasts ? forMs : pauseOf(attempt, refusal, turn);
+        const waitMs = lasts ? inTurn(attempt, refusal, turn, forMs) : pauseOf(attempt, refusal, turn);
         throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, waitMs);
       }
       const asks = remembered.begin(store, asked);
@@ -222,7 +224,7 @@ export function createGateway(parts: GatewayParts): Gateway {
     if (attempt.another && refusal.kind === 'provider_degraded') return refused(attempt, refusal, seq, null);
     if (retryAfterMs !== undefined && retryAfterMs <= SHORT_WAIT_MS && waitsInPlace(turn))
       throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, pauseOf(attempt, refusal, turn));
-    if (retryAfterMs !== undefined) return refused(attempt, apart(refusal), seq, null);
+    if (retryAfterMs !== undefined) return refused(attempt, jittered(refusal), seq, null);
     await keepRefusal(attempt, refusal);
     // An undo that may not be made is for a person to look at; the ledger has opened the review with its refusal.
     const { call, store, envelope, path } = attempt;
@@ -243,9 +245,12 @@ export function createGateway(parts: GatewayParts): Gateway {
   }
 
   /** How long a refusal is waited for in place, milliseconds: in its turn, where others wait for the same. */
-  function pauseOf({ call, store }: Attempt, refusal: Refusal, turn: number): number {
-    const pauseMs = pauseAlone(refusal, turn);
-    const line = call.undoOf === null ? lineOf(refusal, { turn, pauseMs, system: call.system }) : undefined;
+  function pauseOf(attempt: Attempt, refusal: Refusal, turn: number): number {
+    return inTurn(attempt, refusal, turn, pauseAlone(refusal, turn));
+  }
+
+  function inTurn({ call, store }: Attempt, refusal: Refusal, turn: number, pauseMs: number): number {
+    const line = lineOf(refusal, { turn, pauseMs, system: call.system, undo: call.undoOf !== null });
     return line === undefined ? pauseMs : looks.pause(store.scope.tenantId, line, pauseMs);
   }
 
@@ -264,18 +269,21 @@ function waitsInPlace(turn: number): boolean {
 /** How long a refusal is waited for by a call that waits alone, milliseconds: never longer than until it frees. */
 function pauseAlone({ origin, retryAfterMs = 0 }: Refusal, turn: number): number {
   if (origin !== 'tenant_cap') return retryAfterMs;
-  return Math.min(retryAfterMs, WAIT_MS.last, WAIT_MS.first * 2 ** (turn - 1));
+  return Math.min(retryAfterMs, LONGEST_ALONE_MS, FIRST_WAIT_MS * 2 ** (turn - 1));
 }
 
 /**
  * The moment at which a breaker lets somebody try is one for all runs that wait for it. They come within half as long again
- * instead, each when chance says: a crowd at one moment holds up its neighbours, for one probe (M. Brooker, "Exponential
+ * instead, and within half a minute, each when chance says: a crowd at one moment holds up its neighbours, for one probe (M. Brooker, "Exponential
  * Backoff and Jitter", AWS Architecture Blog, 2015).
  */
-function apart(refusal: Refusal): Refusal {
+function jittered(refusal: Refusal): Refusal {
   const { rule, retryAfterMs } = refusal;
   if (rule !== BREAKER_OPEN || retryAfterMs === undefined) return refusal;
-  return { ...refusal, retryAfterMs: Math.round(retryAfterMs * (1 + Math.random() / 2)) };
+  return {
+    ...refusal,
+    retryAfterMs: Math.round(retryAfterMs + Math.min(retryAfterMs / 2, LONGEST_JITTER_MS) * Math.random()),
+  };
 }
 
 /** What of a call decides which limits concern it. */

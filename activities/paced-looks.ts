@@ -1,7 +1,7 @@
 import { BREAKER_OPEN } from '../contracts/breakers';
 import type { Refusal } from '../contracts/refusal';
 
-/** So often a second all calls of a tenant that wait for one limit may look together, however slowly its calls end. */
+/** So often a second all calls of a tenant in one line may look together, however slowly its calls end. */
 const LEAST_PER_SECOND = 10;
 /** Looks for each call that ended: a little more than ends, or what was freed would stand idle. */
 const LOOKS_PER_END = 1.5;
@@ -11,20 +11,21 @@ const SECOND_MS = 1_000;
 /** Tenants beyond which those that wait for nothing are forgotten. */
 const MANY = 1_000;
 
-/** Who is told to come back later than this, milliseconds, is told when, and comes then. */
-const SOON_MS = 1_000;
+/** The longest of the pauses between looks of one that waits alone for a limit, milliseconds. Who is told a later moment, comes then. */
+export const LONGEST_ALONE_MS = 1_000;
 
 /**
- * The line in which a call that waits in place takes its turn; `undefined` where it waits alone. An open breaker tells all that
- * it keeps waiting one moment, so they take turns from it on. Who is refused by a limit for the first time waits alone, for a
- * crowd may be gone by now.
+ * The line in which a call that waits in place takes its turn; `undefined` where it waits alone, as every undo does. An open breaker
+ * tells all that it keeps waiting one moment, so they take turns from it on. Who is refused by a limit for the first time waits
+ * alone, for a crowd may be gone by now.
  */
 export function lineOf(
   { rule, kind }: Pick<Refusal, 'rule' | 'kind'>,
-  { turn, pauseMs, system }: { turn: number; pauseMs: number; system: string | null },
+  { turn, pauseMs, system, undo }: { turn: number; pauseMs: number; system: string | null; undo: boolean },
 ): string | undefined {
+  if (undo) return undefined;
   if (rule === BREAKER_OPEN) return `${rule} ${system}`;
-  return turn > 1 && kind === 'throttled' && pauseMs <= SOON_MS ? rule : undefined;
+  return turn > 1 && kind === 'throttled' && pauseMs <= LONGEST_ALONE_MS ? rule : undefined;
 }
 
 interface Pace {
@@ -37,8 +38,8 @@ interface Pace {
 /**
  * When calls that wait in place look again. Each look is an attempt that Temporal has to keep, time and hand out, and a crowd that
  * waits for a place among the calls in flight looked as often as it was large: hundreds of times a second, for a handful
- * of places. So those of a tenant that wait for one limit look one after the other, about as often as its calls end on this host: a
- * crowd costs its neighbours little more than the work that it is let do. Nothing is put off for longer than
+ * of places. So those of a tenant that wait for one limit, or for one breaker, look one after the other, about as often as its calls end on this
+ * host: a crowd costs its neighbours little more than the work that it is let do. Nothing is put off for longer than
  * twenty seconds; a crowd that is larger than what that lets look in turns, two hundred, looks more often again.
  */
 export class PacedLooks {

@@ -7,7 +7,7 @@ import { quantile, slowdownIntervals } from './statistics';
 
 const AIM = 1.2;
 const BOUND = 1.5;
-/** From here on the machine, and no lane, decides who waits. */
+/** Of what the machine has, with what is taken from beneath it (steal time): from here on that, and no lane, decides who waits. */
 const SATURATED = 0.9;
 
 /** An arm beside one kind of neighbour, all rounds together. */
@@ -70,8 +70,8 @@ export function verdictOf({ arm, slowdown, cores, refused }: ArmFigures): string
   if (refused > 0) return `${refused} calls of victims were refused`;
   const { ratio, high } = slowdown.p99;
   const beyond = (limit: number): string => (high > limit ? ', its interval reaches beyond' : '');
-  if (cores.machine >= SATURATED)
-    return `the processors are saturated (${percent(cores.machine)}): reported, not judged`;
+  const taken = cores.machine + cores.stolen;
+  if (taken >= SATURATED) return `the processors are saturated (${percent(taken)}): reported, not judged`;
   if (ratio <= AIM) return `the aim of ${AIM} holds${beyond(AIM)}`;
   if (ratio <= BOUND) return `within the bound of ${BOUND}, not the aim of ${AIM}${beyond(BOUND)}`;
   return `beyond the bound of ${BOUND}`;

@@ -62,6 +62,11 @@ describe('noisy-neighbour', () => {
       { cores: { groups: {}, machine: 0.95, stolen: 0 } },
       'the processors are saturated (95 %): reported, not judged',
     ],
+    [
+      1.6,
+      { cores: { groups: {}, machine: 0.7, stolen: 0.25 } },
+      'the processors are saturated (95 %): reported, not judged',
+    ],
     [1.0, { refused: 1 }, '2 calls of victims were refused'],
   ])('N6 %s times as slow, %o: %s', (by, more, verdict) => {
     expect(verdictOf(arm(by, more))).toContain(verdict);

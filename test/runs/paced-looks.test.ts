@@ -92,14 +92,16 @@ describe('N6 P9 looks of a crowd that waits in place', () => {
 
   test('N6 P9 who takes turns: a crowd at one limit, and whom the breaker of one system keeps waiting', () => {
     const limit = { rule: 'tenant:acme/calls_in_flight', kind: 'throttled' } as const;
-    const again = { turn: 2, pauseMs: 1_000, system: 'crm' };
+    const again = { turn: 2, pauseMs: 1_000, system: 'crm', undo: false };
     expect(lineOf(limit, again)).toBe(limit.rule);
     expect(lineOf(limit, { ...again, turn: 1 })).toBeUndefined();
     expect(lineOf(limit, { ...again, pauseMs: 1_001 })).toBeUndefined();
     expect(lineOf({ ...limit, kind: 'frozen' }, again)).toBeUndefined();
     expect(lineOf({ rule: 'provider_down', kind: 'provider_degraded' }, again)).toBeUndefined();
     const open = { rule: 'breaker_open', kind: 'provider_degraded' } as const;
-    expect(lineOf(open, { turn: 1, pauseMs: 6_000, system: 'crm' })).toBe('breaker_open crm');
+    expect(lineOf(open, { ...again, turn: 1, pauseMs: 6_000 })).toBe('breaker_open crm');
+    expect(lineOf(limit, { ...again, undo: true })).toBeUndefined();
+    expect(lineOf(open, { ...again, undo: true })).toBeUndefined();
     expect(lineOf(open, again)).not.toBe(lineOf(open, { ...again, system: 'mail' }));
   });
 

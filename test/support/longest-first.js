@@ -1,17 +1,14 @@
 const { default: Sequencer } = require('@jest/test-sequencer');
 
-/**
- * Files that take half a minute or more, the longest first: begun last they would keep one worker alone at the end. Of the two that take
- * one and a half processors each (`chaos`, `activities`) one comes later: together they kept the control worker from its twenty seconds.
- */
+/** Files that take half a minute or more, the longest first: begun last they would keep one worker alone at the end. */
 const LONGEST = [
   'chaos/chaos.test',
   'runs/providers.test',
   'hostile/hostile.test',
+  'chaos/activities.test',
+  'lanes/shared.test',
   'workflows/follow-ups.test',
   'runs/gateway.test',
-  'lanes/shared.test',
-  'chaos/activities.test',
   'lanes/killed-hosts.test',
   'runs/limits-surface.test',
   'runs/recovery.test',
