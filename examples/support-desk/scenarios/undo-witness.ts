@@ -82,7 +82,7 @@ function sameButFor(was: Stored, is: Stored, moreReplies: number): boolean {
   if (isDeepStrictEqual(was, is)) return true;
   const [earlier, now] = [Replies.safeParse(was.replies).data, Replies.safeParse(is.replies).data];
   if (!earlier || now?.length !== earlier.length + moreReplies) return false;
-  return isDeepStrictEqual(was, { ...is, replies: now.slice(0, earlier.length) });
+  return isDeepStrictEqual({ ...was, replies: earlier }, { ...is, replies: now.slice(0, earlier.length) });
 }
 
 /** A run's changes as lines for whoever watches: made, undone, left. */
