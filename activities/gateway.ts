@@ -74,13 +74,13 @@ export function createGateway(parts: GatewayParts): Gateway {
         beatWith({ seq: admission.seq });
         await attempt.checkpoint('admitted');
         try {
-          return await actAdmitted(
-            parts,
-            attempt,
-            admission,
-            verdict.effect === 'deny' ? { destination: lookUpDestination(call, context) } : verdict,
-            context,
-          );
+          const way = verdict.effect === 'deny' ? { destination: lookUpDestination(call, context) } : verdict;
+          const answer = await actAdmitted(parts, attempt, admission, way, context);
+          if (answer.kind === 'done' && call.system !== null) {
+            remembered.answered(attempt.store, call.system);
+            looks.answered(attempt.store.scope.tenantId, call.system);
+          }
+          return answer;
         } finally {
           remembered.settled(attempt.store);
           looks.ended(attempt.store.scope.tenantId);
@@ -274,8 +274,8 @@ function pauseAlone({ origin, retryAfterMs = 0 }: Refusal, turn: number): number
 
 /**
  * The moment at which a breaker lets somebody try is one for all runs that wait for it. They come within half as long again
- * instead, and within half a minute, each when chance says: a crowd at one moment holds up its neighbours, for one probe (M. Brooker, "Exponential
- * Backoff and Jitter", AWS Architecture Blog, 2015).
+ * instead, and within half a minute, each when chance says: a crowd at one moment holds up its neighbours, for one probe
+ * (M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015).
  */
 function jittered(refusal: Refusal): Refusal {
   const { rule, retryAfterMs } = refusal;

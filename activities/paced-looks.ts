@@ -24,9 +24,11 @@ export function lineOf(
   { turn, pauseMs, system, undo }: { turn: number; pauseMs: number; system: string | null; undo: boolean },
 ): string | undefined {
   if (undo) return undefined;
-  if (rule === BREAKER_OPEN) return `${rule} ${system}`;
+  if (rule === BREAKER_OPEN) return breakerLine(system);
   return turn > 1 && kind === 'throttled' && pauseMs <= LONGEST_ALONE_MS ? rule : undefined;
 }
+
+const breakerLine = (system: string | null): string => `${BREAKER_OPEN} ${system}`;
 
 interface Pace {
   /** When the last of each line looks, monotonic. */
@@ -38,9 +40,9 @@ interface Pace {
 /**
  * When calls that wait in place look again. Each look is an attempt that Temporal has to keep, time and hand out, and a crowd that
  * waits for a place among the calls in flight looked as often as it was large: hundreds of times a second, for a handful
- * of places. So those of a tenant that wait for one limit, or for one breaker, look one after the other, about as often as its calls end on this
- * host: a crowd costs its neighbours little more than the work that it is let do. Nothing is put off for longer than
- * twenty seconds; a crowd that is larger than what that lets look in turns, two hundred, looks more often again.
+ * of places. So those of a tenant that wait for one limit, or for one breaker, look one after the other, about as often as its
+ * calls end on this host: a crowd costs its neighbours little more than the work that it is let do. Nothing is put off for longer
+ * than twenty seconds; a crowd that is larger than what that lets look in turns, two hundred, looks more often again.
  */
 export class PacedLooks {
   readonly #tenants = new Map<string, Pace>();
@@ -61,6 +63,11 @@ export class PacedLooks {
   /** Tenants of which something is kept. */
   get size(): number {
     return this.#tenants.size;
+  }
+
+  /** A system has answered a call of the tenant: nobody has to stand behind those that its breaker kept waiting. */
+  answered(tenantId: string, system: string): void {
+    this.#tenants.get(tenantId)?.last.delete(breakerLine(system));
   }
 
   /** A call of the tenant is over. */

@@ -132,6 +132,13 @@ export class RememberedRefusals {
       if (layerOf(entry.refusal.rule) === 'calls_in_flight') entry.until = Math.min(entry.until, now);
   }
 
+  /** A system has answered a call of the tenant: what its breaker said before is over. */
+  answered({ scope }: TenantStore, system: string): void {
+    const known = this.known.get(scope.tenantId);
+    for (const [key, { refusal, asked }] of known ?? [])
+      if (refusal.rule === BREAKER_OPEN && asked.system === system) known?.delete(key);
+  }
+
   /** Forgets what is known of tenants whose limits, policy or mode have changed since the last look. */
   controlsSeen(versions: readonly ControlVersion[]): void {
     for (const { tenantId, controlVersion } of versions) {

@@ -108,5 +108,11 @@ describe('N6 P9 looks of a crowd that waits in place', () => {
   test('N6 N5 whom a breaker keeps waiting comes from its moment on, one after the other', () => {
     const told = [6_000, 5_900, 5_900, 100].map((ms) => looks.pause('acme', 'breaker_open crm', ms));
     expect(told).toEqual([6_000, 6_100, 6_200, 6_300]);
+    // Another system's answer says nothing of this one.
+    looks.answered('acme', 'mail');
+    looks.answered('globex', 'crm');
+    expect(looks.pause('acme', 'breaker_open crm', 100)).toBe(6_400);
+    looks.answered('acme', 'crm');
+    expect(looks.pause('acme', 'breaker_open crm', 100)).toBe(100);
   });
 });

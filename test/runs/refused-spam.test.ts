@@ -10,10 +10,12 @@ import { RememberedRefusals, type AskedFor } from '../../activities/remembered-r
 import type { Run } from '../../client/run';
 import { digestOf } from '../../contracts/digest';
 import type { RunId } from '../../contracts/ids';
+import type { Refusal } from '../../contracts/refusal';
 import { createBroker } from '../../secrets/broker';
 import { createHttpPools } from '../../tools/http';
 import { touches } from '../ledger/touches';
 import { createTestStack, type TestStack } from '../support/stack';
+import { until } from '../support/until';
 import { readyTenant } from '../support/tenants';
 
 /** What such a call asks for, as its gateway would say it. */
@@ -73,7 +75,7 @@ describe('P9 refused spam at the gateway', () => {
       ...{ policies: createPolicies(parts.app), broker: createBroker([]) },
     });
   };
-  const callAt = (step: number): GovernedCall => ({
+  const callAt = (step: number, more: Partial<Pick<GovernedCall, 'system' | 'act'>> = {}): GovernedCall => ({
     ...{ position: { step, ordinal: 1 }, undoOf: null, reversible: null, seenSeq: 0, site: 'test' },
     ...{
       action: 'text.judge',
@@ -93,9 +95,15 @@ describe('P9 refused spam at the gateway', () => {
       return Promise.resolve({ payload, ...none });
     },
     ...{ verify: null, reconcile: null, refusalPayload: () => null },
+    ...more,
   });
   /** Asks as activities do, at this attempt of each; answers the delay until one asks again, or what it was answered. */
-  const askAll = async (steps: number[], attempt = 1, waitedMs = 0): Promise<string[]> => {
+  const askAll = async (
+    steps: number[],
+    attempt = 1,
+    waitedMs = 0,
+    more: Parameters<typeof callAt>[1] = {},
+  ): Promise<string[]> => {
     const { acceptance, workflowId } = run;
     if (!acceptance) throw new Error('the run was not accepted');
     const { signed } = acceptance;
@@ -103,7 +111,7 @@ describe('P9 refused spam at the gateway', () => {
     const workflowExecution = { workflowId, runId: 'temporal-1' };
     const governed = async (step: number): Promise<string> => {
       try {
-        return (await gateway.govern(callAt(step))).kind;
+        return (await gateway.govern(callAt(step, more))).kind;
       } catch (error) {
         const { type, nextRetryDelay } = error as { type: string; nextRetryDelay?: number };
         return `${type} ${nextRetryDelay}`;
@@ -238,6 +246,53 @@ describe('P9 refused spam at the gateway', () => {
       expect(delay).toBeGreaterThanOrEqual(450 + at * 90);
     // Newcomers wait alone, once, for the crowd may be gone.
     expect(await ask(52_000, 1)).toBe('Waiting 250');
+  });
+
+  test('N5 N6 whom this host knows a breaker to keep waiting takes turns, until its system has answered somebody', async () => {
+    await inFlight(100);
+    const crm = { system: 'crm' };
+    const opens = (retryAfterMs: number): void => {
+      const refusal: Refusal = {
+        ...{ kind: 'provider_degraded', origin: 'provider', rule: 'breaker_open', rules: ['breaker_open'] },
+        ...{ message: 'crm fails', policyVersion: 1, retryAfterMs },
+      };
+      remembered.remember(
+        stack.store(TENANT),
+        { ...askedFor(run.runId), ...crm },
+        refusal,
+        performance.now(),
+      );
+    };
+    const firstLooks = async (step: number): Promise<number[]> => {
+      gateway = asNewHost();
+      const steps = Array.from({ length: 20 }, (_, at) => step + at);
+      const answers = await askAll(steps, 1, 0, crm);
+      return answers.map((answer) => Number(answer.replace('Waiting ', ''))).sort((a, b) => a - b);
+    };
+    opens(6_000);
+    for (const [at, delay] of (await firstLooks(55_000)).entries())
+      expect(delay).toBeGreaterThanOrEqual(6_000 + at * 90);
+    // Longer than what is waited for in place: they ask the ledger, and not all at once.
+    remembered.answered(stack.store(TENANT), 'crm');
+    opens(20_000);
+    const [first = 0, ...others] = await firstLooks(55_100);
+    expect(first).toBeLessThanOrEqual(1_000);
+    for (const [at, delay] of others.entries()) expect(delay).toBeGreaterThanOrEqual(first + (at + 1) * 90);
+
+    remembered.answered(stack.store(TENANT), 'crm');
+    let letGo = (): void => undefined;
+    const held = new Promise<void>((resolve) => (letGo = resolve));
+    const { act } = callAt(55_200);
+    const going = askAll([55_200], 1, 0, { ...crm, act: (io) => held.then(() => act(io)) });
+    await until('a call under way', async () => (await stack.store(TENANT).claimedCalls({})) > 1);
+    opens(6_000);
+    expect(await askAll([55_300], 1, 0, crm)).toEqual([expect.stringMatching(/^Waiting/)]);
+    letGo();
+    expect(await going).toEqual(['done']);
+    expect(await askAll([55_301], 1, 0, crm)).toEqual(['done']);
+    // Behind nobody: the crowd of before stood in line for some seconds more.
+    opens(100);
+    expect(await askAll([55_302], 1, 0, crm)).toEqual(['Waiting 100']);
   });
 
   test('N6 a crowd looks more often where its calls end more often', async () => {

@@ -191,6 +191,21 @@ describe('P9 N5 what a host remembers of refusals', () => {
     expect(find()).toBe('steps_per_day');
   });
 
+  test('N5 what a breaker said is over once its system has answered that tenant, and no other', () => {
+    const open = throttled('breaker_open', { origin: 'provider', kind: 'provider_degraded' });
+    remembered.remember(acme, asked(), open, 0);
+    remembered.answered(acme, 'mail');
+    remembered.answered(globex, 'keeper');
+    expect(find()).toBe('breaker_open');
+    remembered.answered(acme, 'keeper');
+    expect(find()).toBeUndefined();
+    expect(remembered.begin(acme, asked())).toBeUndefined();
+    // A limit is no breaker.
+    remembered.remember(acme, asked(), throttled('steps_per_day'), 0);
+    remembered.answered(acme, 'keeper');
+    expect(find()).toBe('steps_per_day');
+  });
+
   test('P9 what was answered is told once, summed per rule, action and run; what could not be told is told the next time', async () => {
     const refusal = throttled('calls_in_flight');
     for (const runId of ['r-1', 'r-1', 'r-2']) remembered.count(acme, asked({ runId }), refusal);
