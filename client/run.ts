@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { WorkflowFailedError, WorkflowNotFoundError } from '@temporalio/client';
 import type { SignedEnvelope } from '../contracts/envelope';
 import type { RunRow } from '../contracts/rows';
+import { orAborted } from '../contracts/or-aborted';
 import { RUN_STATES, type RunState, type StopReason } from '../contracts/states';
 import { QUERIES, SIGNALS } from '../contracts/workflow-io';
 import { besideRun, waitingForPeople, type BesideRun, type WaitingForPeople } from './beside';
@@ -185,9 +186,12 @@ export class Run {
     const over = AbortSignal.timeout(forMs);
     const either = signal ? AbortSignal.any([over, signal]) : over;
     try {
-      await this.ports.temporal.withAbortSignal(either, () =>
+      either.throwIfAborted();
+      const ends = this.ports.temporal.withAbortSignal(either, () =>
         this.ports.temporal.workflow.getHandle(this.workflowId).result(),
       );
+      // Temporal's client minds a signal that is aborted while a poll is under way, not one that was between two of them.
+      await orAborted(ends, either);
       return true;
     } catch (error) {
       signal?.throwIfAborted();

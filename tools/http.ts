@@ -2,6 +2,7 @@ import { request, type Dispatcher } from 'undici';
 import type { HttpAnswer } from '../contracts/action';
 import { HttpForbidden, HttpNotSent, HttpRefused, HttpUnavailable } from '../contracts/http-errors';
 import type { GrantedHttp, HttpGrant, OpenHttp } from '../contracts/http-port';
+import { orAborted } from '../contracts/or-aborted';
 import { AtWrite } from './at-write';
 import { guardedAgent } from './guarded-agent';
 import {
@@ -120,6 +121,7 @@ function openHttp(grant: HttpGrant, agentFor: AgentFor): GrantedHttp {
         headersTimeout: remaining,
         bodyTimeout: remaining,
       });
+      // undici does not end a request that waits for its connection: that one is given up here, and refused when it gets there.
       const response = await orAborted(requested, over.signal);
       await atWrite.written;
       await grant.checkpoint?.('after_reply');
@@ -195,14 +197,6 @@ function openHttp(grant: HttpGrant, agentFor: AgentFor): GrantedHttp {
       return new Response(answer.text, { status: answer.status, headers: answer.headers });
     },
   };
-}
-
-/** undici does not end a request that waits for its connection: that one is given up here, and refused when it gets there. */
-function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
-    promise.then(resolve, reject);
-  });
 }
 
 const JSON_WANTED = { accept: 'application/json' };

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PLAIN_ACME } from '../support/tenants';
 import { until } from '../support/until';
 import { createCliWorld, type CliWorld } from './world';
 
@@ -75,17 +76,7 @@ describe('beside a real stack', () => {
   let world: CliWorld;
   beforeAll(async () => {
     world = await createCliWorld();
-    await world.stack.apply(`
-apiVersion: bulkhead/v1
-kind: QuotaClass
-metadata: { name: small }
----
-apiVersion: bulkhead/v1
-kind: Tenant
-metadata: { name: acme }
-environments: { \${ENV}: { policyProfile: careful, quotaClass: small } }
-workspaces: [main]
-`);
+    await world.stack.apply(PLAIN_ACME);
   });
   afterAll(() => world.close());
 

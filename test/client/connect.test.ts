@@ -6,21 +6,12 @@ import { generateEnvelopeKeys } from '../../secrets/envelope-keys';
 import { Bulkhead } from '../../workers';
 import { testTemporal } from '../support/shared-temporal';
 import { createTestStack, type TestStack } from '../support/stack';
+import { PLAIN_ACME } from '../support/tenants';
 
 let stack: TestStack;
 beforeAll(async () => {
   stack = await createTestStack({ workers: false });
-  await stack.apply(`
-apiVersion: bulkhead/v1
-kind: QuotaClass
-metadata: { name: small }
----
-apiVersion: bulkhead/v1
-kind: Tenant
-metadata: { name: acme }
-environments: { \${ENV}: { policyProfile: careful, quotaClass: small } }
-workspaces: [main]
-`);
+  await stack.apply(PLAIN_ACME);
 });
 afterAll(() => stack.close());
 

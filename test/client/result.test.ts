@@ -1,21 +1,12 @@
 import { createTestStack, type TestStack } from '../support/stack';
+import { PLAIN_ACME } from '../support/tenants';
 
 /** What a caller that waits for a run is told, while no worker serves it. */
 
 let stack: TestStack;
 beforeAll(async () => {
   stack = await createTestStack({ workers: false });
-  await stack.apply(`
-apiVersion: bulkhead/v1
-kind: QuotaClass
-metadata: { name: small }
----
-apiVersion: bulkhead/v1
-kind: Tenant
-metadata: { name: acme }
-environments: { \${ENV}: { policyProfile: careful, quotaClass: small } }
-workspaces: [main]
-`);
+  await stack.apply(PLAIN_ACME);
 });
 afterAll(() => stack.close());
 
@@ -61,7 +52,13 @@ test('Q3 waiting ends in time, and says what the run is doing', async () => {
   });
 });
 
-test('Q5 an impatient caller may stop waiting', async () => {
+test('Q5 an impatient caller may stop waiting, also one that was so before the wait began', async () => {
   const run = await start();
-  await expect(run.result({ signal: AbortSignal.timeout(100) })).rejects.toThrow();
-});
+  await expect(run.result({ signal: AbortSignal.timeout(100) })).rejects.toThrow(/timeout/);
+  await expect(run.result({ signal: AbortSignal.abort() })).rejects.toThrow(/aborted/);
+  // It is over before the run's row has been read.
+  const soon = new AbortController();
+  const waiting = run.result({ signal: soon.signal });
+  soon.abort(new Error('no longer'));
+  await expect(waiting).rejects.toThrow('no longer');
+}, 20_000);

@@ -1,6 +1,19 @@
 import { Client } from 'pg';
 import type { TestStack } from './stack';
 
+/** A tenant, acme, with a quota class of defaults, and no policy yet. */
+export const PLAIN_ACME = `
+apiVersion: bulkhead/v1
+kind: QuotaClass
+metadata: { name: small }
+---
+apiVersion: bulkhead/v1
+kind: Tenant
+metadata: { name: acme }
+environments: { \${ENV}: { policyProfile: careful, quotaClass: small } }
+workspaces: [main]
+`;
+
 /** Documents of a plain test tenant on a system outside, with everything allowed that a test does not forbid. */
 export function tenantYaml(parts: {
   name: string;
