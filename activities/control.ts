@@ -13,6 +13,8 @@ import { failure } from './failure';
 import { slotTeller } from './tell-slots';
 
 const POLL_MS = 50;
+/** Between two looks while a run cannot be told, milliseconds. */
+const TROUBLE_MS = 1_000;
 const PAGE = 200;
 /** Signals and terminations under way at once: a kill of many runs must not swamp the server that others use too. */
 const AT_ONCE = 16;
@@ -70,20 +72,28 @@ export function createControl(parts: {
 
     async drainRuns({ fenceEpoch }) {
       const store = storage.tenant(callingControl());
-      const { cancellationSignal } = Context.current();
-      const startedAt = Date.now();
+      const { cancellationSignal, info, log } = Context.current();
       const signalled = new Set<string>();
       for (;;) {
         cancellationSignal.throwIfAborted();
         const open = await store.openRuns(PAGE, fenceEpoch);
         Context.current().heartbeat({ open: open.length });
         if (open.length === 0) return await store.markDrained(fenceEpoch);
-        const graceOver = Date.now() - startedAt > drainGraceMs;
+        // Of the activity, not of its attempt: one that fails again and again still comes to its end.
+        const graceOver = Date.now() - info.scheduledTimestampMs > drainGraceMs;
+        const failures: unknown[] = [];
         await inBatches(open, AT_ONCE, async (run) => {
-          if (graceOver) await end(client, leave, store, run);
-          else if (!signalled.has(run.runId)) await signalKill(client, leave, store, run, signalled);
+          try {
+            if (graceOver) await end(client, leave, store, run);
+            else if (!signalled.has(run.runId)) await signalKill(client, leave, store, run, signalled);
+          } catch (error) {
+            // One run that cannot be told keeps no other from its end, nor itself from being terminated after the grace.
+            log.warn('a run could not be told of the kill; it is tried again', { runId: run.runId, error });
+            failures.push(error);
+          }
         });
-        await delay(POLL_MS);
+        if (failures.length === open.length) throw failures[0];
+        await delay(failures.length > 0 ? TROUBLE_MS : POLL_MS);
       }
     },
   };

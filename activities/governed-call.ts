@@ -1,10 +1,11 @@
-import type { Attribute, GovernedHttp, Passage, RecordRef, Reversibility } from '../contracts/action';
+import type { GovernedHttp, Passage, RecordRef, Reversibility } from '../contracts/action';
 import type { Position, StoredPayload } from '../contracts/calls';
 import type { TenantRecord } from '../contracts/documents';
 import type { Digest } from '../contracts/ids';
 import type { AdmitRequest, CallClass } from '../contracts/ledger';
 import type { CompiledPolicy } from '../contracts/policy-decision';
 import type { Refusal } from '../contracts/refusal';
+import type { Shown } from '../contracts/shown';
 
 /** Where a call goes: the URL that policy judges and the client connects to are one and the same. */
 export interface Destination {
@@ -14,14 +15,10 @@ export interface Destination {
 }
 
 /** What an effect produced, before anybody has said that it may be believed. */
-export interface Acted {
+export interface Acted extends Shown {
   readonly payload: StoredPayload;
   /** The small value for the workflow; no payload. */
   readonly value: unknown;
-  readonly facts: Readonly<Record<string, Attribute>>;
-  readonly records: readonly RecordRef[];
-  /** Classes of what it brought into the run. */
-  readonly dataClasses: readonly string[];
   readonly microUsd: number;
   /** Of a model, input and output, as its provider counted them; 0 of a tool. */
   readonly modelTokens: number;

@@ -44,6 +44,8 @@ type Lifecycle = Pick<RunActivities, 'enterRun' | 'parkRun' | 'resumeRun' | 'lea
   Pick<FollowUpActivities, 'enterFollowUp' | 'leaveFollowUp' | 'findLane'>;
 
 const POLL_MS = 100;
+/** How long the end of a run waits in its slot for calls that were cancelled, milliseconds. */
+const PATIENCE_MS = 2_000;
 
 /** How runs and follow-ups enter and leave. They run on the lifecycle queue, which no tenant's work can fill. */
 export function createLifecycle(parts: LifecycleParts): Lifecycle {
@@ -196,12 +198,23 @@ export function createLifecycle(parts: LifecycleParts): Lifecycle {
   };
 }
 
-/** A cancelled call goes on for a moment after its workflow has: no slot is free, nor a reason true, before. */
+/**
+ * A cancelled call goes on for a moment after its workflow has: no slot is free, nor a reason true, before. What takes longer,
+ * as the lease of a host that died, is not waited for in place: these slots are all tenants'. Throws `Waiting` then.
+ */
 async function untilNoneClaimed(store: TenantStore, runId: RunId): Promise<void> {
-  for (let claimed = 1; claimed > 0;) {
-    claimed = await store.claimedCalls({ runId });
+  const patience = performance.now() + PATIENCE_MS;
+  for (;;) {
+    const claimed = await store.claimedCalls({ runId });
+    if (claimed === 0) return;
     Context.current().heartbeat({ claimed });
-    if (claimed > 0) await delay(POLL_MS);
+    if (performance.now() > patience)
+      throw failure(
+        'Waiting',
+        `${claimed} calls of the run may still act, until their leases are over`,
+        1_000,
+      );
+    await delay(POLL_MS);
   }
 }
 

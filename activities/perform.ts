@@ -7,6 +7,7 @@ import { isStorageBusy } from '../contracts/storage-busy';
 import { DeadlinePassed, mayPass, readFailure } from './acting';
 import { refusalOf, remaining, type Attempt } from './attempt';
 import { FREE, type Acted, type ActIo } from './governed-call';
+import { heeding } from './heeding';
 import { readBack } from './read-back';
 import { pendingUntilLeaseIsOver, settleDone, settleFailure, settleRefused, tellTrouble } from './settle';
 
@@ -36,7 +37,7 @@ export async function perform(
     const session = openSession({ readOnly: false });
     let acted: Acted;
     try {
-      acted = await call.act(session.io);
+      acted = await heeding(session.io, call.act);
       session.close();
       session.assertOwn();
     } catch (error) {
@@ -140,7 +141,7 @@ async function settleAbsent(attempt: Attempt, quietMs: number | null): Promise<C
 async function looking<T>(openSession: OpenSession, look: (io: ActIo) => Promise<T>): Promise<T> {
   const session = openSession({ readOnly: true });
   try {
-    return await look(session.io);
+    return await heeding(session.io, look);
   } finally {
     session.close();
   }

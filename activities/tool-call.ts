@@ -10,6 +10,7 @@ import type { TenantRecord } from '../contracts/documents';
 import type { CallRow } from '../contracts/rows';
 import { plainUrl } from '../contracts/http-url';
 import type { Refusal } from '../contracts/refusal';
+import { shownBy } from '../contracts/shown';
 import { ResultOutOfSchema, requireStorable } from './acting';
 import { callingRun } from './call-context';
 import type { Acted, ActIo, Destination, GovernedCall } from './governed-call';
@@ -239,11 +240,7 @@ function acted(action: Action, args: unknown, result: unknown): Acted {
   return {
     payload: { kind: 'tool', outcome: 'done', action: action.name, result: parsed.data },
     value: null,
-    facts: action.facts
-      ? (action.facts.schema.parse(action.facts.from(args, parsed.data)) as Acted['facts'])
-      : {},
-    records: action.records?.(args, parsed.data) ?? [],
-    dataClasses: action.resultClasses,
+    ...shownBy(action, args, parsed.data),
     microUsd: action.costMicroUsd,
     modelTokens: 0,
   };

@@ -1,9 +1,10 @@
-import type { Action, Attribute, RecordRef } from '../contracts/action';
+import type { Action } from '../contracts/action';
 import type { StoredToolResult } from '../contracts/calls';
 import { digestOf } from '../contracts/digest';
 import { RunId } from '../contracts/ids';
 import { foreignRecord } from '../contracts/ownership';
-import type { Resolution, ReviewRow } from '../contracts/reviews';
+import type { Resolution, ResolveReview, ReviewRow } from '../contracts/reviews';
+import { shownBy, type Shown } from '../contracts/shown';
 import { SIGNALS } from '../contracts/workflow-io';
 import { actorOf, entryNumber, noteOf, ofSeenRuns, seenRun, unknownRun, type Caller } from './caller';
 import { BulkheadError, reachDatabase, scopeAmbiguous } from './errors';
@@ -80,8 +81,10 @@ export async function resolveReview(caller: Caller, verdict: ReviewVerdict): Pro
       `a result goes with \`happened\`, and with nothing else: leave it out`,
     );
 
-  const brought =
-    verdict.resolution === 'happened' ? await believed(caller, review, verdict.result) : NOTHING_BROUGHT;
+  const brought: Brought =
+    verdict.resolution === 'happened'
+      ? await believed(caller, review, verdict.result)
+      : { payload: null, shown: null };
   const answer = await reachDatabase(() =>
     caller.store.resolveReview({
       reviewNo: review.reviewNo,
@@ -98,13 +101,7 @@ export async function resolveReview(caller: Caller, verdict: ReviewVerdict): Pro
 }
 
 /** What is recorded of a call that happened, as its settlement would have. */
-interface Brought {
-  readonly payload: StoredToolResult | null;
-  readonly records: readonly RecordRef[];
-  readonly facts: Readonly<Record<string, Attribute>>;
-}
-const NOTHING_SHOWN = { records: [], facts: {} };
-const NOTHING_BROUGHT: Brought = { payload: null, ...NOTHING_SHOWN };
+type Brought = Pick<ResolveReview, 'shown'> & { readonly payload: StoredToolResult | null };
 
 /** More than a person mends at once. */
 const MOST_MISTAKES = 10;
@@ -117,7 +114,7 @@ async function believed(caller: Caller, review: ReviewRow, result: unknown): Pro
     // No schema says what an undo brings, and nothing reads it.
     const given = result ?? null;
     requireBoundedJson(given, 'result');
-    return { ...NOTHING_BROUGHT, payload: { kind: 'tool', outcome: 'done', action: name, result: given } };
+    return { payload: { kind: 'tool', outcome: 'done', action: name, result: given }, shown: null };
   }
   if (result === undefined) {
     throw new BulkheadError(
@@ -141,7 +138,7 @@ async function believed(caller: Caller, review: ReviewRow, result: unknown): Pro
   }
   return {
     payload: { kind: 'tool', outcome: 'done', action: name, result: parsed.data },
-    ...(await shownBy(caller, review, action, parsed.data)),
+    shown: await shownTo(caller, review, action, parsed.data),
   };
 }
 
@@ -163,23 +160,20 @@ async function requireAction(caller: Caller, name: string): Promise<Action> {
   );
 }
 
-/** Facts and records of the result. Each record has to be shown to be the tenant's (promise T6), whoever says that it happened. */
-async function shownBy(
+/** What the result shows. Each record has to be shown to be the tenant's (promise T6), whoever says that it happened. */
+async function shownTo(
   caller: Caller,
   review: ReviewRow,
   action: Action,
   result: unknown,
-): Promise<Omit<Brought, 'payload'>> {
-  if (!action.records && !action.facts) return NOTHING_SHOWN;
-  const args = await storedArguments(caller, review, action);
+): Promise<ResolveReview['shown']> {
+  // Who looks at no arguments can be told what it brought also where they are not kept any more.
+  const args = action.records || action.facts ? await storedArguments(caller, review, action) : undefined;
   const tenant = await reachDatabase(() => caller.store.record());
   if (!tenant) throw unknownReview();
-  let shown: Omit<Brought, 'payload'>;
+  let shown: Shown;
   try {
-    shown = {
-      records: action.records?.(args, result) ?? [],
-      facts: action.facts?.from(args, result) ?? {},
-    };
+    shown = shownBy(action, args, result);
   } catch (error) {
     throw new BulkheadError(
       'invalid',

@@ -1,8 +1,8 @@
-import type { Attribute, RecordRef } from './action';
 import type { Digest } from './ids';
 import type { StoredPayload } from './calls';
 import type { CallClass } from './ledger';
 import type { Refusal } from './refusal';
+import type { Shown } from './shown';
 
 /** What a person has to look at, one item per call and doubt. Types alone: safe in the sandbox. */
 
@@ -52,10 +52,8 @@ export interface ResolveReview {
   /** With `happened`: what the call brought, for the conversation; checked against the action's schema by the caller. */
   readonly payload: StoredPayload | null;
   readonly payloadDigest: Digest | null;
-  /** With `happened`: what the result sets and shows, as a settlement would have kept it. */
-  readonly facts?: Readonly<Record<string, Attribute>>;
-  readonly records?: readonly RecordRef[];
-  readonly dataClasses?: readonly string[];
+  /** With `happened`: what the result sets and brings, as a settlement would have kept it. */
+  readonly shown: Shown | null;
   readonly actor: string;
   readonly note: string;
 }

@@ -1,6 +1,8 @@
 import { BYTES_GUARDS } from './guard-list-bytes';
 import { BREAKER_GUARDS } from './guard-list-breakers';
 import { CAPACITY_GUARDS } from './guard-list-capacity';
+import { CROWD_GUARDS } from './guard-list-crowds';
+import { END_GUARDS } from './guard-list-ends';
 import { GATEWAY_GUARDS } from './guard-list-gateway';
 import { LANE_GUARDS } from './guard-list-lanes';
 import { MODEL_GUARDS } from './guard-list-models';
@@ -176,4 +178,6 @@ export const GUARDS: readonly Guard[] = [
   ...SLOT_GUARDS,
   ...LANE_GUARDS,
   ...MODEL_GUARDS,
+  ...CROWD_GUARDS,
+  ...END_GUARDS,
 ];

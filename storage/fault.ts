@@ -17,15 +17,21 @@ const BUSY_STATES = new Set([
   '57P02', // crash_shutdown
   '57P03', // cannot_connect_now
   '57P05', // idle_session_timeout
+  '25006', // read_only_sql_transaction: a name that still leads to a standby during a switchover
   '25P03', // idle_in_transaction_session_timeout
+  '0A000', // feature_not_supported: a cached plan whose result type a migration has changed
+  '3D000', // invalid_catalog_name: a database that is being restored
+  '42883', // undefined_function: a schema of another version than this host's, until one of the two follows
+  '42P01', // undefined_table: the same
   '40001', // serialization_failure
   '40P01', // deadlock_detected
 ]);
-/** Connection exceptions, insufficient resources, system errors. */
-const BUSY_CLASSES = new Set(['08', '53', '58']);
+/** Connection exceptions, refused authorization (a password that is being rotated), insufficient resources, system errors. */
+const BUSY_CLASSES = new Set(['08', '28', '53', '58']);
 const NETWORK = /^(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)/;
 /** The driver's own, which carry no code. */
-const DRIVER = /timeout|connection (terminated|ended)|client (was closed|has encountered)|not queryable/i;
+const DRIVER =
+  /timeout|connection (terminated|ended)|establishing an SSL|client (was closed|has encountered)|not queryable/i;
 
 /** Tells apart: the database's trouble (`StorageBusy`), a foreign scope (`ScopeRefused`), and the rest, as it is. */
 export function faultOf(error: unknown): Error {

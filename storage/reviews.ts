@@ -86,17 +86,7 @@ export function reviewsOf(
       return rows.map(reviewRow);
     },
 
-    async resolveReview({
-      reviewNo,
-      resolution,
-      payload,
-      payloadDigest,
-      facts,
-      records,
-      dataClasses,
-      actor,
-      note,
-    }) {
+    async resolveReview({ reviewNo, resolution, payload, payloadDigest, shown, actor, note }) {
       const [answer] = await session.call<{ kind: 'resolved' | 'already' | 'absent' }>(RESOLVE, [
         tenantId,
         environment,
@@ -104,9 +94,9 @@ export function reviewsOf(
         resolution,
         payload && JSON.stringify(payload),
         payloadDigest,
-        JSON.stringify(facts ?? {}),
-        JSON.stringify((records ?? []).filter(storable)),
-        dataClasses ?? [],
+        JSON.stringify(shown?.facts ?? {}),
+        JSON.stringify((shown?.records ?? []).filter(storable)),
+        shown?.dataClasses ?? [],
         actor,
         note,
         canonicalJson({ note }),

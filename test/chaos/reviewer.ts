@@ -48,6 +48,7 @@ export async function resolveReviews(
           resolution: effect ? 'happened' : 'did_not_happen',
           payload,
           payloadDigest: payload && digestOf(payload),
+          shown: null,
           actor: 'chaos',
           note: 'looked up in the log of the system outside',
         });

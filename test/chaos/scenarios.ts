@@ -243,6 +243,7 @@ async function resolveOpen({ stack, systems, tenant }: Bench): Promise<void> {
       resolution: effect ? 'happened' : 'abandon',
       payload,
       payloadDigest: payload && digestOf(payload),
+      shown: null,
       actor: 'test',
       note: 'looked up outside',
     });

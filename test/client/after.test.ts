@@ -1,6 +1,7 @@
 import { Client, Connection } from '@temporalio/client';
 import { BulkheadClient } from '../../client/bulkhead';
 import { BulkheadError } from '../../client/errors';
+import { RunId } from '../../contracts/ids';
 import type { ReviewRow } from '../../contracts/reviews';
 import { plays, startModel, type TestModel } from '../support/model';
 import { startOutside, type Outside } from '../support/outside';
@@ -113,6 +114,7 @@ describe('T3 reviews', () => {
       /^invalid result_out_of_schema .*result\.effect/,
     );
     expect(await say({ result: { ...RIGHT, account: 'globex-1' } })).toMatch(/^refused scope_ambiguous/);
+    expect(await say({ result: { ...RIGHT, effect: -1 } })).toMatch(/^invalid records_failed .*facts/);
     expect(await say({ result: new Date() })).toMatch(/^invalid invalid result is not JSON/);
     expect(await say({ result: RIGHT, resolution: 'abandon' })).toMatch(/^invalid/);
     expect(await say({ result: RIGHT, note: ' ' })).toMatch(/^invalid .*note/);
@@ -134,6 +136,11 @@ describe('T3 reviews', () => {
       note: 'in the provider’s log',
     });
     expect(await ended(runId)).toMatchObject({ stopReason: 'completed' });
+    // What it brought taints the run as if it had come by itself.
+    const known = await stack
+      .store('acme')
+      .callContext({ runId: RunId.parse(runId), records: [], capability: null });
+    expect(known).toMatchObject({ dataClasses: ['pii'], facts: { lastEffect: 1 } });
     expect(JSON.stringify(model.requests.at(-1)?.messages)).not.toContain('canary-4410');
     expect(outside.effects).toHaveLength(1);
     expect(await say({ result: RIGHT })).toMatch(/^conflict already_resolved .*by carol/);

@@ -38,6 +38,11 @@ const blindWrite = defineAction({
   name: 'blind.write',
   description: 'Writes where nobody can look it up.',
   effect: 'write',
+  resultClasses: ['pii'],
+  facts: {
+    schema: z.object({ lastEffect: z.int().positive() }),
+    from: (_given, { effect }) => ({ lastEffect: effect }),
+  },
   run: async (ctx, given) => (await ctx.http.post('/blind', given)).body as Written,
 });
 

@@ -92,7 +92,7 @@ test('P3 a write that a person found to have happened brings its classes too', a
     resolution: 'happened',
     payload,
     payloadDigest: digestOf(payload),
-    dataClasses: ['pii'],
+    shown: { facts: {}, records: [], dataClasses: ['pii'] },
     actor: 'op',
     note: '',
   });

@@ -207,6 +207,7 @@ test('N5 T3 a write that did not happen, and whose run is over, is a dead letter
           resolution: 'did_not_happen',
           payload: null,
           payloadDigest: null,
+          shown: null,
           ...BY,
         }),
     };

@@ -21,7 +21,7 @@ const lost = refusal({
   rules: ['answer_lost'],
 });
 const BY = { actor: 'op-1', note: 'looked it up' };
-const NOTHING = { payload: null, payloadDigest: null };
+const NOTHING = { payload: null, payloadDigest: null, shown: null };
 const PAYLOAD = { kind: 'tool_result', action: 'ticket.update', result: { id: 'T-1' } } as never;
 
 /** A write whose answer was lost: charged, and in review. */
@@ -97,6 +97,7 @@ test('T3 happened: the result is recorded, the charge stays, and the run is answ
     resolution: 'happened',
     payload: PAYLOAD,
     payloadDigest: digest('p'),
+    shown: null,
     ...BY,
   } as const;
   expect(await tenant.store.resolveReview(resolve)).toMatchObject({

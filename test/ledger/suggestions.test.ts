@@ -275,6 +275,7 @@ test('T3 P8 a write that a person was wrong about is known to have happened, alt
     resolution: 'did_not_happen',
     payload: null,
     payloadDigest: null,
+    shown: null,
     actor: 'op',
     note: '',
   });

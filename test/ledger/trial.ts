@@ -148,6 +148,7 @@ export class Trial extends Workers {
             resolution,
             payload: { kind: 'input', input: 'found' },
             payloadDigest: digest('found'),
+            shown: null,
             ...BY,
           })
           .catch((error: unknown) => ({ kind: (error as { code?: string }).code }));

@@ -182,6 +182,7 @@ test('T5 E4 a write whose result was not believed may have happened: an undo com
     resolution: 'happened',
     payload: { kind: 'tool', outcome: 'done', action: 'x', result: {} },
     payloadDigest: digest('brought'),
+    shown: null,
     ...BY,
   });
   expect(await tenant.store.admit(undo(tenant, runId, '1.1'))).toMatchObject({ answer: 'admitted' });
@@ -268,7 +269,14 @@ test('T5 an undo that fails is never dropped: refused, failed or tried too often
     const [item] = await tenant.store.reviews({ open: true, limit: 10 });
     expect(item).toMatchObject({ runId, path: '1.1/undo', kind: 'undo_failed' });
     const resolve = (resolution: 'did_not_happen' | 'happened', reviewNo = item?.reviewNo ?? -1) =>
-      tenant.store.resolveReview({ reviewNo, resolution, payload: null, payloadDigest: null, ...BY });
+      tenant.store.resolveReview({
+        reviewNo,
+        resolution,
+        payload: null,
+        payloadDigest: null,
+        shown: null,
+        ...BY,
+      });
     await resolve('did_not_happen');
     const asked = undo(tenant, runId, '1.1');
     expect([end, await tenant.store.admit(asked)]).toMatchObject([end, { answer: 'admitted', attempt: 1 }]);

@@ -69,7 +69,13 @@ test('T5 the key of an undo is its position alone: mended, it is made with other
     answer: 'replayed',
   });
   const row = await tenant.store.call(runId, undoPath('1.1'));
-  const review = { payload: null, payloadDigest: null, resolution: 'did_not_happen', ...BY } as const;
+  const review = {
+    payload: null,
+    payloadDigest: null,
+    shown: null,
+    resolution: 'did_not_happen',
+    ...BY,
+  } as const;
   await tenant.store.resolveReview({ ...review, reviewNo: row?.reviewNo ?? -1 });
   const made = undo(tenant, runId, '{"recordId":"r1"}');
   expect(await tenant.store.admit(made)).toMatchObject({ answer: 'admitted', attempt: 1 });

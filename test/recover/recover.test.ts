@@ -129,6 +129,7 @@ test('O8 a database restored from a backup, with runs open: nothing is written t
           resolution: 'happened',
           payload: { kind: 'tool', outcome: 'done', action, result: { id: 'x', account: 'acct', effect: 1 } },
           payloadDigest: 'a'.repeat(64) as never,
+          shown: null,
           actor: 'tester',
           note: 'seen at the keeper',
         });

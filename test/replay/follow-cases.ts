@@ -207,6 +207,7 @@ async function resolve(ground: Ground, tenant: string, started: Run, resolution:
     resolution,
     payload,
     payloadDigest: payload && digestOf(payload),
+    shown: null,
     actor: 'recorder',
     note: 'as the case wants it',
   });

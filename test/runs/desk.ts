@@ -27,6 +27,7 @@ export interface Desk {
         | 'prices'
         | 'pools'
         | 'weight'
+        | 'ceiling'
         | 'limits'
         | 'perRun'
       >
@@ -118,6 +119,7 @@ export async function openDesk(options: TestStackOptions = {}): Promise<Desk> {
         resolution,
         payload,
         payloadDigest: payload && digestOf(payload),
+        shown: null,
         actor: 'tester',
         note: 'looked at it',
       });

@@ -112,7 +112,7 @@ test('M1 a read cannot write, and a handle’s statement cannot name another ten
     const acme = tenantSession(pool, scopeOf('acme'));
     await expect(
       acme.read(`select bulkhead.put_knowledge('acme', 'prod', 'd', 't', 'b')`, []),
-    ).rejects.toMatchObject({ code: '25006' });
+    ).rejects.toMatchObject({ cause: { code: '25006' } });
     await expect(acme.call('select bulkhead.tenant_record($1, $2)', ['globex', 'prod'])).rejects.toThrow(
       ScopeRefused,
     );
@@ -243,6 +243,18 @@ describe('faults', () => {
     });
   });
 
+  test('T3 a node that only reads, and a schema of another version, are the database’s trouble and no run’s', async () => {
+    await withPool(async (pool) => {
+      const toStandby = pool.use((client) =>
+        client.query(`set transaction_read_only = on; create table nothing()`),
+      );
+      await expect(toStandby).rejects.toThrow(/busy or away \(25006\)/);
+      for (const other of ['select admit_nothing()', 'select * from no_such_table'])
+        await expect(pool.use((client) => client.query(other))).rejects.toThrow(StorageBusy);
+      expect(await pool.use(async (client) => (await client.query(CONTEXT)).rowCount)).toBe(1);
+    });
+  });
+
   test('O1 tells a defect from the database’s trouble', () => {
     const withCode = (code: string): Error => Object.assign(new Error('said'), { code });
     for (const code of [
@@ -252,6 +264,7 @@ describe('faults', () => {
       '08006',
       '53300',
       '40P01',
+      '28P01',
       'ECONNREFUSED',
       'ECONNRESET',
       'EPIPE',
@@ -259,7 +272,7 @@ describe('faults', () => {
       expect(faultOf(withCode(code))).toBeInstanceOf(StorageBusy);
     }
     for (const code of ['BH001', 'BH002']) expect(faultOf(withCode(code))).toBeInstanceOf(ScopeRefused);
-    for (const code of ['23505', '42501', '42P01', '22P02']) {
+    for (const code of ['23505', '42501', '42601', '22P02']) {
       const error = withCode(code);
       expect(faultOf(error)).toBe(error);
     }

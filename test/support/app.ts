@@ -4,6 +4,7 @@ import { defineAction } from '../../tools/define-action';
 import { defineAgent } from '../../tools/define-agent';
 import { defineApp } from '../../tools/app';
 import { classedActions } from './classed-actions';
+import { unrulyActions } from './unruly-actions';
 
 /** A small product for tests: a record keeper outside, and an agent that works with it. */
 
@@ -219,37 +220,6 @@ const wireSend = defineAction({
   run: async (ctx, args) => Written.parse((await ctx.http.post('/wires', args)).body),
 });
 
-const strayWrite = defineAction({
-  name: 'stray.write',
-  description: 'Fails at once, and leaves a write running that it never waits for.',
-  effect: 'write',
-  args: z.object({ recordId: z.string() }),
-  result: Written,
-  system: 'keeper',
-  secret: 'keeper:write',
-  timeout: '5s',
-  records: ({ recordId }) => [{ system: 'keeper', id: recordId, account: 'acct' }],
-  run: async (ctx, args) => {
-    setTimeout(() => void ctx.http.post('/stray', args).catch(() => undefined), 700);
-    await ctx.http.get('/records/r1');
-    throw new Error('fails at once');
-  },
-});
-
-const brokenRead = defineAction({
-  name: 'broken.read',
-  description: 'Has a defect where it names its records.',
-  effect: 'read',
-  args: z.object({ recordId: z.string() }),
-  result: Written,
-  system: 'keeper',
-  timeout: '5s',
-  records: () => {
-    throw new TypeError('canary-of-an-author');
-  },
-  run: () => Promise.reject(new Error('never runs')),
-});
-
 const agent = {
   class: 'test',
   model: 'models/scripted',
@@ -262,8 +232,6 @@ const agent = {
     'web.fetch',
     'text.judge',
     'checked.write',
-    'stray.write',
-    'broken.read',
     'looked.write',
     'murky.write',
     'order.place',
@@ -271,6 +239,7 @@ const agent = {
     'tag.set',
     'wire.send',
     ...classedActions.map(({ name }) => name),
+    ...unrulyActions.map(({ name }) => name),
   ] as never,
   budget: { steps: 12, maxOutputTokens: 500 },
 };
@@ -288,8 +257,6 @@ export const app = defineApp({
     webFetch,
     textJudge,
     checkedWrite,
-    strayWrite,
-    brokenRead,
     lookedWrite,
     murkyWrite,
     orderPlace,
@@ -297,6 +264,7 @@ export const app = defineApp({
     tagSet,
     wireSend,
     ...classedActions,
+    ...unrulyActions,
   ],
   agents: [worker, undoer],
 });
