@@ -75,7 +75,7 @@ export function createControl(parts: {
       const signalled = new Set<string>();
       for (;;) {
         cancellationSignal.throwIfAborted();
-        const open = await store.openRuns(PAGE, fenceEpoch);
+        const open = await store.openRuns(PAGE, { beforeEpoch: fenceEpoch });
         Context.current().heartbeat({ open: open.length });
         if (open.length === 0) return await store.markDrained(fenceEpoch);
         const graceOver = Date.now() - startedAt > drainGraceMs;
