@@ -143,3 +143,15 @@ describe('runs', () => {
       expect(await failed(runs({ token: tokens.main, limit }))).toBe('invalid invalid_limit');
   });
 });
+
+test('U1 a run shows its dead letter behind 500 newer ones of other runs', async () => {
+  const busy = { tenant: 'acme', environment: stack.environment, workspace: 'busy' };
+  const [quiet = '', loud = ''] = await plant.runs(busy, 2);
+  await plant.entries(busy, [quiet], 1_000);
+  await plant.entries(busy, [loud], 1_001, 500);
+  const token = await stack.token('acme', { workspaces: ['busy'] });
+  const beside = await (await stack.client.run({ token, runId: quiet })).beside();
+  expect(beside.deadLetters.map(({ letterNo }) => letterNo)).toEqual([1_000]);
+  expect(beside.approvals.map(({ approvalNo }) => approvalNo)).toEqual([1_000]);
+  expect(beside.reviews.map(({ reviewNo }) => reviewNo)).toEqual([1_000]);
+});
