@@ -76,7 +76,7 @@ export function createControl(parts: {
       const signalled = new Set<string>();
       for (;;) {
         cancellationSignal.throwIfAborted();
-        const open = await store.openRuns(PAGE, fenceEpoch);
+        const open = await store.openRuns(PAGE, { beforeEpoch: fenceEpoch });
         Context.current().heartbeat({ open: open.length });
         if (open.length === 0) return await store.markDrained(fenceEpoch);
         // Of the activity, not of its attempt: one that fails again and again still comes to its end.

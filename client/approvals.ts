@@ -11,9 +11,10 @@ import type { ApprovalTerms } from '../contracts/policy-decision';
 import type { RunRow } from '../contracts/rows';
 import type { Refusal } from '../contracts/refusal';
 import { SIGNALS } from '../contracts/workflow-io';
-import { entryNumber, noteOf, ofSeenRuns, seenRun, unknownRun, type Caller } from './caller';
+import { entryNumber, noteOf, seenRun, unknownRun, type Caller } from './caller';
 import { BulkheadError, reachDatabase, refusedBy } from './errors';
 import { begun, type OrderedFollowUp } from './follow-ups';
+import { entryPage, type EntryFilter } from './lists';
 import { tellDecided } from './wake';
 
 /** What a person says of a request for approval. Who says it, and with which roles, is the token's to say. */
@@ -39,21 +40,10 @@ export interface Promotion {
   readonly note?: string;
 }
 
-/** Requests of runs that the caller may see, the newest first; `limit` is 50 by default and 500 at most. */
-export async function listApprovals(
-  caller: Caller,
-  filter: { open?: boolean; runId?: string; limit?: number },
-): Promise<ApprovalRow[]> {
-  const { open = true, limit = 50 } = filter;
-  const run = filter.runId === undefined ? undefined : await requireRun(caller, filter.runId);
-  const rows = await reachDatabase(() =>
-    caller.store.approvals.list({
-      open,
-      limit: Math.min(Math.max(limit, 1), 500),
-      ...(run === undefined ? {} : { runId: RunId.parse(run.runId) }),
-    }),
-  );
-  return ofSeenRuns(caller, rows);
+/** Requests of runs that the caller may see, the newest first. */
+export async function listApprovals(caller: Caller, filter: EntryFilter): Promise<ApprovalRow[]> {
+  const page = await entryPage(caller, filter);
+  return reachDatabase(() => caller.store.approvals.list(page));
 }
 
 /** One request. Throws `not_found` for another tenant's or workspace's, in the same words as for none. */

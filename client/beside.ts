@@ -27,16 +27,14 @@ export async function waitingForPeople(store: TenantStore, runId: RunId): Promis
   }));
 }
 
-/** All that is kept beside a run; of requests and reviews, the newest hundred. Throws `unavailable` as above. */
+/** All that is kept beside a run; of requests, reviews and dead letters, the newest 500. Throws `unavailable` as above. */
 export async function besideRun(store: TenantStore, runId: RunId): Promise<BesideRun> {
-  const all = { open: false, limit: 100, runId };
+  const all = { open: false, limit: 500, runId };
   return reachDatabase(async () => ({
     approvals: await store.approvals.list(all),
     suggestions: await store.approvals.suggestions(runId),
     reviews: await store.reviews(all),
-    deadLetters: (await store.deadLetters({ open: false, limit: 500 })).filter(
-      (letter) => letter.runId === runId,
-    ),
+    deadLetters: await store.deadLetters(all),
     followUps: await store.followUps(runId),
   }));
 }

@@ -6,7 +6,6 @@ import type { RunRow } from '../contracts/rows';
 import type { EnvelopeSigner } from '../contracts/secrets-ports';
 import type { QuotaState } from '../contracts/quotas';
 import type { DeadLetter, ReviewRow } from '../contracts/reviews';
-import type { RunState, StopReason } from '../contracts/states';
 import { acceptRun, forkRun, type RunRequest } from './acceptance';
 import {
   decideApproval,
@@ -18,7 +17,7 @@ import {
   type DecidedApproval,
   type Promotion,
 } from './approvals';
-import { maySee, seenRun, unknownRun, type Caller, type KnownActions } from './caller';
+import { seenRun, unknownRun, type Caller, type KnownActions } from './caller';
 import {
   discardDeadLetter,
   findDeadLetter,
@@ -29,6 +28,7 @@ import {
 import { BulkheadError, reachDatabase, scopeAmbiguous } from './errors';
 import type { OrderedFollowUp } from './follow-ups';
 import type { TokenVerifier, VerifiedPrincipal } from './identity';
+import { listRuns, type EntryFilter, type RunFilter } from './lists';
 import { findReview, listReviews, resolveReview, type ResolvedReview, type ReviewVerdict } from './reviews';
 import { Run } from './run';
 
@@ -88,16 +88,9 @@ export class BulkheadClient {
     return new Run(caller, run, acceptance);
   }
 
-  /** Newest first; `limit` is 50 by default and 500 at most. `before` is the `acceptedAt` of the last row seen. */
-  async runs(
-    request: Asking & { limit?: number; before?: string; state?: RunState; stopReason?: StopReason },
-  ): Promise<RunRow[]> {
-    const { token, tenantId, limit = 50, ...filter } = request;
-    const { who, store } = await this.identify({ token, ...(tenantId === undefined ? {} : { tenantId }) });
-    const rows = await reachDatabase(() =>
-      store.runs({ limit: Math.min(Math.max(limit, 1), 500), ...filter }),
-    );
-    return rows.filter((row) => maySee(who, row));
+  /** The newest first. A page with fewer rows than its `limit` is the last; else `before`, the id of its last run, goes on. */
+  async runs(request: Asking & RunFilter): Promise<RunRow[]> {
+    return listRuns(await this.identify(request), request);
   }
 
   /** A run's journal in order of sequence, from after `afterSeq`; 500 entries a page. */
@@ -122,7 +115,7 @@ export class BulkheadClient {
   }
 
   /** What waits for a person, the newest first; with `open: false`, also what was resolved. */
-  async reviews(request: Asking & { open?: boolean; runId?: string; limit?: number }): Promise<ReviewRow[]> {
+  async reviews(request: Asking & EntryFilter): Promise<ReviewRow[]> {
     return listReviews(await this.identify(request), request);
   }
 
@@ -136,7 +129,7 @@ export class BulkheadClient {
   }
 
   /** Calls that used up their attempts, the newest first; with `open: false`, also those decided. */
-  async deadLetters(request: Asking & { open?: boolean; limit?: number }): Promise<DeadLetter[]> {
+  async deadLetters(request: Asking & EntryFilter): Promise<DeadLetter[]> {
     return listDeadLetters(await this.identify(request), request);
   }
 
@@ -154,9 +147,7 @@ export class BulkheadClient {
   }
 
   /** Calls that wait for a person, the newest first; with `open: false`, also those decided, expired and superseded. */
-  async approvals(
-    request: Asking & { open?: boolean; runId?: string; limit?: number },
-  ): Promise<ApprovalRow[]> {
+  async approvals(request: Asking & EntryFilter): Promise<ApprovalRow[]> {
     return listApprovals(await this.identify(request), request);
   }
 

@@ -17,8 +17,8 @@ export interface Caller {
   readonly actions: KnownActions;
 }
 
-/** Whether a run is of the caller's workspaces; of the tenant it is, or the store would not have it. */
-export const maySee = (who: VerifiedPrincipal, row: RunRow): boolean =>
+/** Whether one run is of the caller's workspaces; of lists the store is told these, and counts by them. */
+const maySee = (who: VerifiedPrincipal, row: RunRow): boolean =>
   who.workspaces.some((workspace) => workspace === row.workspaceId);
 
 /** The row of a run that the caller may see; `undefined` for another tenant's, another workspace's, and for none. */
@@ -26,17 +26,6 @@ export async function seenRun({ who, store }: Caller, runId: string): Promise<Ru
   const id = RunId.safeParse(runId);
   const row = id.success ? await reachDatabase(() => store.run(id.data)) : undefined;
   return row && maySee(who, row) ? row : undefined;
-}
-
-/** Of rows that belong to runs, those whose run the caller may see. Each run is looked up once. */
-export async function ofSeenRuns<Row extends { readonly runId: string }>(
-  caller: Caller,
-  rows: readonly Row[],
-): Promise<Row[]> {
-  const seen = new Map<string, boolean>();
-  for (const { runId } of rows)
-    if (!seen.has(runId)) seen.set(runId, (await seenRun(caller, runId)) !== undefined);
-  return rows.filter(({ runId }) => seen.get(runId));
 }
 
 /** The same words for a run of another tenant, of another workspace, and for none. */

@@ -1,7 +1,8 @@
 import type { DeadLetter } from '../contracts/reviews';
-import { actorOf, entryNumber, noteOf, ofSeenRuns, seenRun, type Caller } from './caller';
+import { actorOf, entryNumber, noteOf, seenRun, type Caller } from './caller';
 import { BulkheadError, reachDatabase } from './errors';
 import { begun, type OrderedFollowUp } from './follow-ups';
+import { entryPage, type EntryFilter } from './lists';
 import type { RunRow } from '../contracts/rows';
 
 /** What is decided about a dead letter, and by whom. */
@@ -13,16 +14,10 @@ export interface LetterDecision {
   readonly actor?: string;
 }
 
-/** Calls of runs that the caller may see which used up their attempts, the newest first; `limit` is 50 by default, at most 500. */
-export async function listDeadLetters(
-  caller: Caller,
-  filter: { open?: boolean; limit?: number },
-): Promise<DeadLetter[]> {
-  const { open = true, limit = 50 } = filter;
-  const rows = await reachDatabase(() =>
-    caller.store.deadLetters({ open, limit: Math.min(Math.max(limit, 1), 500) }),
-  );
-  return ofSeenRuns(caller, rows);
+/** Calls of runs that the caller may see which used up their attempts, the newest first. */
+export async function listDeadLetters(caller: Caller, filter: EntryFilter): Promise<DeadLetter[]> {
+  const page = await entryPage(caller, filter);
+  return reachDatabase(() => caller.store.deadLetters(page));
 }
 
 /** One dead letter. Throws `not_found` for another tenant's or workspace's, in the same words as for none. */

@@ -6,9 +6,10 @@ import { foreignRecord } from '../contracts/ownership';
 import type { Resolution, ResolveReview, ReviewRow } from '../contracts/reviews';
 import { shownBy, type Shown } from '../contracts/shown';
 import { SIGNALS } from '../contracts/workflow-io';
-import { actorOf, entryNumber, noteOf, ofSeenRuns, seenRun, unknownRun, type Caller } from './caller';
+import { actorOf, entryNumber, noteOf, seenRun, type Caller } from './caller';
 import { BulkheadError, reachDatabase, scopeAmbiguous } from './errors';
 import { requireBoundedJson } from './json-bounds';
+import { entryPage, type EntryFilter } from './lists';
 import { tellDecided } from './wake';
 
 /** What a person says of a review. */
@@ -29,23 +30,10 @@ export interface ResolvedReview {
   readonly told: boolean;
 }
 
-/** Reviews of runs that the caller may see, the newest first; `limit` is 50 by default and 500 at most. */
-export async function listReviews(
-  caller: Caller,
-  filter: { open?: boolean; runId?: string; limit?: number },
-): Promise<ReviewRow[]> {
-  const { open = true, limit = 50 } = filter;
-  const runId = filter.runId === undefined ? undefined : RunId.safeParse(filter.runId).data;
-  if (filter.runId !== undefined && (runId === undefined || !(await seenRun(caller, runId))))
-    throw unknownRun();
-  const rows = await reachDatabase(() =>
-    caller.store.reviews({
-      open,
-      limit: Math.min(Math.max(limit, 1), 500),
-      ...(runId === undefined ? {} : { runId }),
-    }),
-  );
-  return ofSeenRuns(caller, rows);
+/** Reviews of runs that the caller may see, the newest first. */
+export async function listReviews(caller: Caller, filter: EntryFilter): Promise<ReviewRow[]> {
+  const page = await entryPage(caller, filter);
+  return reachDatabase(() => caller.store.reviews(page));
 }
 
 /** One review. Throws `not_found` for another tenant's or workspace's, in the same words as for none. */

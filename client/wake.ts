@@ -48,11 +48,11 @@ export async function tellWaiting({
   store,
   temporal,
 }: {
-  store: Pick<TenantStore, 'runs'>;
+  store: Pick<TenantStore, 'openRuns'>;
   temporal: () => Promise<Client>;
 }): Promise<boolean> {
   const waiting: RunRow[] = [];
-  for (const state of WAIT_FOR_LIMITS) waiting.push(...(await oldest(store, state)));
+  for (const state of WAIT_FOR_LIMITS) waiting.push(...(await store.openRuns(MOST_TOLD, { state })));
   if (waiting.length === 0) return true;
   const client = await temporal();
   let told = true;
@@ -63,20 +63,6 @@ export async function tellWaiting({
     told = answers.every(Boolean);
   }
   return told;
-}
-
-async function oldest(
-  store: Pick<TenantStore, 'runs'>,
-  state: (typeof WAIT_FOR_LIMITS)[number],
-): Promise<RunRow[]> {
-  let rows: RunRow[] = [];
-  for (let page = await store.runs({ limit: MOST_TOLD, state }); page.length > 0;) {
-    rows = [...rows, ...page].slice(-MOST_TOLD);
-    const last = page.at(-1);
-    if (page.length < MOST_TOLD || !last) break;
-    page = await store.runs({ limit: MOST_TOLD, state, before: last.acceptedAt });
-  }
-  return rows.reverse();
 }
 
 /** `false` where Temporal did not answer. */

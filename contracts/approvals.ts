@@ -1,4 +1,5 @@
 import type { CallClass } from './ledger';
+import type { EntryPage } from './lists';
 import type { ApprovalTerms, DecisionInput, PolicyEffect } from './policy-decision';
 import type { FollowUp } from './reviews';
 import type { SignedEnvelope } from './envelope';
@@ -86,8 +87,7 @@ export type PromoteAnswer =
 
 /** Approvals of one tenant. Everything that changes one holds the tenant's row, and is journaled with who did it. */
 export interface ApprovalStore {
-  /** The newest first. */
-  list(page: { open: boolean; limit: number; runId?: RunId }): Promise<ApprovalRow[]>;
+  list(page: EntryPage): Promise<ApprovalRow[]>;
   get(approvalNo: number): Promise<ApprovalRow | undefined>;
   /** Role, distinctness and expiry are checked under the tenant's lock, by the database's clock; a decision is for good. */
   decide(request: {

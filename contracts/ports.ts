@@ -6,6 +6,7 @@ import type { StoredPayload } from './calls';
 import type { TenantRecord } from './documents';
 import type { RunId } from './ids';
 import type { Admission, AdmitRequest, JournalEntry, SettleRequest, Settlement } from './ledger';
+import type { EntryPage, RunPage } from './lists';
 import type { PlatformStore, TenantLane } from './platform-ports';
 import type { QuotaState, RepeatedRefusal } from './quotas';
 import type { RecoveryStore } from './recovery';
@@ -77,20 +78,14 @@ export interface TenantStore {
   }): Promise<{ stopReason: StopReason; followUpNo?: number; handed?: Handed }>;
   run(runId: RunId): Promise<RunRow | undefined>;
   runByIdempotencyKey(key: string): Promise<RunRow | undefined>;
-  runs(page: {
-    limit: number;
-    before?: string;
-    state?: RunState;
-    stopReason?: StopReason;
-  }): Promise<RunRow[]>;
+  runs(page: RunPage): Promise<RunRow[]>;
   /** Calls of the run (or of the whole tenant below an epoch) that may still act. */
   claimedCalls(filter: { runId?: RunId; beforeEpoch?: number }): Promise<number>;
   /** One call as the ledger has it. */
   call(runId: string, path: string): Promise<CallRow | undefined>;
 
   // what waits for a person
-  /** The newest first. */
-  reviews(page: { open: boolean; limit: number; runId?: RunId }): Promise<ReviewRow[]>;
+  reviews(page: EntryPage): Promise<ReviewRow[]>;
   review(reviewNo: number): Promise<ReviewRow | undefined>;
   resolveReview(request: ResolveReview): Promise<ReviewAnswer>;
   /** Of systems that have failed since they last answered: those that let nothing through first. */
@@ -98,8 +93,7 @@ export interface TenantStore {
   /** Counts for the breaker what a call that stays claimed has met. Changes nothing where another attempt has taken the call over. */
   trouble(of: Trouble): Promise<void>;
 
-  /** The newest first. */
-  deadLetters(page: { open: boolean; limit: number }): Promise<DeadLetter[]>;
+  deadLetters(page: EntryPage): Promise<DeadLetter[]>;
   deadLetter(letterNo: number): Promise<DeadLetter | undefined>;
   /** Opens the call again and orders its retry. A model call is part of its run, and is refused. */
   retryDeadLetter(request: { letterNo: number; actor: string; note: string }): Promise<RetryAnswer>;
@@ -182,8 +176,11 @@ export interface TenantStore {
   revokeLeases(): Promise<number>;
   markContained(fenceEpoch: number): Promise<ControlState>;
   markDrained(fenceEpoch: number): Promise<ControlState>;
-  /** Runs not closed; with an epoch, only those accepted before it, so that a release in between spares new ones. */
-  openRuns(limit: number, beforeEpoch?: number): Promise<RunRow[]>;
+  /**
+   * Runs not closed, the oldest first; with an epoch, only those accepted before that fence, so that a release in between spares
+   * new ones.
+   */
+  openRuns(limit: number, only?: { beforeEpoch?: number; state?: RunState }): Promise<RunRow[]>;
 }
 
 export interface Storage {

@@ -45,7 +45,8 @@ interface SuggestionColumns extends Pick<
   readonly approval_no: string | null;
 }
 
-const ROWS = callsSql('approval_rows', 6);
+const ROW = callsSql('approval_row', 3);
+const ROWS = callsSql('approval_rows', 7);
 const SUGGESTIONS = callsSql('suggestion_rows', 3);
 const DECIDE = callsSql('decide_approval', 8);
 const PROMOTE = callsSql('promote_suggestion', 8);
@@ -56,7 +57,7 @@ export function approvalsOf(session: TenantSession): Pick<TenantStore, 'approval
   const ordered = orderedOf(session);
 
   const get = async (approvalNo: number): Promise<ApprovalRow | undefined> => {
-    const [row] = await session.call<Row>(ROWS, [tenantId, environment, approvalNo, null, false, 1]);
+    const [row] = await session.call<Row>(ROW, [tenantId, environment, approvalNo]);
     return row && approvalRow(row);
   };
   const known = async (approvalNo: number): Promise<ApprovalRow> => {
@@ -68,8 +69,9 @@ export function approvalsOf(session: TenantSession): Pick<TenantStore, 'approval
   const approvals: ApprovalStore = {
     get,
 
-    async list({ open, limit, runId }) {
-      const rows = await session.call<Row>(ROWS, [tenantId, environment, null, runId ?? null, open, limit]);
+    async list({ open, limit, runId, workspaces, before }) {
+      const which = [runId ?? null, workspaces ?? null, open, before ?? null, limit];
+      const rows = await session.call<Row>(ROWS, [tenantId, environment, ...which]);
       return rows.map(approvalRow);
     },
 

@@ -4,6 +4,7 @@ import type { TenantStore } from '../contracts/ports';
 import type { Refusal } from '../contracts/refusal';
 import type { DeadLetter } from '../contracts/reviews';
 import { orderedOf } from './follow-ups';
+import { entryConditions, newest, type NewestOf } from './newest';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
 
@@ -25,9 +26,12 @@ interface Row {
 
 const RETRY = callsSql('retry_dead_letter', 6);
 const DISCARD = callsSql('discard_dead_letter', 6, 'kind');
-const LETTERS = `select letter_no, run_id, path, action, class, system, attempts, refusal, bulkhead.iso(died_at) as died, state, actor,
-    note, bulkhead.iso(decided_at) as decided
-  from bulkhead.dead_letters where tenant_id = $1 and environment = $2`;
+const LETTERS: NewestOf = {
+  from: 'bulkhead.dead_letters',
+  columns: `letter_no, run_id, path, action, class, system, attempts, refusal, bulkhead.iso(died_at) as died, state, actor, note,
+    bulkhead.iso(decided_at) as decided`,
+  order: 'letter_no desc',
+};
 
 /** Calls of one tenant that used up their attempts (promise N5). */
 export function deadLettersOf(
@@ -37,20 +41,13 @@ export function deadLettersOf(
   const ordered = orderedOf(session);
 
   return {
-    async deadLetters({ open, limit }) {
-      const rows = await session.read<Row>(
-        `${LETTERS} and (not $3 or state = 'dead') order by letter_no desc limit $4`,
-        [tenantId, environment, open, limit],
-      );
-      return rows.map(letter);
+    async deadLetters(page) {
+      const conditions = entryConditions(page, 'letter_no', `state = 'dead'`);
+      return (await newest<Row>(session, LETTERS, page, conditions)).map(letter);
     },
 
     async deadLetter(letterNo) {
-      const [row] = await session.read<Row>(`${LETTERS} and letter_no = $3`, [
-        tenantId,
-        environment,
-        letterNo,
-      ]);
+      const [row] = await newest<Row>(session, LETTERS, { limit: 1 }, [['letter_no = ?', letterNo]]);
       return row && letter(row);
     },
 

@@ -4,6 +4,7 @@ import type { TenantStore } from '../contracts/ports';
 import type { CallRow } from '../contracts/rows';
 import type { Refusal } from '../contracts/refusal';
 import type { Resolution, ReviewKind, ReviewRow } from '../contracts/reviews';
+import { entryConditions, newest, type NewestOf } from './newest';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
 import { storable } from './storable';
@@ -39,9 +40,12 @@ interface CallColumns {
 
 const CALL = callsSql('call_row', 4);
 const RESOLVE = callsSql('resolve_review', 12, 'kind');
-const REVIEWS = `select review_no, run_id, path, action, class, system, kind, refusal, bulkhead.iso(opened_at) as opened,
-    bulkhead.iso(resolved_at) as resolved, resolution, actor, note
-  from bulkhead.reviews where tenant_id = $1 and environment = $2`;
+const REVIEWS: NewestOf = {
+  from: 'bulkhead.reviews',
+  columns: `review_no, run_id, path, action, class, system, kind, refusal, bulkhead.iso(opened_at) as opened,
+    bulkhead.iso(resolved_at) as resolved, resolution, actor, note`,
+  order: 'review_no desc',
+};
 
 /** Calls whose truth is not known, and what people say of them. See docs/ledger.md. */
 export function reviewsOf(
@@ -50,7 +54,7 @@ export function reviewsOf(
   const { tenantId, environment } = session.scope;
 
   const review = async (reviewNo: number): Promise<ReviewRow | undefined> => {
-    const [row] = await session.read<Row>(`${REVIEWS} and review_no = $3`, [tenantId, environment, reviewNo]);
+    const [row] = await newest<Row>(session, REVIEWS, { limit: 1 }, [['review_no = ?', reviewNo]]);
     return row && reviewRow(row);
   };
   const reviewRow = (row: Row): ReviewRow => ({
@@ -78,12 +82,9 @@ export function reviewsOf(
       return row && callRow(row);
     },
 
-    async reviews({ open, limit, runId }) {
-      const rows = await session.read<Row>(
-        `${REVIEWS} and (not $3 or resolved_at is null) and ($4::text is null or run_id = $4) order by review_no desc limit $5`,
-        [tenantId, environment, open, runId ?? null, limit],
-      );
-      return rows.map(reviewRow);
+    async reviews(page) {
+      const conditions = entryConditions(page, 'review_no', 'resolved_at is null');
+      return (await newest<Row>(session, REVIEWS, page, conditions)).map(reviewRow);
     },
 
     async resolveReview({ reviewNo, resolution, payload, payloadDigest, shown, actor, note }) {

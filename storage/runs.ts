@@ -2,10 +2,12 @@ import type { Lane } from '../contracts/documents';
 import { canonicalJson } from '../contracts/digest';
 import type { SignedEnvelope } from '../contracts/envelope';
 import type { RunId } from '../contracts/ids';
+import type { RunPage } from '../contracts/lists';
 import type { TenantStore } from '../contracts/ports';
 import type { Acceptance, Handed, LastRefusal, RunRow } from '../contracts/rows';
 import type { Refusal } from '../contracts/refusal';
 import type { RunState, StopReason } from '../contracts/states';
+import { newest, type Condition, type NewestOf } from './newest';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
 
@@ -19,10 +21,8 @@ type Runs = Pick<
   | 'run'
   | 'runByIdempotencyKey'
   | 'runs'
-> & {
-  /** The oldest first; with an epoch, only those accepted before that fence, which a kill has to drain. */
-  openRuns(limit: number, beforeEpoch?: number): Promise<RunRow[]>;
-};
+  | 'openRuns'
+>;
 
 interface Row {
   readonly run_id: RunId;
@@ -75,6 +75,9 @@ const PARK = callsSql('park_run', 5, 'handed');
 const STANDING = callsSql('standing_in_line', 3);
 const LEAVE = callsSql('leave_run', 8);
 const ROWS = 'select * from bulkhead.run_rows where tenant_id = $1 and environment = $2';
+const NEWEST: NewestOf = { from: 'bulkhead.run_rows', columns: '*', order: 'accepted_at desc, run_id desc' };
+const SINCE_LAST = `(accepted_at, run_id) < (select last.accepted_at, last.run_id from bulkhead.runs last
+  where last.tenant_id = $1 and last.environment = $2 and last.run_id = ?)`;
 
 /** Acceptance, entry and end of runs; the list of a tenant's runs. See docs/ledger.md. */
 export function runsOf(session: TenantSession): Runs {
@@ -192,28 +195,34 @@ export function runsOf(session: TenantSession): Runs {
       return row && runRow(row);
     },
 
-    async runs({ limit, before, state, stopReason }) {
-      const rows = await find(
-        `and ($3::timestamptz is null or accepted_at < $3) and ($4::text is null or state = $4)
-         and ($5::text is null or stop_reason = $5) order by accepted_at desc, run_id desc limit $6`,
-        before ?? null,
-        state ?? null,
-        stopReason ?? null,
-        limit,
-      );
-      return rows.map(runRow);
+    async runs(page) {
+      return (await newest<Row>(session, NEWEST, page, conditionsOf(page))).map(runRow);
     },
 
-    async openRuns(limit, beforeEpoch) {
+    async openRuns(limit, { beforeEpoch, state } = {}) {
       const rows = await find(
-        `and state <> 'closed' and ($3::bigint is null or epoch < $3) order by accepted_at, run_id limit $4`,
+        `and state <> 'closed' and ($3::bigint is null or epoch < $3) and ($4::text is null or state = $4)
+         order by accepted_at, run_id limit $5`,
         beforeEpoch ?? null,
+        state ?? null,
         limit,
       );
       return rows.map(runRow);
     },
   };
 }
+
+const conditionsOf = ({ before, state, stopReason }: RunPage): Condition[] => [
+  ...(before === undefined
+    ? []
+    : 'runId' in before
+      ? [[SINCE_LAST, before.runId] as const]
+      : [['accepted_at < ?::timestamptz', before.acceptedAt] as const]),
+  ...(state === undefined ? [] : [['state = ?::text', state] as const]),
+  // What is open has an index of its own.
+  ...(state === undefined || state === 'closed' ? [] : [[`state <> 'closed'`] as const]),
+  ...(stopReason === undefined ? [] : [['stop_reason = ?::text', stopReason] as const]),
+];
 
 function runRow(row: Row): RunRow {
   return {

@@ -97,6 +97,7 @@ create table bulkhead.approvals (
   environment bulkhead.environment_name not null,
   approval_no bigint not null,
   run_id text not null,
+  workspace_id text not null,
   path text not null,
   digest text not null,
   action text not null,
@@ -125,8 +126,10 @@ alter table bulkhead.approvals add constraint approvals_decided_whole CHECK ((((
 alter table bulkhead.approvals add constraint approvals_pk PRIMARY KEY (tenant_id, environment, approval_no);
 alter table bulkhead.approvals add constraint approvals_used_if_approved CHECK (((used_at IS NULL) OR (((state)::text = 'approved'::text) AND (used_by IS NOT NULL))));
 CREATE INDEX approvals_by_call ON bulkhead.approvals USING btree (tenant_id, environment, run_id, path, approval_no);
+CREATE INDEX approvals_by_workspace ON bulkhead.approvals USING btree (tenant_id, environment, workspace_id, approval_no);
 CREATE UNIQUE INDEX approvals_one_open ON bulkhead.approvals USING btree (tenant_id, environment, run_id, path) WHERE (((state)::text = 'pending'::text) OR (((state)::text = 'approved'::text) AND (used_at IS NULL)));
-CREATE INDEX approvals_pending ON bulkhead.approvals USING btree (tenant_id, environment, approval_no) WHERE ((state)::text = 'pending'::text);
+CREATE INDEX approvals_pending ON bulkhead.approvals USING btree (tenant_id, environment, approval_no, expires_at) WHERE ((state)::text = 'pending'::text);
+CREATE INDEX approvals_pending_by_workspace ON bulkhead.approvals USING btree (tenant_id, environment, workspace_id, approval_no, expires_at) WHERE ((state)::text = 'pending'::text);
 alter table bulkhead.approvals enable row level security;
 alter table bulkhead.approvals force row level security;
 create policy tenant_scope on bulkhead.approvals as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
@@ -265,6 +268,7 @@ create table bulkhead.dead_letters (
   environment bulkhead.environment_name not null,
   letter_no bigint not null,
   run_id text not null,
+  workspace_id text not null,
   path text not null,
   action text not null,
   class bulkhead.call_class not null,
@@ -280,7 +284,10 @@ create table bulkhead.dead_letters (
 alter table bulkhead.dead_letters owner to bulkhead_owner;
 alter table bulkhead.dead_letters add constraint dead_letters_pk PRIMARY KEY (tenant_id, environment, letter_no);
 alter table bulkhead.dead_letters add constraint dead_letters_state_known CHECK ((state = ANY (ARRAY['dead'::text, 'retried'::text, 'discarded'::text])));
+CREATE INDEX dead_letters_by_run ON bulkhead.dead_letters USING btree (tenant_id, environment, run_id, letter_no);
+CREATE INDEX dead_letters_by_workspace ON bulkhead.dead_letters USING btree (tenant_id, environment, workspace_id, letter_no);
 CREATE INDEX dead_letters_dead ON bulkhead.dead_letters USING btree (tenant_id, environment, letter_no) WHERE (state = 'dead'::text);
+CREATE INDEX dead_letters_dead_by_workspace ON bulkhead.dead_letters USING btree (tenant_id, environment, workspace_id, letter_no) WHERE (state = 'dead'::text);
 alter table bulkhead.dead_letters enable row level security;
 alter table bulkhead.dead_letters force row level security;
 create policy tenant_scope on bulkhead.dead_letters as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
@@ -685,6 +692,7 @@ create table bulkhead.reviews (
   environment bulkhead.environment_name not null,
   review_no bigint not null,
   run_id text not null,
+  workspace_id text not null,
   path text not null,
   token uuid not null,
   action text not null,
@@ -701,8 +709,10 @@ create table bulkhead.reviews (
 alter table bulkhead.reviews owner to bulkhead_owner;
 alter table bulkhead.reviews add constraint reviews_pk PRIMARY KEY (tenant_id, environment, review_no);
 alter table bulkhead.reviews add constraint reviews_resolved_whole CHECK ((((resolved_at IS NULL) = (resolution IS NULL)) AND ((resolved_at IS NULL) = (actor IS NULL))));
-CREATE INDEX reviews_by_run ON bulkhead.reviews USING btree (tenant_id, environment, run_id, path);
+CREATE INDEX reviews_by_run ON bulkhead.reviews USING btree (tenant_id, environment, run_id, review_no);
+CREATE INDEX reviews_by_workspace ON bulkhead.reviews USING btree (tenant_id, environment, workspace_id, review_no);
 CREATE UNIQUE INDEX reviews_one_open ON bulkhead.reviews USING btree (tenant_id, environment, run_id, path) WHERE (resolved_at IS NULL);
+CREATE INDEX reviews_open_by_workspace ON bulkhead.reviews USING btree (tenant_id, environment, workspace_id, review_no) WHERE (resolved_at IS NULL);
 alter table bulkhead.reviews enable row level security;
 alter table bulkhead.reviews force row level security;
 create policy tenant_scope on bulkhead.reviews as permissive for all to public using ((((tenant_id)::text = NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text)) AND ((environment)::text = NULLIF(current_setting('bulkhead.environment'::text, true), ''::text))));
@@ -753,6 +763,7 @@ create table bulkhead.runs (
   tenant_id bulkhead.tenant_name not null,
   environment bulkhead.environment_name not null,
   run_id text not null,
+  workspace_id text not null,
   epoch bigint not null,
   state bulkhead.run_state not null,
   stop_reason bulkhead.stop_reason,
@@ -792,6 +803,7 @@ alter table bulkhead.runs add constraint runs_spend_counted CHECK ((spent_micro_
 alter table bulkhead.runs add constraint runs_steps_counted CHECK ((steps >= 0));
 alter table bulkhead.runs add constraint runs_tool_calls_counted CHECK ((tool_calls >= 0));
 CREATE INDEX runs_by_acceptance ON bulkhead.runs USING btree (tenant_id, environment, accepted_at DESC, run_id DESC);
+CREATE INDEX runs_by_workspace ON bulkhead.runs USING btree (tenant_id, environment, workspace_id, accepted_at DESC, run_id DESC);
 CREATE INDEX runs_draining ON bulkhead.runs USING btree (tenant_id, environment, accepted_at, run_id) WHERE ((state)::text <> 'closed'::text);
 CREATE INDEX runs_holding ON bulkhead.runs USING btree (environment, tenant_id) WHERE (slot_at IS NOT NULL);
 CREATE INDEX runs_in_line ON bulkhead.runs USING btree (tenant_id, environment, epoch, priority, accepted_at, run_id) WHERE (queued_at IS NOT NULL);
@@ -900,7 +912,7 @@ create view bulkhead.run_rows with (security_invoker=true) as
     r.temporal_run_id,
     a.agent_id,
     a.agent_version,
-    a.workspace_id,
+    r.workspace_id,
     a.target_system,
     a.target_record_id,
     r.state,
@@ -986,9 +998,10 @@ begin
       target_system, target_record_id, idempotency_key, body_digest, signed)
     values (p_tenant, p_environment, e ->> 'runId', e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
       e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', p_idempotency_key, p_body_digest, p_signed);
-  insert into runs (tenant_id, environment, run_id, epoch, state, accepted_at, touched_at, state_since, priority, slot_at, queued_at)
-    values (p_tenant, p_environment, e ->> 'runId', t.fence_epoch, case when waits then 'queued' else 'accepted' end, n, n, n, p_priority,
-      case when not waits then n end, case when waits then n end);
+  insert into runs (tenant_id, environment, run_id, workspace_id, epoch, state, accepted_at, touched_at, state_since, priority, slot_at,
+      queued_at)
+    values (p_tenant, p_environment, e ->> 'runId', e ->> 'workspaceId', t.fence_epoch, case when waits then 'queued' else 'accepted' end,
+      n, n, n, p_priority, case when not waits then n end, case when waits then n end);
   t.slots := t.slots + (not waits)::integer;
   t.queued := t.queued + waits::integer;
   t.run_starts := filled(drained(t.run_starts, l.run_starts_per_minute, n), 1);
@@ -1576,7 +1589,23 @@ end $function$
 alter function bulkhead.apply_tenant(text,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.apply_tenant(text,text,text,text) to bulkhead_operator;
 
-CREATE OR REPLACE FUNCTION bulkhead.approval_rows(p_tenant text, p_environment text, p_approval bigint, p_run text, p_open boolean, p_limit integer)
+CREATE OR REPLACE FUNCTION bulkhead.approval_row(p_tenant text, p_environment text, p_approval bigint)
+ RETURNS SETOF bulkhead.shown_approval
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query select s.* from approvals v join ledgers t using (tenant_id, environment)
+      cross join lateral approval_shown(v, greatest(bulkhead.now(), t.last_clock)) s
+    where v.tenant_id = p_tenant and v.environment = p_environment and v.approval_no = p_approval;
+end $function$
+;
+alter function bulkhead.approval_row(text,text,bigint) owner to bulkhead_owner;
+grant execute on function bulkhead.approval_row(text,text,bigint) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.approval_rows(p_tenant text, p_environment text, p_run text, p_workspaces text[], p_open boolean, p_before bigint, p_limit integer)
  RETURNS SETOF bulkhead.shown_approval
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1584,24 +1613,43 @@ CREATE OR REPLACE FUNCTION bulkhead.approval_rows(p_tenant text, p_environment t
 AS $function$
 declare
   n timestamptz;
+  below constant bigint := coalesce(p_before, 9223372036854775807);
 begin
   perform bind_scope(p_tenant, p_environment);
   select greatest(bulkhead.now(), t.last_clock) into n from ledgers t where t.tenant_id = p_tenant and t.environment = p_environment;
-  if p_open then
+  if p_run is not null then
     return query select s.* from approvals v cross join lateral approval_shown(v, n) s
-      where v.tenant_id = p_tenant and v.environment = p_environment and v.state = 'pending' and v.expires_at > n
-        and (p_run is null or v.run_id = p_run) and still_asked(v)
+      where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run and v.approval_no < below
+        and (p_workspaces is null or v.workspace_id = any (p_workspaces))
+        and (not p_open or v.state = 'pending' and v.expires_at > n and still_asked(v))
+      order by s.approval_no desc limit p_limit;
+  elsif p_workspaces is not null and p_open then
+    return query select s.* from (select distinct unnest(p_workspaces) as workspace) w
+        cross join lateral (select a from approvals a
+          where a.tenant_id = p_tenant and a.environment = p_environment and a.workspace_id = w.workspace and a.approval_no < below
+            and a.state = 'pending' and a.expires_at > n and still_asked(a)
+          order by a.approval_no desc limit p_limit) v cross join lateral approval_shown(v.a, n) s
+      order by s.approval_no desc limit p_limit;
+  elsif p_workspaces is not null then
+    return query select s.* from (select distinct unnest(p_workspaces) as workspace) w
+        cross join lateral (select a from approvals a
+          where a.tenant_id = p_tenant and a.environment = p_environment and a.workspace_id = w.workspace and a.approval_no < below
+          order by a.approval_no desc limit p_limit) v cross join lateral approval_shown(v.a, n) s
+      order by s.approval_no desc limit p_limit;
+  elsif p_open then
+    return query select s.* from approvals v cross join lateral approval_shown(v, n) s
+      where v.tenant_id = p_tenant and v.environment = p_environment and v.approval_no < below and v.state = 'pending' and v.expires_at > n
+        and still_asked(v)
       order by v.approval_no desc limit p_limit;
   else
     return query select s.* from approvals v cross join lateral approval_shown(v, n) s
-      where v.tenant_id = p_tenant and v.environment = p_environment and (p_approval is null or v.approval_no = p_approval)
-        and (p_run is null or v.run_id = p_run)
+      where v.tenant_id = p_tenant and v.environment = p_environment and v.approval_no < below
       order by v.approval_no desc limit p_limit;
   end if;
 end $function$
 ;
-alter function bulkhead.approval_rows(text,text,bigint,text,boolean,integer) owner to bulkhead_owner;
-grant execute on function bulkhead.approval_rows(text,text,bigint,text,boolean,integer) to bulkhead_app;
+alter function bulkhead.approval_rows(text,text,text,text[],boolean,bigint,integer) owner to bulkhead_owner;
+grant execute on function bulkhead.approval_rows(text,text,text,text[],boolean,bigint,integer) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.approval_shown(v bulkhead.approvals, p_now timestamp with time zone)
  RETURNS bulkhead.shown_approval
@@ -2977,8 +3025,9 @@ CREATE OR REPLACE FUNCTION bulkhead.ledger_dead_letter(t bulkhead.ledgers, p_now
  RETURNS void
  LANGUAGE sql
 AS $function$
-  insert into bulkhead.dead_letters (tenant_id, environment, letter_no, run_id, path, action, class, system, attempts, refusal, died_at, state)
-    select tenant_id, environment, t.journal_seq, run_id, path, action, class, system, attempts,
+  insert into bulkhead.dead_letters (tenant_id, environment, letter_no, run_id, workspace_id, path, action, class, system, attempts, refusal,
+      died_at, state)
+    select tenant_id, environment, t.journal_seq, run_id, bulkhead.workspace_of(tenant_id, environment, run_id), path, action, class, system, attempts,
         coalesce(refusal, bulkhead.refusal_json(row('failed', 'platform', 'not_recorded', 'nobody could say why', null, null, null, null)::bulkhead.refused,
           policy_version)), p_now, 'dead' from bulkhead.calls
       where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and path = p_path
@@ -3230,8 +3279,10 @@ declare
 begin
   update bulkhead.calls set review_no = t.journal_seq
     where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and path = p_path returning * into strict c;
-  insert into bulkhead.reviews (tenant_id, environment, review_no, run_id, path, token, action, class, system, kind, refusal, opened_at)
-    values (t.tenant_id, t.environment, t.journal_seq, p_run, p_path, c.token, c.action, c.class, c.system, p_kind,
+  insert into bulkhead.reviews (tenant_id, environment, review_no, run_id, workspace_id, path, token, action, class, system, kind, refusal,
+      opened_at)
+    values (t.tenant_id, t.environment, t.journal_seq, p_run, bulkhead.workspace_of(t.tenant_id, t.environment, p_run), p_path, c.token,
+      c.action, c.class, c.system, p_kind,
       coalesce(c.refusal, bulkhead.refusal_json(row('outcome_unknown', 'platform', p_kind, 'nobody could say why', null, null, null, null)::bulkhead.refused,
         c.policy_version)), p_now);
   return c;
@@ -3333,10 +3384,10 @@ begin
     'path', q.path, 'token', q.token, 'digest', q.digest, 'action', q.action, 'class', q.class, 'schemaDigest', q.schema_digest,
     'requester', q.requester, 'terms', q.terms, 'expires', bulkhead.iso(expires), 'superseded', ended, 'policyVersion', t.policy_version,
     'inputs', q.input_digest), p_body);
-  insert into bulkhead.approvals (tenant_id, environment, approval_no, run_id, path, digest, action, class, system, destination, args,
-      schema_digest, kind, terms, requester, policy_version, state, requested_at, expires_at)
-    values (t.tenant_id, t.environment, t.journal_seq, q.run_id, q.path, q.digest, q.action, q.class, q.system, q.destination, q.args,
-      q.schema_digest, 'rule', q.terms, q.requester, t.policy_version, 'pending', p_now, expires);
+  insert into bulkhead.approvals (tenant_id, environment, approval_no, run_id, workspace_id, path, digest, action, class, system, destination,
+      args, schema_digest, kind, terms, requester, policy_version, state, requested_at, expires_at)
+    values (t.tenant_id, t.environment, t.journal_seq, q.run_id, bulkhead.workspace_of(t.tenant_id, t.environment, q.run_id), q.path, q.digest,
+      q.action, q.class, q.system, q.destination, q.args, q.schema_digest, 'rule', q.terms, q.requester, t.policy_version, 'pending', p_now, expires);
   return t;
 end $function$
 ;
@@ -4383,10 +4434,10 @@ begin
     'roles', p_roles, 'expires', iso(n + (g.terms ->> 'expiresAfterMs')::bigint * interval '1 millisecond'),
     'policyVersion', g.policy_version), p_body);
   s.approval_no := t.journal_seq;
-  insert into approvals (tenant_id, environment, approval_no, run_id, path, digest, action, class, system, destination, args, schema_digest,
-      kind, terms, requester, policy_version, state, requested_at, expires_at, decided_at, approver, approver_roles, note)
-    values (p_tenant, p_environment, s.approval_no, p_run, p_path, g.digest, g.action, g.class, g.system, g.destination, g.args, g.schema_digest,
-      'suggestion', g.terms, g.requester, g.policy_version, 'approved', n,
+  insert into approvals (tenant_id, environment, approval_no, run_id, workspace_id, path, digest, action, class, system, destination, args,
+      schema_digest, kind, terms, requester, policy_version, state, requested_at, expires_at, decided_at, approver, approver_roles, note)
+    values (p_tenant, p_environment, s.approval_no, p_run, workspace_of(p_tenant, p_environment, p_run), p_path, g.digest, g.action, g.class, g.system, g.destination,
+      g.args, g.schema_digest, 'suggestion', g.terms, g.requester, g.policy_version, 'approved', n,
       n + (g.terms ->> 'expiresAfterMs')::bigint * interval '1 millisecond', n, p_approver, p_roles, p_note);
   update suggestions set approval_no = s.approval_no where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
   update calls set state = 'open', attempts = 0 where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
@@ -5295,8 +5346,9 @@ begin
       values (p_tenant, p_environment, run, e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
         e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', null, 'lost', p_signed, true);
     -- One that the last fence has stopped stays stopped.
-    insert into runs (tenant_id, environment, run_id, epoch, state, first_step, accepted_at, touched_at, queued_at, data_classes)
-      values (p_tenant, p_environment, run, t.fence_epoch - p_fenced::integer, 'queued', p_first_step, (e ->> 'acceptedAt')::timestamptz, n, n,
+    insert into runs (tenant_id, environment, run_id, workspace_id, epoch, state, first_step, accepted_at, touched_at, queued_at, data_classes)
+      values (p_tenant, p_environment, run, e ->> 'workspaceId', t.fence_epoch - p_fenced::integer, 'queued', p_first_step,
+        (e ->> 'acceptedAt')::timestamptz, n, n,
         (select coalesce(array_agg(distinct name order by name), '{}') from unnest(p_data_classes) name));
     with put as (
       insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at) select p_tenant, p_environment, run, k.ref, k.payload, n
@@ -5972,3 +6024,13 @@ AS $function$
 $function$
 ;
 alter function bulkhead.undo_list(text,text,text) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.workspace_of(p_tenant text, p_environment text, p_run text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select r.workspace_id from bulkhead.runs r where r.tenant_id = p_tenant and r.environment = p_environment and r.run_id = p_run
+$function$
+;
+alter function bulkhead.workspace_of(text,text,text) owner to bulkhead_owner;

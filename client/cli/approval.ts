@@ -1,10 +1,21 @@
 import type { Command } from 'commander';
 import { APPROVAL_STATES, type ApprovalRow } from '../../contracts/approvals';
 import { approversOf, argsDigest, rolesNeeded, type DecidedApproval } from '../approvals';
-import { asBearer, asWho, durationOption, noun, verb, wholeNumber, type Who } from './command';
+import {
+  asBearer,
+  asPages,
+  asWho,
+  entryPageOf,
+  durationOption,
+  noun,
+  verb,
+  wholeNumber,
+  type Paging,
+  type Who,
+} from './command';
 import type { CliContext } from './context';
 import { EXIT, Exit } from './exit';
-import { jsonText, printFields, printRows, type Format } from './output';
+import { jsonText, printFields, printPage, type Format } from './output';
 import { decideHints } from './wording';
 
 interface Deciding extends Who {
@@ -20,28 +31,31 @@ export function registerApproval(program: Command, context: CliContext): void {
     'bulkhead approval list --tenant acme',
   );
 
-  asWho(
-    verb(group, 'list', 'open requests of your tenant and workspaces, the newest first', [
-      'bulkhead approval list --tenant acme',
-      'bulkhead approval list --tenant acme --run 6f1c… --all -o json',
-    ]),
+  asPages(
+    asWho(
+      verb(group, 'list', 'open requests of your tenant and workspaces, the newest first', [
+        'bulkhead approval list --tenant acme',
+        'bulkhead approval list --tenant acme --run 6f1c… --all -o json',
+        'bulkhead approval list --tenant acme --limit 200 --before 214',
+      ]),
+    ),
+    'number',
   )
     .option('--run <run>', 'only those of this run')
     .option('--all', 'also those that are decided, expired or superseded')
-    .option('--limit <number>', 'at most so many, up to 500', '50')
-    .action(async (options: Who & { run?: string; all?: true; limit: string }) => {
-      const limit = wholeNumber('--limit', options.limit, 500);
+    .action(async (options: Who & Paging & { run?: string; all?: true }) => {
+      const page = entryPageOf(options);
       await asBearer(context, options, async (bulkhead, asking) => {
         const rows = await bulkhead.approvals({
           ...asking,
           open: options.all === undefined,
-          limit,
+          ...page,
           ...(options.run === undefined ? {} : { runId: options.run }),
         });
-        printRows(
+        printPage(
           context,
           options.output,
-          rows,
+          { rows, limit: page.limit, name: (row) => row.approvalNo },
           {
             APPROVAL: (row) => row.approvalNo,
             ACTION: (row) => row.action,

@@ -72,6 +72,25 @@ export function wholeNumber(name: string, text: string, most = Number.MAX_SAFE_I
   return number;
 }
 
+/** A command that lists, a page at a time. `last`: how the last row of a page is named. */
+export const asPages = (command: Command, last: string): Command =>
+  command
+    .option('--limit <number>', 'at most so many, up to 500', '50')
+    .option(`--before <${last}>`, 'only what is older: the last one of the page before');
+
+/** The options of {@link asPages} for what is numbered. Throws {@link UsageError}. */
+export const entryPageOf = ({ limit, before }: Paging): { limit: number; before?: number } => ({
+  limit: pageSize(limit),
+  ...(before === undefined ? {} : { before: wholeNumber('--before', before) }),
+});
+
+export interface Paging {
+  readonly limit: string;
+  readonly before?: string;
+}
+
+export const pageSize = (limit: string): number => wholeNumber('--limit', limit, 500);
+
 /** A value in JSON. Throws {@link UsageError}, which repeats none of it. */
 export function jsonOf(name: string, text: string): unknown {
   try {

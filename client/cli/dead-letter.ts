@@ -1,9 +1,20 @@
 import type { Command } from 'commander';
 import type { DeadLetter } from '../../contracts/reviews';
-import { asBearer, asWho, durationOption, noun, verb, wholeNumber, type Who } from './command';
+import {
+  asBearer,
+  asPages,
+  asWho,
+  durationOption,
+  entryPageOf,
+  noun,
+  verb,
+  wholeNumber,
+  type Paging,
+  type Who,
+} from './command';
 import type { CliContext } from './context';
 import { EXIT, Exit } from './exit';
-import { printFields, printRows, type Format } from './output';
+import { printFields, printPage, type Format } from './output';
 
 interface Deciding extends Who {
   readonly note?: string;
@@ -21,22 +32,31 @@ export function registerDeadLetter(program: Command, context: CliContext): void 
   const actor = '--actor <name>';
   const actorHelp = 'on whose word, for the journal (default: whom the token names)';
 
-  asWho(
-    verb(group, 'list', 'dead letters of your tenant and workspaces, the newest first', [
-      'bulkhead dead-letter list --tenant acme',
-      'bulkhead dead-letter list --tenant acme --all -o json',
-    ]),
+  asPages(
+    asWho(
+      verb(group, 'list', 'dead letters of your tenant and workspaces, the newest first', [
+        'bulkhead dead-letter list --tenant acme',
+        'bulkhead dead-letter list --tenant acme --run 6f1c… --all -o json',
+        'bulkhead dead-letter list --tenant acme --limit 200 --before 87',
+      ]),
+    ),
+    'number',
   )
+    .option('--run <run>', 'only those of this run')
     .option('--all', 'also those that were retried or discarded')
-    .option('--limit <number>', 'at most so many, up to 500', '50')
-    .action(async (options: Who & { all?: true; limit: string }) => {
-      const limit = wholeNumber('--limit', options.limit, 500);
+    .action(async (options: Who & Paging & { run?: string; all?: true }) => {
+      const page = entryPageOf(options);
       await asBearer(context, options, async (bulkhead, asking) => {
-        const rows = await bulkhead.deadLetters({ ...asking, open: options.all === undefined, limit });
-        printRows(
+        const rows = await bulkhead.deadLetters({
+          ...asking,
+          open: options.all === undefined,
+          ...page,
+          ...(options.run === undefined ? {} : { runId: options.run }),
+        });
+        printPage(
           context,
           options.output,
-          rows,
+          { rows, limit: page.limit, name: (row) => row.letterNo },
           {
             LETTER: (row) => row.letterNo,
             ACTION: (row) => row.action,

@@ -37,6 +37,20 @@ export function printRows<Row extends object>(
   context.write(`${table.toString().replace(/ +$/gm, '')}\n`);
 }
 
+/** The same of a page; of a full one it says how the list goes on, for there may be more. `name` is what `--before` takes. */
+export function printPage<Row extends object>(
+  context: CliContext,
+  format: Format,
+  { rows, limit, name }: { rows: readonly Row[]; limit: number; name: (row: Row) => string | number },
+  columns: Record<string, (row: Row) => unknown>,
+  empty: string,
+): void {
+  printRows(context, format, rows, columns, empty);
+  const last = rows.at(-1);
+  if (format === 'table' && last && rows.length >= limit)
+    context.say(`there may be more: the same with --before ${name(last)}`);
+}
+
 /** Names and values, one a line, or the same as JSON. */
 export function printFields(
   context: CliContext,

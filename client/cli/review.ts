@@ -1,9 +1,21 @@
 import type { Command } from 'commander';
 import { RESOLUTIONS, REVIEW_KINDS, type Resolution, type ReviewRow } from '../../contracts/reviews';
-import { asBearer, asWho, jsonOf, noun, textOf, verb, wholeNumber, type Who } from './command';
+import {
+  asBearer,
+  asPages,
+  asWho,
+  entryPageOf,
+  jsonOf,
+  noun,
+  textOf,
+  verb,
+  wholeNumber,
+  type Paging,
+  type Who,
+} from './command';
 import type { CliContext } from './context';
 import { UsageError } from './exit';
-import { printFields, printRows, type Format } from './output';
+import { printFields, printPage, type Format } from './output';
 import { resolveHints } from './wording';
 
 interface Said extends Who {
@@ -24,28 +36,31 @@ export function registerReview(program: Command, context: CliContext): void {
     'bulkhead review list --tenant acme',
   );
 
-  asWho(
-    verb(group, 'list', 'open reviews of your tenant and workspaces, the newest first', [
-      'bulkhead review list --tenant acme',
-      'bulkhead review list --tenant acme --run 6f1c… --all -o json',
-    ]),
+  asPages(
+    asWho(
+      verb(group, 'list', 'open reviews of your tenant and workspaces, the newest first', [
+        'bulkhead review list --tenant acme',
+        'bulkhead review list --tenant acme --run 6f1c… --all -o json',
+        'bulkhead review list --tenant acme --limit 200 --before 214',
+      ]),
+    ),
+    'number',
   )
     .option('--run <run>', 'only those of this run')
     .option('--all', 'also those that are resolved')
-    .option('--limit <number>', 'at most so many, up to 500', '50')
-    .action(async (options: Who & { run?: string; all?: true; limit: string }) => {
-      const limit = wholeNumber('--limit', options.limit, 500);
+    .action(async (options: Who & Paging & { run?: string; all?: true }) => {
+      const page = entryPageOf(options);
       await asBearer(context, options, async (bulkhead, asking) => {
         const rows = await bulkhead.reviews({
           ...asking,
           open: options.all === undefined,
-          limit,
+          ...page,
           ...(options.run === undefined ? {} : { runId: options.run }),
         });
-        printRows(
+        printPage(
           context,
           options.output,
-          rows,
+          { rows, limit: page.limit, name: (row) => row.reviewNo },
           {
             REVIEW: (row) => row.reviewNo,
             WHY: (row) => row.kind,

@@ -3,21 +3,24 @@ import type { RunRow } from '../../contracts/rows';
 import { RUN_STATES, STOP_REASONS, type RunState, type StopReason } from '../../contracts/states';
 import {
   asBearer,
+  asPages,
   asWho,
   durationOption,
   jsonOf,
   named,
   noun,
+  pageSize,
   textOf,
   tokenFor,
   verb,
   wholeNumber,
   withRuntime,
+  type Paging,
   type Who,
 } from './command';
 import type { CliContext } from './context';
 import { Exit, UsageError, exitOfStop } from './exit';
-import { printFields, printRows, printable, type Format } from './output';
+import { printFields, printPage, printable, type Format } from './output';
 import { registerRunAfter } from './run-after';
 import { registerRunLook, runFields } from './run-look';
 import { approvalLine, reviewLine } from './wording';
@@ -85,34 +88,35 @@ export function registerRun(program: Command, context: CliContext): void {
         }),
     );
 
-  asWho(
-    verb(group, 'list', 'the newest runs of your tenant and workspaces', [
-      'bulkhead run list --tenant acme --state running',
-      'bulkhead run list -o json --limit 200',
-    ]),
+  asPages(
+    asWho(
+      verb(group, 'list', 'the newest runs of your tenant and workspaces', [
+        'bulkhead run list --tenant acme --state running',
+        'bulkhead run list -o json --limit 200',
+        'bulkhead run list --tenant acme --before 6f1c…',
+        'bulkhead run list --tenant acme --before 2026-03-01T12:00:00Z',
+      ]),
+    ),
+    'run-or-time',
   )
     .addOption(new Option('--state <state>', 'only those in it').choices(Object.keys(RUN_STATES)))
     .addOption(
       new Option('--stop-reason <reason>', 'only those that ended so').choices(Object.keys(STOP_REASONS)),
     )
-    .option('--limit <number>', 'at most so many, up to 500', '50')
-    .action(async (options: Who & { state?: RunState; stopReason?: StopReason; limit: string }) =>
-      withRuntime(context, options, async (runtime) => {
-        const limit = wholeNumber('--limit', options.limit, 500);
-        const token = await tokenFor(context, runtime, options);
-        const rows = await (
-          await runtime.bulkhead()
-        ).runs({
-          token,
+    .action(async (options: Who & Paging & { state?: RunState; stopReason?: StopReason }) => {
+      const limit = pageSize(options.limit);
+      await asBearer(context, options, async (bulkhead, asking) => {
+        const rows = await bulkhead.runs({
+          ...asking,
           limit,
+          ...(options.before === undefined ? {} : { before: options.before }),
           ...(options.state === undefined ? {} : { state: options.state }),
           ...(options.stopReason === undefined ? {} : { stopReason: options.stopReason }),
-          ...named(options),
         });
-        printRows(
+        printPage(
           context,
           options.output,
-          rows,
+          { rows, limit, name: (row) => row.runId },
           {
             RUN: (row) => row.runId,
             AGENT: (row) => row.agentId,
@@ -126,8 +130,8 @@ export function registerRun(program: Command, context: CliContext): void {
           },
           'there are no runs',
         );
-      }),
-    );
+      });
+    });
 
   asWho(
     verb(

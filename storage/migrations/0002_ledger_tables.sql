@@ -169,6 +169,8 @@ create table bulkhead.runs (
   tenant_id text not null,
   environment text not null,
   run_id text not null,
+  -- As it was accepted. It is here too, and with all that is listed by workspace, so that such a list has an index.
+  workspace_id text not null,
   -- Fence epoch at acceptance: what a later kill has to drain.
   epoch bigint not null,
   state bulkhead.run_state not null,
@@ -209,11 +211,16 @@ create table bulkhead.runs (
   constraint runs_one_stop_reason check ((state = 'closed') = (stop_reason is not null) and (state = 'closed') = (closed_at is not null))
 ) with (fillfactor = 50);
 create index runs_by_acceptance on bulkhead.runs (tenant_id, environment, accepted_at desc, run_id desc);
+create index runs_by_workspace on bulkhead.runs (tenant_id, environment, workspace_id, accepted_at desc, run_id desc);
 create index runs_open on bulkhead.runs (environment, tenant_id) where state <> 'closed';
 create index runs_draining on bulkhead.runs (tenant_id, environment, accepted_at, run_id) where state <> 'closed';
 create index runs_holding on bulkhead.runs (environment, tenant_id) where slot_at is not null;
 -- In the order in which slots are handed over. Of an epoch before the fence none gets one any more.
 create index runs_in_line on bulkhead.runs (tenant_id, environment, epoch, priority, accepted_at, run_id) where queued_at is not null;
+
+create function bulkhead.workspace_of(p_tenant text, p_environment text, p_run text) returns text language sql stable as $$
+  select r.workspace_id from bulkhead.runs r where r.tenant_id = p_tenant and r.environment = p_environment and r.run_id = p_run
+$$;
 
 create function bulkhead.mark_state_change() returns trigger language plpgsql as $$
 begin

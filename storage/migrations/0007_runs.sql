@@ -8,7 +8,7 @@ create type bulkhead.handed_over as (t bulkhead.ledgers, workflows text[]);
 
 -- What RunRow of contracts/ports.ts shows. The view runs with the rights of who asks, so row security holds.
 create view bulkhead.run_rows with (security_invoker = true) as
-  select r.tenant_id, r.environment, r.run_id, a.workflow_id, r.temporal_run_id, a.agent_id, a.agent_version, a.workspace_id,
+  select r.tenant_id, r.environment, r.run_id, a.workflow_id, r.temporal_run_id, a.agent_id, a.agent_version, r.workspace_id,
       a.target_system, a.target_record_id, r.state, r.stop_reason, r.accepted_at, bulkhead.iso(r.accepted_at) as accepted_iso,
       bulkhead.iso(r.entered_at) as entered_iso, bulkhead.iso(r.closed_at) as closed_iso, r.steps, r.tool_calls,
       r.refusals, r.spent_micro_usd, r.output_ref, r.epoch, a.idempotency_key, a.signed, r.priority, bulkhead.iso(r.state_since) as since_iso,
@@ -121,9 +121,10 @@ begin
       target_system, target_record_id, idempotency_key, body_digest, signed)
     values (p_tenant, p_environment, e ->> 'runId', e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
       e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', p_idempotency_key, p_body_digest, p_signed);
-  insert into runs (tenant_id, environment, run_id, epoch, state, accepted_at, touched_at, state_since, priority, slot_at, queued_at)
-    values (p_tenant, p_environment, e ->> 'runId', t.fence_epoch, case when waits then 'queued' else 'accepted' end, n, n, n, p_priority,
-      case when not waits then n end, case when waits then n end);
+  insert into runs (tenant_id, environment, run_id, workspace_id, epoch, state, accepted_at, touched_at, state_since, priority, slot_at,
+      queued_at)
+    values (p_tenant, p_environment, e ->> 'runId', e ->> 'workspaceId', t.fence_epoch, case when waits then 'queued' else 'accepted' end,
+      n, n, n, p_priority, case when not waits then n end, case when waits then n end);
   t.slots := t.slots + (not waits)::integer;
   t.queued := t.queued + waits::integer;
   t.run_starts := filled(drained(t.run_starts, l.run_starts_per_minute, n), 1);

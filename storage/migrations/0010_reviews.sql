@@ -12,6 +12,7 @@ create table bulkhead.reviews (
   -- Journal sequence of the entry that opened it.
   review_no bigint not null,
   run_id text not null,
+  workspace_id text not null,
   path text not null,
   -- The attempt in doubt.
   token uuid not null,
@@ -29,13 +30,16 @@ create table bulkhead.reviews (
   constraint reviews_resolved_whole check ((resolved_at is null) = (resolution is null) and (resolved_at is null) = (actor is null))
 );
 create unique index reviews_one_open on bulkhead.reviews (tenant_id, environment, run_id, path) where resolved_at is null;
-create index reviews_by_run on bulkhead.reviews (tenant_id, environment, run_id, path);
+create index reviews_by_run on bulkhead.reviews (tenant_id, environment, run_id, review_no);
+create index reviews_by_workspace on bulkhead.reviews (tenant_id, environment, workspace_id, review_no);
+create index reviews_open_by_workspace on bulkhead.reviews (tenant_id, environment, workspace_id, review_no) where resolved_at is null;
 
 create table bulkhead.dead_letters (
   tenant_id text not null,
   environment text not null,
   letter_no bigint not null,
   run_id text not null,
+  workspace_id text not null,
   path text not null,
   action text not null,
   class bulkhead.call_class not null,
@@ -50,6 +54,9 @@ create table bulkhead.dead_letters (
   constraint dead_letters_pk primary key (tenant_id, environment, letter_no)
 );
 create index dead_letters_dead on bulkhead.dead_letters (tenant_id, environment, letter_no) where state = 'dead';
+create index dead_letters_by_run on bulkhead.dead_letters (tenant_id, environment, run_id, letter_no);
+create index dead_letters_by_workspace on bulkhead.dead_letters (tenant_id, environment, workspace_id, letter_no);
+create index dead_letters_dead_by_workspace on bulkhead.dead_letters (tenant_id, environment, workspace_id, letter_no) where state = 'dead';
 
 create table bulkhead.follow_ups (
   tenant_id text not null,
@@ -101,8 +108,10 @@ declare
 begin
   update bulkhead.calls set review_no = t.journal_seq
     where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and path = p_path returning * into strict c;
-  insert into bulkhead.reviews (tenant_id, environment, review_no, run_id, path, token, action, class, system, kind, refusal, opened_at)
-    values (t.tenant_id, t.environment, t.journal_seq, p_run, p_path, c.token, c.action, c.class, c.system, p_kind,
+  insert into bulkhead.reviews (tenant_id, environment, review_no, run_id, workspace_id, path, token, action, class, system, kind, refusal,
+      opened_at)
+    values (t.tenant_id, t.environment, t.journal_seq, p_run, bulkhead.workspace_of(t.tenant_id, t.environment, p_run), p_path, c.token,
+      c.action, c.class, c.system, p_kind,
       coalesce(c.refusal, bulkhead.refusal_json(row('outcome_unknown', 'platform', p_kind, 'nobody could say why', null, null, null, null)::bulkhead.refused,
         c.policy_version)), p_now);
   return c;
@@ -126,8 +135,9 @@ end $$;
 -- Keeps a forward call that nobody will ask for again, under the number of the entry that was appended last.
 create function bulkhead.ledger_dead_letter(t bulkhead.ledgers, p_now timestamptz, p_run text, p_path text) returns void
 language sql as $$
-  insert into bulkhead.dead_letters (tenant_id, environment, letter_no, run_id, path, action, class, system, attempts, refusal, died_at, state)
-    select tenant_id, environment, t.journal_seq, run_id, path, action, class, system, attempts,
+  insert into bulkhead.dead_letters (tenant_id, environment, letter_no, run_id, workspace_id, path, action, class, system, attempts, refusal,
+      died_at, state)
+    select tenant_id, environment, t.journal_seq, run_id, bulkhead.workspace_of(tenant_id, environment, run_id), path, action, class, system, attempts,
         coalesce(refusal, bulkhead.refusal_json(row('failed', 'platform', 'not_recorded', 'nobody could say why', null, null, null, null)::bulkhead.refused,
           policy_version)), p_now, 'dead' from bulkhead.calls
       where tenant_id = t.tenant_id and environment = t.environment and run_id = p_run and path = p_path

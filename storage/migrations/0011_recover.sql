@@ -215,8 +215,9 @@ begin
       values (p_tenant, p_environment, run, e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
         e ->> 'workspaceId', e -> 'target' ->> 'system', e -> 'target' ->> 'recordId', null, 'lost', p_signed, true);
     -- One that the last fence has stopped stays stopped.
-    insert into runs (tenant_id, environment, run_id, epoch, state, first_step, accepted_at, touched_at, queued_at, data_classes)
-      values (p_tenant, p_environment, run, t.fence_epoch - p_fenced::integer, 'queued', p_first_step, (e ->> 'acceptedAt')::timestamptz, n, n,
+    insert into runs (tenant_id, environment, run_id, workspace_id, epoch, state, first_step, accepted_at, touched_at, queued_at, data_classes)
+      values (p_tenant, p_environment, run, e ->> 'workspaceId', t.fence_epoch - p_fenced::integer, 'queued', p_first_step,
+        (e ->> 'acceptedAt')::timestamptz, n, n,
         (select coalesce(array_agg(distinct name order by name), '{}') from unnest(p_data_classes) name));
     with put as (
       insert into payloads (tenant_id, environment, run_id, ref, payload, stored_at) select p_tenant, p_environment, run, k.ref, k.payload, n

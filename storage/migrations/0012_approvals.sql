@@ -12,6 +12,7 @@ create table bulkhead.approvals (
   -- Journal sequence of the entry that made it.
   approval_no bigint not null,
   run_id text not null,
+  workspace_id text not null,
   path text not null,
   digest text not null,
   action text not null,
@@ -47,7 +48,11 @@ create table bulkhead.approvals (
 create unique index approvals_one_open on bulkhead.approvals (tenant_id, environment, run_id, path)
   where state = 'pending' or state = 'approved' and used_at is null;
 create index approvals_by_call on bulkhead.approvals (tenant_id, environment, run_id, path, approval_no);
-create index approvals_pending on bulkhead.approvals (tenant_id, environment, approval_no) where state = 'pending';
+-- With the time of each: one that nobody decided stays pending, and is passed by without a look at it.
+create index approvals_pending on bulkhead.approvals (tenant_id, environment, approval_no, expires_at) where state = 'pending';
+create index approvals_by_workspace on bulkhead.approvals (tenant_id, environment, workspace_id, approval_no);
+create index approvals_pending_by_workspace on bulkhead.approvals (tenant_id, environment, workspace_id, approval_no, expires_at)
+  where state = 'pending';
 
 create table bulkhead.suggestions (
   tenant_id text not null,
@@ -177,10 +182,10 @@ begin
     'path', q.path, 'token', q.token, 'digest', q.digest, 'action', q.action, 'class', q.class, 'schemaDigest', q.schema_digest,
     'requester', q.requester, 'terms', q.terms, 'expires', bulkhead.iso(expires), 'superseded', ended, 'policyVersion', t.policy_version,
     'inputs', q.input_digest), p_body);
-  insert into bulkhead.approvals (tenant_id, environment, approval_no, run_id, path, digest, action, class, system, destination, args,
-      schema_digest, kind, terms, requester, policy_version, state, requested_at, expires_at)
-    values (t.tenant_id, t.environment, t.journal_seq, q.run_id, q.path, q.digest, q.action, q.class, q.system, q.destination, q.args,
-      q.schema_digest, 'rule', q.terms, q.requester, t.policy_version, 'pending', p_now, expires);
+  insert into bulkhead.approvals (tenant_id, environment, approval_no, run_id, workspace_id, path, digest, action, class, system, destination,
+      args, schema_digest, kind, terms, requester, policy_version, state, requested_at, expires_at)
+    values (t.tenant_id, t.environment, t.journal_seq, q.run_id, bulkhead.workspace_of(t.tenant_id, t.environment, q.run_id), q.path, q.digest,
+      q.action, q.class, q.system, q.destination, q.args, q.schema_digest, 'rule', q.terms, q.requester, t.policy_version, 'pending', p_now, expires);
   return t;
 end $$;
 
@@ -378,10 +383,10 @@ begin
     'roles', p_roles, 'expires', iso(n + (g.terms ->> 'expiresAfterMs')::bigint * interval '1 millisecond'),
     'policyVersion', g.policy_version), p_body);
   s.approval_no := t.journal_seq;
-  insert into approvals (tenant_id, environment, approval_no, run_id, path, digest, action, class, system, destination, args, schema_digest,
-      kind, terms, requester, policy_version, state, requested_at, expires_at, decided_at, approver, approver_roles, note)
-    values (p_tenant, p_environment, s.approval_no, p_run, p_path, g.digest, g.action, g.class, g.system, g.destination, g.args, g.schema_digest,
-      'suggestion', g.terms, g.requester, g.policy_version, 'approved', n,
+  insert into approvals (tenant_id, environment, approval_no, run_id, workspace_id, path, digest, action, class, system, destination, args,
+      schema_digest, kind, terms, requester, policy_version, state, requested_at, expires_at, decided_at, approver, approver_roles, note)
+    values (p_tenant, p_environment, s.approval_no, p_run, workspace_of(p_tenant, p_environment, p_run), p_path, g.digest, g.action, g.class, g.system, g.destination,
+      g.args, g.schema_digest, 'suggestion', g.terms, g.requester, g.policy_version, 'approved', n,
       n + (g.terms ->> 'expiresAfterMs')::bigint * interval '1 millisecond', n, p_approver, p_roles, p_note);
   update suggestions set approval_no = s.approval_no where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
   update calls set state = 'open', attempts = 0 where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = p_path;
@@ -406,24 +411,54 @@ create function bulkhead.approval_shown(v bulkhead.approvals, p_now timestamptz)
     bulkhead.iso(v.requested_at), bulkhead.iso(v.expires_at), bulkhead.iso(v.decided_at), v.approver, v.note, bulkhead.iso(v.used_at)
 $$;
 
--- Requests, the newest first, or the one named. `p_open`: those that a person can still decide.
-create function bulkhead.approval_rows(p_tenant text, p_environment text, p_approval bigint, p_run text, p_open boolean, p_limit integer)
-returns setof bulkhead.shown_approval
+-- One request; none for a number that is not the tenant's.
+create function bulkhead.approval_row(p_tenant text, p_environment text, p_approval bigint) returns setof bulkhead.shown_approval
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+begin
+  perform bind_scope(p_tenant, p_environment);
+  return query select s.* from approvals v join ledgers t using (tenant_id, environment)
+      cross join lateral approval_shown(v, greatest(bulkhead.now(), t.last_clock)) s
+    where v.tenant_id = p_tenant and v.environment = p_environment and v.approval_no = p_approval;
+end $$;
+
+-- The newest first; of these workspaces, or of all; beyond `p_before`, the number of the last that was seen. `p_open`: those that a
+-- person can still decide. Each workspace is walked down on its own: one walk over all would pass by every request of the others.
+create function bulkhead.approval_rows(p_tenant text, p_environment text, p_run text, p_workspaces text[], p_open boolean, p_before bigint,
+  p_limit integer) returns setof bulkhead.shown_approval
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   n timestamptz;
+  below constant bigint := coalesce(p_before, 9223372036854775807);
 begin
   perform bind_scope(p_tenant, p_environment);
   select greatest(bulkhead.now(), t.last_clock) into n from ledgers t where t.tenant_id = p_tenant and t.environment = p_environment;
-  if p_open then
+  if p_run is not null then
     return query select s.* from approvals v cross join lateral approval_shown(v, n) s
-      where v.tenant_id = p_tenant and v.environment = p_environment and v.state = 'pending' and v.expires_at > n
-        and (p_run is null or v.run_id = p_run) and still_asked(v)
+      where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run and v.approval_no < below
+        and (p_workspaces is null or v.workspace_id = any (p_workspaces))
+        and (not p_open or v.state = 'pending' and v.expires_at > n and still_asked(v))
+      order by s.approval_no desc limit p_limit;
+  elsif p_workspaces is not null and p_open then
+    return query select s.* from (select distinct unnest(p_workspaces) as workspace) w
+        cross join lateral (select a from approvals a
+          where a.tenant_id = p_tenant and a.environment = p_environment and a.workspace_id = w.workspace and a.approval_no < below
+            and a.state = 'pending' and a.expires_at > n and still_asked(a)
+          order by a.approval_no desc limit p_limit) v cross join lateral approval_shown(v.a, n) s
+      order by s.approval_no desc limit p_limit;
+  elsif p_workspaces is not null then
+    return query select s.* from (select distinct unnest(p_workspaces) as workspace) w
+        cross join lateral (select a from approvals a
+          where a.tenant_id = p_tenant and a.environment = p_environment and a.workspace_id = w.workspace and a.approval_no < below
+          order by a.approval_no desc limit p_limit) v cross join lateral approval_shown(v.a, n) s
+      order by s.approval_no desc limit p_limit;
+  elsif p_open then
+    return query select s.* from approvals v cross join lateral approval_shown(v, n) s
+      where v.tenant_id = p_tenant and v.environment = p_environment and v.approval_no < below and v.state = 'pending' and v.expires_at > n
+        and still_asked(v)
       order by v.approval_no desc limit p_limit;
   else
     return query select s.* from approvals v cross join lateral approval_shown(v, n) s
-      where v.tenant_id = p_tenant and v.environment = p_environment and (p_approval is null or v.approval_no = p_approval)
-        and (p_run is null or v.run_id = p_run)
+      where v.tenant_id = p_tenant and v.environment = p_environment and v.approval_no < below
       order by v.approval_no desc limit p_limit;
   end if;
 end $$;
@@ -455,5 +490,5 @@ begin
     order by d.at, d.run_id, d.path limit p_limit;
 end $$;
 
-grant execute on function bulkhead.decide_approval, bulkhead.promote_suggestion, bulkhead.approval_rows, bulkhead.suggestion_rows,
+grant execute on function bulkhead.decide_approval, bulkhead.promote_suggestion, bulkhead.approval_row, bulkhead.approval_rows, bulkhead.suggestion_rows,
   bulkhead.decision_rows to bulkhead_app;

@@ -111,7 +111,9 @@ test('O1 a run accepted after a release is none of the kill’s', async () => {
   const { fenceEpoch } = await tenant.store.kill(KILL);
   await tenant.store.release(KILL);
   await tenant.run();
-  expect((await tenant.store.openRuns(10, fenceEpoch)).map((run) => run.runId)).toEqual([runId]);
+  expect((await tenant.store.openRuns(10, { beforeEpoch: fenceEpoch })).map((run) => run.runId)).toEqual([
+    runId,
+  ]);
   expect(await tenant.store.openRuns(10)).toHaveLength(2);
 });
 

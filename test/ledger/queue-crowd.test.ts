@@ -23,8 +23,8 @@ beforeAll(async () => {
     [crowded.tenantId, ENVIRONMENT, MANY, JSON.stringify(signed)],
   );
   await world.admin.query(
-    `insert into bulkhead.runs (tenant_id, environment, run_id, epoch, state, accepted_at, touched_at, queued_at)
-       select $1, $2, 'q-' || lpad(k::text, 6, '0'), 0, 'queued', now() - interval '1 hour' + k * interval '1 ms', now(), now()
+    `insert into bulkhead.runs (tenant_id, environment, run_id, workspace_id, epoch, state, accepted_at, touched_at, queued_at)
+       select $1, $2, 'q-' || lpad(k::text, 6, '0'), 'main', 0, 'queued', now() - interval '1 hour' + k * interval '1 ms', now(), now()
          from generate_series(1, $3::integer) k`,
     [crowded.tenantId, ENVIRONMENT, MANY],
   );
@@ -92,7 +92,7 @@ test('N1 O1 with 100,000 runs of one tenant in line, nothing of it is slow, its 
   await took('the neighbour after it', work);
   // The drain goes in pages.
   await took('a page of the drain', async () => {
-    const page = await crowded.store.openRuns(200, 1);
+    const page = await crowded.store.openRuns(200, { beforeEpoch: 1 });
     expect(page).toHaveLength(200);
     for (const { runId } of page.slice(0, 5))
       await crowded.store.leaveRun({ runId, temporalRunId: null, stopReason: 'killed', outputRef: null });

@@ -153,10 +153,16 @@ test('U1 runs are listed newest first, page by page, by state and stop reason', 
   });
   const page = await tenant.store.runs({ limit: 2 });
   expect(page.map((run) => run.runId)).toEqual([ids[2], ids[1]]);
-  const rest = await tenant.store.runs({ limit: 2, before: page[1]?.acceptedAt ?? '' });
-  expect(rest.map((run) => run.runId)).toEqual([oldest]);
+  const [, last] = page;
+  if (!last) throw new Error('a page of two was asked for');
+  for (const before of [{ runId: last.runId }, { acceptedAt: last.acceptedAt }])
+    expect((await tenant.store.runs({ limit: 2, before })).map((run) => run.runId)).toEqual([oldest]);
   expect(await tenant.store.runs({ limit: 9, stopReason: 'cancelled' })).toHaveLength(1);
   expect(await tenant.store.runs({ limit: 9, state: 'running' })).toHaveLength(2);
+  // Who waits for a limit is told oldest first.
+  const open = await tenant.store.openRuns(1, { state: 'running' });
+  expect(open.map((run) => run.runId)).toEqual([ids[1]]);
+  expect(await tenant.store.openRuns(9, { state: 'throttled' })).toEqual([]);
 });
 
 test('E3 a statement bound to one tenant is refused to another, and a snapshot older than the lock to all', async () => {
