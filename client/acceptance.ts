@@ -11,10 +11,10 @@ import type { EnvelopeSigner } from '../contracts/secrets-ports';
 import type { Refusal } from '../contracts/refusal';
 import { BulkheadError, reachDatabase, refusedBy, scopeAmbiguous } from './errors';
 import type { VerifiedPrincipal } from './identity';
-import { requireBoundedJson } from './json-bounds';
+import { requireBoundedJson, requireStorableText } from './json-bounds';
 import { mint, newRunId } from './minting';
 import { startAccepted } from './start';
-import { isTemporalTrouble } from './temporal-trouble';
+import { isTemporalTrouble, temporalTroubleIn } from './temporal-trouble';
 
 export { runSearchAttributes, startAccepted } from './start';
 
@@ -166,10 +166,11 @@ async function begin(ports: AcceptancePorts, acceptance: Acceptance): Promise<Ac
     case 'accepted':
     case 'existing': {
       const { run, signed } = acceptance;
-      const started = run.state === 'closed' || (await start(ports.temporal, signed));
+      const trouble = run.state === 'closed' ? undefined : await start(ports.temporal, signed);
+      const started = trouble === undefined;
       const notice = started
         ? null
-        : `run ${run.runId} is accepted and recorded; Temporal does not answer now, and the sweep starts it once it does`;
+        : `run ${run.runId} is accepted and recorded; ${temporalTroubleIn(trouble)}, and the sweep starts it once it can`;
       return { run, signed, existing: acceptance.kind === 'existing', started, notice };
     }
   }
@@ -203,6 +204,7 @@ const unknownRun = (runId: string): BulkheadError =>
 function parseRequest(candidate: RunRequest): z.output<typeof RunRequest> {
   const request = parse(RunRequest, candidate, 'a run');
   requireBoundedJson(request.input, 'input');
+  if (request.target) requireStorableText(request.target.recordId, 'target.recordId');
   return request;
 }
 
@@ -242,7 +244,7 @@ async function requireAgent(store: TenantStore, agentId: AgentId): Promise<Agent
 function unknownAgent(agentId: string): BulkheadError {
   return new BulkheadError(
     'not_found',
-    `there is no agent ${agentId}: start a worker whose app (BULKHEAD_APP) defines it; \`bulkhead agent list\` shows those there are`,
+    `there is no agent ${agentId}: a worker makes the agents of its app (BULKHEAD_APP) known when it starts, so define it there and start one`,
     {
       reason: 'unknown_agent',
     },
@@ -283,13 +285,13 @@ function chooseWorkspace(
   return workspace;
 }
 
-/** `false` where Temporal is the trouble: the row is written, so the answer is yes and the sweep does the rest. */
-async function start(client: Client, signed: SignedEnvelope): Promise<boolean> {
+/** The error where Temporal is the trouble: the row is written, so the answer is yes and the sweep does the rest. */
+async function start(client: Client, signed: SignedEnvelope): Promise<Error | undefined> {
   try {
     await client.withDeadline(Date.now() + START_DEADLINE_MS, () => startAccepted(client, signed));
-    return true;
+    return undefined;
   } catch (error) {
-    if (isTemporalTrouble(error)) return false;
+    if (isTemporalTrouble(error)) return error;
     throw error;
   }
 }

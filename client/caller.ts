@@ -5,6 +5,7 @@ import type { TenantStore } from '../contracts/ports';
 import type { RunRow } from '../contracts/rows';
 import { BulkheadError, reachDatabase, refusedBy } from './errors';
 import type { VerifiedPrincipal } from './identity';
+import { requireStorableText } from './json-bounds';
 
 /** The actions of the app, loaded when first asked for; `undefined` where this process knows no app. */
 export type KnownActions = () => Promise<ReadonlyMap<string, Action> | undefined>;
@@ -72,6 +73,7 @@ export function noteOf(note: string | undefined, { needed }: { needed: boolean }
     throw new BulkheadError('invalid', 'a note says how you know it: give one for the journal');
   if (text.length > MAX_NOTE)
     throw new BulkheadError('invalid', `a note has at most ${MAX_NOTE} characters: shorten it`);
+  requireStorableText(text, 'the note');
   return text;
 }
 

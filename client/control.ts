@@ -29,6 +29,9 @@ function controlOptions(
   };
 }
 
+/** How long Temporal may take to start one; the sweep comes again. */
+const START_DEADLINE_MS = 5_000;
+
 /**
  * Sees that a tenant's control workflow is open: `started`, or `already`. Called when a tenant is created, and by the
  * sweep for every tenant. Throws what Temporal's client throws.
@@ -39,10 +42,12 @@ export async function ensureControl(
   environment: Environment,
 ): Promise<'started' | 'already'> {
   try {
-    await client.workflow.start(WORKFLOW.control, {
-      ...controlOptions(tenantId, environment),
-      workflowIdConflictPolicy: 'FAIL',
-    });
+    await client.withDeadline(Date.now() + START_DEADLINE_MS, () =>
+      client.workflow.start(WORKFLOW.control, {
+        ...controlOptions(tenantId, environment),
+        workflowIdConflictPolicy: 'FAIL',
+      }),
+    );
     return 'started';
   } catch (error) {
     if (error instanceof WorkflowExecutionAlreadyStartedError) return 'already';

@@ -2,16 +2,19 @@ import { SignJWT, importJWK, type JWK } from 'jose';
 import { z } from 'zod';
 import { Environment, Role, TenantId, WorkspaceId } from '../contracts/ids';
 
+const SUBJECT = 'a subject is 1 to 200 characters';
+const TTL = 'a token lives from 1s to 24h';
+
 /** Whom a development token speaks for. */
 export const DevTokenRequest = z.strictObject({
   tenant: TenantId,
   environment: Environment,
   workspaces: z.array(WorkspaceId).min(1),
   roles: z.array(Role).max(100).default([]),
-  subject: z.string().min(1).max(200),
+  subject: z.string().min(1, SUBJECT).max(200, SUBJECT),
   kind: z.enum(['user', 'service']).default('user'),
   /** Seconds; an hour by default, a day at most: these tokens cannot be revoked. */
-  ttlSeconds: z.int().positive().max(86_400).default(3_600),
+  ttlSeconds: z.int().min(1, TTL).max(86_400, TTL).default(3_600),
 });
 export type DevTokenRequest = z.input<typeof DevTokenRequest>;
 

@@ -10,7 +10,8 @@ import { actorOf, noteOf, unknownRun, type Caller } from './caller';
 import { BulkheadError, reachDatabase } from './errors';
 import { journalEntries } from './journal';
 import { startFollowUp } from './start';
-import { isTemporalTrouble } from './temporal-trouble';
+import { isTemporalTrouble, temporalTroubleIn } from './temporal-trouble';
+import { deadlineIn } from './timeout';
 
 const START_DEADLINE_MS = 5_000;
 const LOOK_EVERY_MS = 500;
@@ -22,6 +23,8 @@ export interface UndoneCall {
   /** `undone` · `left` as it is, since it cannot be undone or nobody has yet · `waits` for a review · `given_up` in one. */
   readonly became: 'undone' | 'left' | 'waits' | 'given_up';
   readonly reversible: CallRow['reversible'];
+  /** Whether there is a way to undo it: what is `left` and has one, an undo that is ordered again undoes. `null`: only the app could say. */
+  readonly undoable: boolean | null;
 }
 
 /** How far a follow-up is, and what of its run it may wait for. */
@@ -68,8 +71,8 @@ export class OrderedFollowUp {
       onProgress?: (progress: FollowUpProgress) => void | Promise<void>;
     } = {},
   ): Promise<FollowUp> {
-    const { timeoutMs = Number.POSITIVE_INFINITY, signal, onProgress } = options;
-    const deadline = Date.now() + timeoutMs;
+    const { timeoutMs, signal, onProgress } = options;
+    const deadline = deadlineIn(timeoutMs);
     for (;;) {
       const progress = await this.progress();
       await onProgress?.(progress);
@@ -151,30 +154,44 @@ export async function begun(
     );
   } catch (error) {
     if (!isTemporalTrouble(error)) throw error;
-    notice = `the ${followUp.kind} of run ${row.runId} is ordered and recorded; Temporal does not answer now, and the sweep starts it once it does`;
+    notice = `the ${followUp.kind} of run ${row.runId} is ordered and recorded; ${temporalTroubleIn(error)}, and the sweep starts it once it can`;
   }
   return new OrderedFollowUp(caller, row, followUp, ordered.kind === 'already', notice);
 }
 
 const CallFacts = z.looseObject({ kind: z.literal('admitted'), path: z.string() });
 
-async function writesOf({ store }: Caller, row: RunRow): Promise<UndoneCall[]> {
+async function writesOf(caller: Caller, row: RunRow): Promise<UndoneCall[]> {
+  const { store } = caller;
   const runId = RunId.parse(row.runId);
-  return reachDatabase(async () => {
+  const writes = await reachDatabase(async () => {
     const paths = new Set<string>();
     for await (const entry of journalEntries(store, runId)) {
       const facts = CallFacts.safeParse(JSON.parse(entry.facts)).data;
       if (facts && !facts.path.endsWith('/undo')) paths.add(facts.path);
     }
-    const found: UndoneCall[] = [];
+    const found: { call: CallRow; became: UndoneCall['became'] }[] = [];
     for (const path of [...paths].reverse()) {
       const call = await store.call(runId, path);
       if (!call || call.reversible === null || !mayHaveHappened(call)) continue;
       const undo = await store.call(runId, undoPath(path));
-      found.push({ path, action: call.action, became: becameOf(call, undo), reversible: call.reversible });
+      found.push({ call, became: becameOf(call, undo) });
     }
     return found;
   });
+  return Promise.all(
+    writes.map(async ({ call, became }) => {
+      const { path, action, reversible } = call;
+      return { path, action, became, reversible, undoable: await undoableOf(caller, call) };
+    }),
+  );
+}
+
+/** As the undo itself decides it: an action that can be undone without a trace may need no undoing, and declares none then. */
+async function undoableOf({ actions }: Caller, { action, reversible }: CallRow): Promise<boolean | null> {
+  if (reversible !== 'reversible') return reversible === 'compensable';
+  const known = (await actions())?.get(action);
+  return known ? known.compensate !== null : null;
 }
 
 const mayHaveHappened = ({ state }: CallRow): boolean =>

@@ -7,6 +7,7 @@ import {
   type JSONWebKeySet,
   type JWTPayload,
   type JWTVerifyGetKey,
+  type JWTVerifyResult,
 } from 'jose';
 import { z } from 'zod';
 import type { Principal } from '../contracts/envelope';
@@ -14,6 +15,7 @@ import { Environment, Role, TenantId, WorkspaceId } from '../contracts/ids';
 import type { TenantScope } from '../contracts/scope';
 import { mintScope } from '../contracts/scope-mint';
 import { BulkheadError } from './errors';
+import { isStorableText } from './json-bounds';
 
 /** Whose tokens are believed, for what, and under which keys. */
 export interface IdentityConfig {
@@ -60,7 +62,7 @@ const MAX_TOKEN = 16_384;
 
 /** Claims that bind a token to one tenant, environment and set of workspaces. All are required. */
 export const TokenClaims = z.object({
-  sub: z.string().min(1).max(200),
+  sub: z.string().min(1).max(200).refine(isStorableText, 'has a character that cannot be stored'),
   iat: z.number(),
   exp: z.number(),
   'bulkhead:tenant': TenantId,
@@ -91,13 +93,18 @@ export function createTokenVerifier(
   const key = keySource(config.keys);
 
   const claimsOf = async (token: string): Promise<JWTPayload> => {
-    const { payload, protectedHeader } = await jwtVerify(token, key, {
-      issuer,
-      audience,
-      algorithms: ALGORITHMS,
-      clockTolerance: tolerance,
-      currentDate: new Date(now()),
-      requiredClaims: ['sub', 'iat', 'exp'],
+    const under = (source: JWTVerifyGetKey): Promise<JWTVerifyResult> =>
+      jwtVerify(token, source, {
+        issuer,
+        audience,
+        algorithms: ALGORITHMS,
+        clockTolerance: tolerance,
+        currentDate: new Date(now()),
+        requiredClaims: ['sub', 'iat', 'exp'],
+      });
+    const { payload, protectedHeader } = await under(key).catch((error: unknown) => {
+      if (error instanceof errors.JWKSMultipleMatchingKeys) return underAny(error, under);
+      throw error;
     });
     if (!TOKEN_TYPES.includes(protectedHeader.typ))
       throw unauthenticated('malformed', 'this is a signature, but not a token', config);
@@ -152,6 +159,26 @@ function keySource(keys: IdentityConfig['keys']): JWTVerifyGetKey {
   return createLocalJWKSet({ keys: parsed.data.keys });
 }
 
+/**
+ * Verifies under each of the keys that a token may be signed with: one without a key id says only of which type its key is, and an
+ * issuer that changes its key publishes two. What is not the signature's fault is the answer.
+ */
+async function underAny(
+  keys: errors.JWKSMultipleMatchingKeys,
+  under: (source: JWTVerifyGetKey) => Promise<JWTVerifyResult>,
+): Promise<JWTVerifyResult> {
+  let failed: unknown = new errors.JWKSNoMatchingKey();
+  for await (const key of keys) {
+    try {
+      return await under(() => key);
+    } catch (error) {
+      if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw error;
+      failed = error;
+    }
+  }
+  throw failed;
+}
+
 function unauthenticated(reason: string, what: string, { issuer, audience }: IdentityConfig): BulkheadError {
   return new BulkheadError(
     'unauthenticated',
@@ -176,7 +203,7 @@ function explained(error: unknown, config: IdentityConfig): BulkheadError {
     return refuse('bad_signature', 'the token was altered or signed by someone else');
   if (error instanceof errors.JOSEAlgNotAllowed)
     return refuse('wrong_algorithm', 'the token is unsigned, or signed with a shared secret');
-  if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) {
+  if (error instanceof errors.JWKSNoMatchingKey) {
     return refuse('unknown_key', 'the token is signed with a key that the issuer does not publish');
   }
   if (error instanceof errors.JWSInvalid || error instanceof errors.JWTInvalid)

@@ -7,6 +7,8 @@ const MAX_BYTES = 1_048_576;
 const MAX_DEPTH = 64;
 /** Half a character: it has no UTF-8, so two of them would be stored and digested alike. */
 const LONE_SURROGATE = /\p{Surrogate}/u;
+/** What no text of PostgreSQL holds. */
+const NUL = '\0';
 
 /**
  * Requires plain JSON within bounds: no dates, maps, functions, cycles, NaN, lone surrogates or `__proto__`, so that
@@ -34,6 +36,18 @@ export function requireBoundedJson(value: unknown, name: string): void {
   if (bytes > MAX_BYTES)
     throw wrong(
       `has ${bytes} bytes and may have ${MAX_BYTES}: store it in the tenant’s own place and give a reference`,
+    );
+}
+
+/** Whether PostgreSQL can hold it as text, and not inside of JSON: no NUL, no lone surrogates. */
+export const isStorableText = (text: string): boolean => !text.includes(NUL) && !LONE_SURROGATE.test(text);
+
+/** Throws `invalid` for text that {@link isStorableText} refuses. */
+export function requireStorableText(text: string, name: string): void {
+  if (!isStorableText(text))
+    throw new BulkheadError(
+      'invalid',
+      `${name} has a character that cannot be stored: leave out NUL and half characters`,
     );
 }
 

@@ -10,7 +10,8 @@ import type { Caller } from './caller';
 import { BulkheadError, reachDatabase } from './errors';
 import { explained, Live, type Explanation } from './explanation';
 import { orderRollback, type OrderedFollowUp } from './follow-ups';
-import { isTemporalTrouble } from './temporal-trouble';
+import { isTemporalTrouble, temporalTroubleIn } from './temporal-trouble';
+import { deadlineIn } from './timeout';
 
 export type { Explanation } from './explanation';
 
@@ -27,6 +28,9 @@ export interface RunResult {
     readonly spentMicroUsd: number;
   };
 }
+
+/** How long Temporal may take to note that a run is cancelled. */
+const CANCEL_DEADLINE_MS = 5_000;
 
 /** How long one look at a run's workflow lasts before its row is read again. */
 const LONG_POLL_MS = 20_000;
@@ -82,8 +86,7 @@ export class Run {
     } = {},
   ): Promise<RunResult> {
     const pollMs = options.onLook ? WATCHED_POLL_MS : LONG_POLL_MS;
-    const deadline =
-      options.timeoutMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + options.timeoutMs;
+    const deadline = deadlineIn(options.timeoutMs);
     let ended = false;
     for (;;) {
       const row = await this.row();
@@ -107,10 +110,13 @@ export class Run {
    * The reason goes into the workflow's history: no payload and no personal data in it. Longer than 200 characters is cut.
    */
   async cancel(reason: string): Promise<void> {
+    const { temporal } = this.ports;
     try {
-      await this.ports.temporal.workflow
-        .getHandle(this.workflowId)
-        .signal(SIGNALS.cancelRun, { reason: reason.slice(0, 200) });
+      await temporal.withDeadline(Date.now() + CANCEL_DEADLINE_MS, () =>
+        temporal.workflow
+          .getHandle(this.workflowId)
+          .signal(SIGNALS.cancelRun, { reason: reason.slice(0, 200) }),
+      );
     } catch (error) {
       if ((await this.row()).state === 'closed') return;
       if (error instanceof WorkflowNotFoundError) {
@@ -123,7 +129,7 @@ export class Run {
       if (isTemporalTrouble(error)) {
         throw new BulkheadError(
           'unavailable',
-          `Temporal does not answer, so run ${this.runId} was not told to stop: try again`,
+          `${temporalTroubleIn(error)}, so it is not known that run ${this.runId} was told to stop: ask again, it is safe to repeat`,
           { reason: 'temporal', cause: error },
         );
       }

@@ -8,6 +8,8 @@ const DocumentName = z
   .string()
   .regex(/^[a-z][a-z0-9_-]{0,63}$/, 'a name is 1 to 64 of a-z, 0-9, _ and -, a letter first');
 const count = z.int().nonnegative();
+/** Longer than anybody waits; what is added to a moment has to stay a moment. */
+const YEAR_SECONDS = 366 * 86_400;
 
 /** Layers that a tenant, one of its agents or one of its actions can be limited by; what is left out is not. Days are the tenant's. */
 const LAYERS = {
@@ -38,7 +40,7 @@ export const Limits = NamedLimits.extend({
   /** Runs accepted that hold no slot yet. */
   queuedRuns: count.default(10_000),
   /** How long such a run waits for its first slot before it ends. */
-  queuedSeconds: z.int().positive().default(86_400),
+  queuedSeconds: z.int().positive().max(YEAR_SECONDS).default(86_400),
   /** Slots: runs that work at the same time. One that waits for a person holds none. */
   concurrentRuns: count.max(100_000).default(50),
   /** The best priority that may be asked for, 1 going first: without more, a tenant can only put its own runs back. */

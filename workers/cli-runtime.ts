@@ -127,7 +127,7 @@ export function openRuntime(
         onStep,
         passwords: passwordsOf(config),
       }),
-    brokenLink({ tenantId }, entries) {
+    checkJournal({ tenantId }, entries) {
       const head = entries.at(-1);
       const verdict = verifyJournal(entries, {
         tenantId,
@@ -135,7 +135,8 @@ export function openRuntime(
         seq: head?.seq ?? 0,
         hash: head?.hash ?? '',
       });
-      return verdict.intact || !head ? undefined : `entry ${verdict.seq}: ${verdict.because}`;
+      if (verdict.intact || !head) return { broken: undefined, lost: (verdict.intact && verdict.lost) || [] };
+      return { broken: `entry ${verdict.seq}: ${verdict.because}`, lost: [] };
     },
     async close() {
       for (const close of closing.reverse()) await close();

@@ -98,8 +98,10 @@ export function temporalClient(address: string, namespace: string): Client {
 export const namespaceOf = (config: Config | undefined, environment: Environment): string =>
   config?.environment === environment ? config.temporal.namespace : environment;
 
+/** Nothing is left to the settings: of an address alone they say the namespace. */
 const isComplete = (options: ConnectOptions): boolean =>
-  options.temporal !== undefined &&
+  typeof options.temporal === 'object' &&
+  options.app !== undefined &&
   options.database !== undefined &&
   options.identity !== undefined &&
   options.signer !== undefined &&

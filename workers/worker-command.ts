@@ -4,8 +4,8 @@ import { Client, Connection } from '@temporalio/client';
 import { NativeConnection } from '@temporalio/worker';
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import { requireTenant } from '../client/cli/command';
 import { EXIT } from '../client/cli/exit';
-import { TenantId } from '../contracts/ids';
 import { createEnvelopeVerifier } from '../secrets/envelope-verifier';
 import { createBroker } from '../secrets/broker';
 import { masterKeyOf } from '../secrets/seal';
@@ -47,16 +47,18 @@ export function registerWorker(program: Command): void {
 
 /** Runs a worker process until SIGTERM or SIGINT. Rejects where a part cannot be reached, with the remedy. */
 async function runWorker({ role, tenant }: WorkerOptions): Promise<void> {
-  const only = tenant === undefined ? undefined : TenantId.parse(tenant);
+  const only = tenant === undefined ? undefined : requireTenant(tenant);
   const config = loadConfig();
   const logger = createLogger(config.logLevel, only ? `lane ${only}` : role);
   installTemporalLogging(logger);
   const stopped = new Promise<string>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));
   });
-  const { parts, close } = await openParts(config, role, logger);
+  let opened: Awaited<ReturnType<typeof openParts>> | undefined;
   let running: Running | undefined;
   try {
+    opened = await openParts(config, role, logger);
+    const { parts } = opened;
     const bundle = await workflowBundle();
     for (const agent of parts.app.agents.values()) await parts.storage.platform.publishAgent(agent);
     running =
@@ -70,12 +72,12 @@ async function runWorker({ role, tenant }: WorkerOptions): Promise<void> {
       { error: error instanceof Error ? error.message : String(error) },
       'this worker could not start',
     );
-    // What came up beside the part that failed would keep the process alive, and whoever restarts it waiting.
-    setTimeout(() => process.exit(EXIT.failed), END_AFTER_FAILURE_MS).unref();
+    // What came up beside the part that failed, Temporal's runtime at least, would keep the process alive, and whoever restarts it waiting.
+    setTimeout(() => process.exit(process.exitCode ?? EXIT.failed), END_AFTER_FAILURE_MS).unref();
     throw error;
   } finally {
     await running?.stop();
-    await close();
+    await opened?.close();
   }
 }
 

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { Option, type Command } from 'commander';
+import type { output, ZodType } from 'zod';
 import { milliseconds } from '../../contracts/duration';
 import { TenantId } from '../../contracts/ids';
 import type { BulkheadClient } from '../bulkhead';
@@ -124,12 +125,17 @@ export async function withRuntime<T>(
   }
 }
 
+/** An option's value in the form that it has to have. Throws {@link UsageError}, which says what is allowed. */
+export function optionOf<F extends ZodType>(name: string, form: F, value: unknown): output<F> {
+  const parsed = form.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new UsageError(`${name}: ${parsed.error.issues[0]?.message ?? 'is malformed'}`);
+}
+
 /** The tenant that an operator named. Throws {@link UsageError} for none, or one that cannot be. */
 export function requireTenant(tenant: string | undefined): TenantId {
   if (tenant === undefined) throw new UsageError('which tenant? Name it with --tenant');
-  const parsed = TenantId.safeParse(tenant);
-  if (!parsed.success) throw new UsageError(`--tenant: ${parsed.error.issues[0]?.message ?? 'is malformed'}`);
-  return parsed.data;
+  return optionOf('--tenant', TenantId, tenant);
 }
 
 /** A file's text, or standard input's for `-`. */

@@ -37,6 +37,14 @@ export interface ReplayReport {
   }[];
 }
 
+/** What recomputing the chain of a journal says. */
+export interface JournalCheck {
+  /** The first entry whose link does not hold; `undefined` where all do. */
+  readonly broken: string | undefined;
+  /** Numbers that a restore of the database took with it, as the recovery after it has recorded. No break: they are told. */
+  readonly lost: readonly { readonly first: number; readonly last: number }[];
+}
+
 /**
  * What commands work on, opened when first asked for: a command that needs no database opens none.
  * Each opener throws an error that names the setting to set. `workers/main.ts` makes it.
@@ -68,8 +76,8 @@ export interface CliRuntime {
   /** An operator's scope: whoever can reach the database with the operator's address is one. */
   operatorScope(tenantId: TenantId): TenantScope;
   migrate(onStep: (step: string) => void): Promise<{ applied: number; version: number }>;
-  /** The first entry whose link in the chain does not hold; `undefined` where all do. */
-  brokenLink(scope: TenantScope, entries: readonly JournalEntry[]): string | undefined;
+  /** Recomputes the chain of a whole journal. */
+  checkJournal(scope: TenantScope, entries: readonly JournalEntry[]): JournalCheck;
   close(): Promise<void>;
 }
 

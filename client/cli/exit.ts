@@ -27,13 +27,18 @@ const CODES: Record<BulkheadError['code'], number> = {
   unavailable: EXIT.failed,
 };
 
+/** Settings that are missing or wrong: `ConfigError` of `workers/config.ts`, known by its name, for it is not ours to import. */
+const isConfigError = (error: unknown): error is Error =>
+  error instanceof Error && error.name === 'ConfigError';
+
 /** The exit code for an error, and what to print of it: `undefined` where it was printed already. */
 export function exitOf(error: unknown, interrupted: boolean): { code: number; message: string | undefined } {
   if (error instanceof Exit) return { code: error.code, message: undefined };
   if (error instanceof CommanderError)
     return { code: error.exitCode === 0 ? EXIT.done : EXIT.usage, message: undefined };
   if (interrupted) return { code: EXIT.interrupted, message: 'interrupted' };
-  if (error instanceof UsageError) return { code: EXIT.usage, message: error.message };
+  if (error instanceof UsageError || isConfigError(error))
+    return { code: EXIT.usage, message: error.message };
   if (error instanceof BulkheadError) return { code: CODES[error.code], message: error.message };
   return { code: EXIT.failed, message: error instanceof Error ? error.message : String(error) };
 }

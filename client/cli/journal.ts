@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import type { JournalEntry } from '../../contracts/ledger';
 import { journalEntries } from '../journal';
 import { noun, requireTenant, tokenFor, verb, withRuntime, type Common } from './command';
-import type { CliContext } from './context';
+import type { CliContext, JournalCheck } from './context';
 import { EXIT, Exit, UsageError } from './exit';
 import { printRows } from './output';
 
@@ -85,11 +85,8 @@ export function registerJournal(program: Command, context: CliContext): void {
         const entries: JournalEntry[] = [];
         for await (const entry of journalEntries((await runtime.storage()).tenant(scope)))
           entries.push(entry);
-        const lost =
-          kept && entries[kept.seq - 1]?.hash !== kept.hash
-            ? `the head ${kept.seq}, kept elsewhere, is not in it`
-            : undefined;
-        const broken = runtime.brokenLink(scope, entries) ?? lost;
+        const { broken: link, lost } = runtime.checkJournal(scope, entries);
+        const broken = link ?? (kept && missing(kept, entries, lost));
         const head = entries.at(-1);
         const answer = {
           tenant: options.tenant,
@@ -97,13 +94,18 @@ export function registerJournal(program: Command, context: CliContext): void {
           holds: broken === undefined,
           head: head ? { seq: head.seq, hash: head.hash } : null,
           broken: broken ?? null,
+          lost,
         };
         if (options.output === 'json') context.write(`${JSON.stringify(answer, null, 2)}\n`);
-        else if (broken === undefined)
+        else if (broken === undefined) {
           context.write(
             `${entries.length} entries, every link holds; head ${head ? `${head.seq}:${head.hash}` : 'none'}\n`,
           );
-        else
+          for (const gap of lost)
+            context.write(
+              `${numbers(gap)} went with a restore of the database, as its recovery has recorded\n`,
+            );
+        } else
           context.write(
             `the chain is broken: ${broken}\nKeep the database as it is, and compare it with an exported copy or a backup.\n`,
           );
@@ -111,6 +113,21 @@ export function registerJournal(program: Command, context: CliContext): void {
       }),
     );
 }
+
+/** What is wrong with a head that was kept elsewhere; `undefined` where it is in the chain. */
+function missing(
+  { seq, hash }: { seq: number; hash: string },
+  entries: readonly JournalEntry[],
+  lost: JournalCheck['lost'],
+): string | undefined {
+  // By its number, not by its place: numbers are missing where a restore took entries with it.
+  if (entries.find((entry) => entry.seq === seq)?.hash === hash) return undefined;
+  const gap = lost.find(({ first, last }) => first <= seq && seq <= last);
+  return `the head ${seq}, kept elsewhere, is not in it${gap ? ` (${numbers(gap)} went with a restore of the database)` : ''}`;
+}
+
+const numbers = ({ first, last }: { first: number; last: number }): string =>
+  first === last ? `number ${first}` : `numbers ${first} to ${last}`;
 
 function parseHead(text: string): { seq: number; hash: string } {
   const match = /^(\d{1,15}):([0-9a-f]{64})$/.exec(text);

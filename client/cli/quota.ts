@@ -9,16 +9,7 @@ import {
 } from '../../contracts/quotas';
 import { closest } from '../../policy/mistakes';
 import { tellWaiting } from '../wake';
-import {
-  noun,
-  requireTenant,
-  tokenFor,
-  unknownTenant,
-  verb,
-  withRuntime,
-  type Common,
-  type Who,
-} from './command';
+import { noun, requireTenant, unknownTenant, verb, withRuntime, type Common, type Who } from './command';
 import type { CliContext, CliRuntime } from './context';
 import { UsageError } from './exit';
 import { jsonText, printRows } from './output';
@@ -51,7 +42,7 @@ export function registerQuota(program: Command, context: CliContext): void {
       withRuntime(context, options, async (runtime) => {
         if (named !== undefined && options.tenant !== undefined && named !== options.tenant)
           throw new UsageError('two tenants are named: name one');
-        const state = await quotaFor(context, runtime, options, named ?? options.tenant);
+        const state = await quotaFor(runtime, options, named ?? options.tenant);
         printQuota(context, options, state, [...state.layers, ...shareRows(state)]);
         if (options.output !== 'json') sayCapacity(context, state);
       }),
@@ -89,7 +80,7 @@ export function registerQuota(program: Command, context: CliContext): void {
         if (!(await store.record())) throw unknownTenant(tenant, runtime.environment);
         await (await runtime.operator()).setQuota(scope, of, changes, options.actor);
         await wakeTenants(context, runtime, [tenant]);
-        const state = await quotaFor(context, runtime, {}, tenant);
+        const state = await quotaOfTenant(runtime, tenant);
         const whose = of.kind === 'tenant' ? '' : 'name' in of ? `${of.kind}:${of.name}` : of.kind;
         printQuota(context, options, {
           ...state,
@@ -120,20 +111,18 @@ export async function wakeTenants(
   }
 }
 
-/** With a token its own tenant's; else that of the tenant which an operator names. */
+/** With a token its own tenant's, which one that is named has to be; else that of the tenant which an operator names. */
 async function quotaFor(
-  context: CliContext,
   runtime: CliRuntime,
   options: Pick<Who, 'token'>,
   named: string | undefined,
 ): Promise<QuotaState> {
-  if (options.token !== undefined || (named === undefined && runtime.bearer !== undefined)) {
-    const token = await tokenFor(context, runtime, options);
-    return await (
-      await runtime.bulkhead()
-    ).quotas({ token, ...(named !== undefined && { tenantId: named }) });
-  }
-  const tenant = requireTenant(named);
+  const token = options.token ?? runtime.bearer;
+  if (token === undefined) return quotaOfTenant(runtime, requireTenant(named));
+  return (await runtime.bulkhead()).quotas({ token, ...(named !== undefined && { tenantId: named }) });
+}
+
+async function quotaOfTenant(runtime: CliRuntime, tenant: TenantId): Promise<QuotaState> {
   const state = await (await runtime.storage()).tenant(runtime.operatorScope(tenant)).quotas();
   if (!state) throw unknownTenant(tenant, runtime.environment);
   return state;

@@ -62,10 +62,13 @@ export function registerRunAfter(group: Command, context: CliContext): void {
           });
           const calls = await undo.calls();
           printOutcome(context, options.output, done, calls);
-          // Left against what it declares: an operator stopped the undo, and it may be ordered again.
-          if (calls.some(({ became, reversible }) => became === 'left' && reversible === 'compensable')) {
+          // Left although there is a way to undo it: an operator stopped the undo, and it may be ordered again.
+          const stopped = calls.filter(({ became, undoable }) => became === 'left' && undoable !== false);
+          if (stopped.length > 0) {
             context.say(
-              'the undo was stopped before its end, by a kill: release the tenant, then ask for it again',
+              stopped.some(({ undoable }) => undoable)
+                ? 'the undo was stopped before its end, by a kill: release the tenant, then ask for it again'
+                : `${stopped.length} left that the app may have a way to undo, and this process does not know it: set BULKHEAD_APP and ask again, after a release if the tenant was killed`,
             );
             throw new Exit(EXIT.failed);
           }

@@ -3,7 +3,7 @@ import { TenantId, type Environment } from '../../contracts/ids';
 import type { Breaker } from '../../contracts/breakers';
 import type { TenantRecord } from '../../contracts/documents';
 import { ensureControl } from '../control';
-import { isTemporalTrouble } from '../temporal-trouble';
+import { isTemporalTrouble, temporalTroubleIn } from '../temporal-trouble';
 import { noun, requireTenant, unknownTenant, verb, withRuntime, type Common } from './command';
 import type { CliContext, CliRuntime } from './context';
 import { readDocuments } from './documents';
@@ -201,7 +201,7 @@ async function startControls(
   } catch (error) {
     if (!isTemporalTrouble(error)) throw error;
     context.say(
-      `Temporal does not answer, so the kill switch of ${name} is not started yet; the sweep starts it once it does`,
+      `${temporalTroubleIn(error)}, so the kill switch of ${name} is not known to be started; the sweep starts it once it can`,
     );
   }
 }

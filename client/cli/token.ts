@@ -1,9 +1,23 @@
 import type { Command } from 'commander';
-import { Role } from '../../contracts/ids';
+import { DevTokenRequest } from '../dev-issuer';
 import { BulkheadError } from '../errors';
-import { durationOption, requireTenant, unknownTenant, verb, withRuntime, type Common } from './command';
+import {
+  durationOption,
+  optionOf,
+  requireTenant,
+  unknownTenant,
+  verb,
+  withRuntime,
+  type Common,
+} from './command';
 import type { CliContext } from './context';
-import { UsageError } from './exit';
+
+const {
+  workspaces: Workspaces,
+  roles: Roles,
+  subject: Subject,
+  ttlSeconds: TtlSeconds,
+} = DevTokenRequest.shape;
 
 /** `bulkhead token`: a bearer token of the development issuer, alone on standard output. */
 export function registerToken(program: Command, context: CliContext): void {
@@ -43,9 +57,12 @@ export function registerToken(program: Command, context: CliContext): void {
             );
           }
           const tenant = requireTenant(options.tenant);
-          const roles = options.role.map(roleOf);
-          const ttlSeconds = Math.floor(durationOption('--ttl', options.ttl) / 1_000);
-          let workspaces = options.workspace;
+          const roles = optionOf('--role', Roles, options.role);
+          const subject = optionOf('--subject', Subject, options.subject ?? `dev:${context.user}`);
+          const seconds = Math.floor(durationOption('--ttl', options.ttl) / 1_000);
+          const ttlSeconds = optionOf('--ttl', TtlSeconds, seconds);
+          let workspaces: string[] | undefined =
+            options.workspace && optionOf('--workspace', Workspaces, options.workspace);
           if (!workspaces) {
             const record = await (await runtime.storage()).tenant(runtime.operatorScope(tenant)).record();
             if (!record) throw unknownTenant(tenant, runtime.environment);
@@ -56,7 +73,7 @@ export function registerToken(program: Command, context: CliContext): void {
             environment: runtime.environment,
             workspaces,
             roles,
-            subject: options.subject ?? `dev:${context.user}`,
+            subject,
             kind: options.service ? 'service' : 'user',
             ttlSeconds,
           });
@@ -67,10 +84,4 @@ export function registerToken(program: Command, context: CliContext): void {
           );
         }),
     );
-}
-
-function roleOf(text: string): string {
-  const role = Role.safeParse(text);
-  if (role.success) return role.data;
-  throw new UsageError(`--role: ${role.error.issues[0]?.message ?? 'is malformed'}`);
 }

@@ -73,6 +73,13 @@ describe('U2 Q3 quota show', () => {
       code: 3,
       out: '',
     });
+    // One of the environment counts as much: it is not passed over for the operator's own access.
+    const bearer = { env: { BULKHEAD_TOKEN: token } };
+    expect(await world.run(['quota', 'show', 'globex'], bearer)).toMatchObject({ code: 3, out: '' });
+    expect(await world.run(['quota', 'show', 'acme'], bearer)).toMatchObject({ code: 0 });
+    // Limits are set by operators, whatever token stands there.
+    expect(await world.run(['quota', 'set', 'globex', 'stepsPerDay=5'], bearer)).toMatchObject({ code: 0 });
+    expect(await set('globex', 'stepsPerDay=default')).toMatchObject({ code: 0 });
   });
 
   test('U2 an unknown tenant is exit code 4, none named is 2', async () => {
@@ -139,6 +146,8 @@ describe('U2 Q6 quota set', () => {
     [['toolCallsPerDay=1.5'], 'a whole number, or default'],
     [['toolCallsPerDay=9999999999999999'], 'toolCallsPerDay: '],
     [['callsInFlight=100001'], 'callsInFlight: '],
+    [['queuedSeconds=9999999999999'], 'queuedSeconds: '],
+    [['queuedSeconds=31622401'], 'queuedSeconds: '],
     [['steps=0', '--per-run'], 'steps: '],
     [['toolCallsPerDay=1', 'toolCallsPerDay=2'], 'is set twice'],
     [['callsPerMinute=1', '--agent', 'a', '--action', 'b.c'], 'give one of'],

@@ -171,6 +171,48 @@ describe('T5 run rollback', () => {
     expect(undone().map(({ body }) => (body as { effect: number }).effect)).toEqual([3, 1]);
   }, 180_000);
 
+  test('T5 what needs no undo is left and no failure; what has one and was not undone, for a kill, is exit code 1', async () => {
+    model.script = plays(
+      { call: [['label.put', { recordId: 'r1' }]] },
+      { call: [['tag.set', { recordId: 'r1' }]] },
+    );
+    const { runId } = await world.stack.run('acme', 'label and tag');
+    await until('both writes', () => Promise.resolve(outside.effects.length === 2), 60_000);
+    await (await world.stack.client.run({ token: await world.stack.token('acme'), runId })).result();
+    const rollback = (app?: null) =>
+      world.run(
+        ['run', 'rollback', runId, '--tenant', 'acme', '--timeout', '60s'],
+        app === null ? { app } : {},
+      );
+    const control = world.stack.storage.tenant(
+      mintScope(TenantId.parse('acme'), world.stack.environment, 'control'),
+    );
+    await control.kill({ reason: 'drill', actor: 'test' });
+    const stopped = await rollback();
+    await control.release({ reason: 'drill over', actor: 'test' });
+    expect(stopped).toMatchObject({
+      code: 1,
+      out: expect.stringMatching(/tag\.set +1\.1 +left +reversible[^]*label\.put +0\.1 +left +reversible/),
+      said: expect.stringMatching(/stopped before its end[^]*ask for it again/),
+    });
+    expect(outside.effects).toHaveLength(2);
+
+    expect(await rollback()).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/tag\.set +1\.1 +left +reversible[^]*label\.put +0\.1 +undone +reversible/),
+    });
+    expect(outside.effects.map(({ operation }) => operation)).toEqual([
+      'POST /labels',
+      'POST /tags',
+      'POST /labels/undo',
+    ]);
+    // Whether the tag has a way to be undone, the app alone can tell.
+    expect(await rollback(null)).toMatchObject({
+      code: 1,
+      said: expect.stringContaining('set BULKHEAD_APP'),
+    });
+  }, 180_000);
+
   test('E1 another tenant’s run is not rolled back, forked or replayed: exit code 4, as one that does not exist', async () => {
     const runId = await written();
     for (const args of [

@@ -67,9 +67,21 @@ test('U2 with nothing configured, and with a mistyped setting, the remedy is sai
   ]);
   expect(none).toMatchObject({ code: 2, said: expect.stringContaining('bulkhead up') });
   expect(mistyped).toMatchObject({
-    code: 1,
+    code: 2,
     said: expect.stringContaining('did you mean BULKHEAD_ENVIRONMENT?'),
   });
+});
+
+test('U2 a worker that lacks a setting, or is for a tenant that cannot be, says so and ends with exit code 2', async () => {
+  const [lacking, wrong] = await Promise.all([
+    bulkhead(['worker', '--role', 'host'], nowhere).ended,
+    bulkhead(['worker', '--role', 'host', '--tenant', 'BAD'], nowhere).ended,
+  ]);
+  expect(lacking).toMatchObject({
+    code: 2,
+    said: expect.stringContaining('TEMPORAL_ADDRESS: where Temporal'),
+  });
+  expect(wrong).toMatchObject({ code: 2, said: '--tenant: a tenant id is 1 to 40 of a-z, 0-9 and -\n' });
 });
 
 describe('beside a real stack', () => {

@@ -1,4 +1,5 @@
 import { Client, Connection } from '@temporalio/client';
+import { BulkheadClient } from '../../client/bulkhead';
 import { BulkheadError } from '../../client/errors';
 import { acceptRun, type RunRequest } from '../../client/acceptance';
 import { startAccepted } from '../../client/start';
@@ -181,6 +182,8 @@ describe('E1 acceptance is the only minter of envelopes', () => {
     ['a field that does not exist', { admin: true } as Partial<RunRequest>],
     ['an agent that is a path', { agent: '../other' }],
     ['a target with a system out of form', { target: { system: 'a/b', recordId: '1' } }],
+    ['a target with a NUL', { target: { system: 'keeper', recordId: 'r\0' } }],
+    ['a target with half a character', { target: { system: 'keeper', recordId: 'r\ud800' } }],
     ['an idempotency key with a line break', { idempotencyKey: 'a\nb' }],
     ['an empty idempotency key', { idempotencyKey: '' }],
   ])('T1 %s in the request is refused and nothing is done', async (_, over) => {
@@ -188,6 +191,16 @@ describe('E1 acceptance is the only minter of envelopes', () => {
     await expect(start(over)).rejects.toMatchObject({ code: 'invalid' });
     expect((await runsOf('acme')).length).toBe(before);
   });
+});
+
+test('E1 a subject that could not be recorded is no bearer’s', async () => {
+  for (const subject of ['al\0ice', 'al\ud800ice']) {
+    const token = await stack.token('acme', { subject });
+    await expect(stack.client.startRun({ token, agent, input: {} })).rejects.toMatchObject({
+      code: 'unauthenticated',
+      reason: 'claims',
+    });
+  }
 });
 
 describe('U1 the same key answers the same run', () => {
@@ -239,6 +252,24 @@ describe('N1 acceptance is apart from execution', () => {
     expect(row?.signed).toEqual(accepted.signed);
     await expect(startAccepted(stack.temporal, accepted.signed)).resolves.toBe('started');
     await expect(startAccepted(stack.temporal, accepted.signed)).resolves.toBe('already');
+  }, 30_000);
+
+  test('N1 in a namespace that Temporal does not have a run is accepted all the same, and which one is missing is said', async () => {
+    const temporal = new Client({ connection: stack.temporal.connection, namespace: 'not-there' });
+    const bulkhead = new BulkheadClient({ ...stack.clientPorts, temporal });
+    const run = await bulkhead.startRun({ token: await stack.token('acme'), agent, input: {} });
+    expect(run.acceptance).toMatchObject({
+      existing: false,
+      started: false,
+      notice: expect.stringMatching(/recorded; Temporal has no namespace not-there[^]*sweep starts it/),
+    });
+    await expect(run.cancel('never mind')).rejects.toMatchObject({
+      code: 'unavailable',
+      message: expect.stringContaining('no namespace not-there'),
+    });
+    await expect(run.result({ timeoutMs: 600 })).rejects.toMatchObject({ code: 'timeout' });
+    const waiting = await stack.storage.platform.acceptedNotStarted(0, 500);
+    expect(waiting.map(({ runId }) => runId as string)).toContain(run.runId);
   }, 30_000);
 
   test('N1 with the database out of reach nothing is accepted and nothing is started', async () => {

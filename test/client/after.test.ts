@@ -202,16 +202,18 @@ describe('T5 rollback from a program', () => {
     const handle = await withoutTemporal().run({ token, runId: run.runId });
     // Until it was seen to be under way, it is: the sweep may be quicker than this test.
     outside.faults = { dropBeforeApply: 1_000 };
+    await expect(handle.rollback({ note: 'wrong\0' })).rejects.toMatchObject({ code: 'invalid' });
     const ordered = await handle.rollback({ note: 'wrong customer' });
     expect(ordered.notice).toMatch(/sweep/);
     expect(ordered.order).toMatchObject({ kind: 'undo', reason: 'rollback', actor: 'tester' });
-    await expect(ordered.result({ timeoutMs: 1 })).rejects.toMatchObject({ code: 'timeout' });
+    await expect(ordered.result({ timeoutMs: 0.5 })).rejects.toMatchObject({ code: 'timeout' });
+    await expect(ordered.result({ timeoutMs: Number.NaN })).rejects.toMatchObject({ code: 'invalid' });
     outside.faults = {};
     const done = await ordered.result({ timeoutMs: 60_000 });
     expect(done).toMatchObject({ state: 'done', outcome: { undone: 1, left: 0, abandoned: 0 } });
     expect(outside.effects.map(({ operation }) => operation)).toEqual(['POST /notes', 'POST /notes/undo']);
     expect(await ordered.calls()).toEqual([
-      { path: '0.1', action: 'note.write', became: 'undone', reversible: 'compensable' },
+      { path: '0.1', action: 'note.write', became: 'undone', reversible: 'compensable', undoable: true },
     ]);
   }, 120_000);
 });

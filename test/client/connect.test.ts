@@ -44,6 +44,48 @@ test('U1 a backend connects with addresses from the package’s root, starts a r
   await bulkhead.close();
 });
 
+test('U1 what is left out comes from the settings, also where all addresses are given: the namespace, and the app', async () => {
+  const keys = await generateEnvelopeKeys();
+  const identity = { issuer: 'urn:test:idp', audience: 'bulkhead', keys: { jwks: keys.jwks } };
+  const issuer = createDevIssuer({
+    signingKey: keys.signingKey,
+    issuer: identity.issuer,
+    audience: 'bulkhead',
+  });
+  const [agent = ''] = [...stack.parts.app.agents.keys()];
+  const given = {
+    temporal: testTemporal().address,
+    database: stack.database.appUrl,
+    identity,
+    signer: keys.signingKey,
+    environment: stack.environment,
+  };
+  const before = process.env;
+  process.env = {
+    PATH: before['PATH'],
+    BULKHEAD_STATE_DIR: mkdtempSync(join(tmpdir(), 'bulkhead-none-')),
+    BULKHEAD_ENVIRONMENT: stack.environment,
+    TEMPORAL_NAMESPACE: 'prod.a1b2c',
+  };
+  try {
+    const bulkhead = await Bulkhead.connect(given);
+    const token = await issuer.token({
+      ...{ tenant: 'acme', environment: stack.environment, workspaces: ['main'], subject: 'backend' },
+    });
+    const run = await bulkhead.startRun({ token, agent, input: { n: 2 } });
+    await bulkhead.close();
+    expect(run.acceptance?.notice).toContain('Temporal has no namespace prod.a1b2c');
+
+    process.env['BULKHEAD_APPP'] = './app';
+    await expect(Bulkhead.connect(given)).rejects.toThrow(/did you mean BULKHEAD_APP\?/);
+    // Nothing is left to them: they are not looked at.
+    const whole = await Bulkhead.connect({ ...given, temporal: stack.temporal, app: stack.parts.app });
+    await whole.close();
+  } finally {
+    process.env = before;
+  }
+}, 30_000);
+
 test('U1 all that is missing is told together, each with its remedy, and nothing is opened', async () => {
   const before = process.env;
   process.env = { PATH: before['PATH'], BULKHEAD_STATE_DIR: mkdtempSync(join(tmpdir(), 'bulkhead-none-')) };

@@ -222,6 +222,25 @@ describe('E1 tenant spoof: every false token is refused, with its reason and a r
 });
 
 describe('E1 the issuer’s keys', () => {
+  test('E1 while an issuer changes its key, a token without a key id is held against each that it may be of', async () => {
+    const third = await generateEnvelopeKeys();
+    const published = [...foreign.jwks.keys, ...keys.jwks.keys];
+    const changing = verifier({ keys: { jwks: { keys: published } } });
+    const unnamed = (by: EnvelopeKeys, claims = {}) => token(claims, by, { kid: undefined });
+    await expect(changing.verify(await unnamed(keys))).resolves.toMatchObject({
+      principal: { subject: 'alice' },
+    });
+    await expect(changing.verify(await unnamed(foreign))).resolves.toBeDefined();
+    for (const [made, reason] of [
+      [unnamed(third), 'bad_signature'],
+      // What is wrong with it is told as of any other token, whichever key it is under.
+      [unnamed(keys, { exp: SECONDS - 60 }), 'expired'],
+      [unnamed(foreign, { aud: 'billing' }), 'wrong_audience'],
+      [unnamed(keys, { 'bulkhead:tenant': undefined }), 'claims'],
+    ] as const)
+      await expect(changing.verify(await made)).rejects.toMatchObject({ code: 'unauthenticated', reason });
+  });
+
   test('E1 come from a file, or over HTTP, and a key set with secrets in it is refused', async () => {
     const file = join(mkdtempSync(join(tmpdir(), 'bulkhead-jwks-')), 'jwks.json');
     writeFileSync(file, JSON.stringify(keys.jwks));

@@ -68,7 +68,30 @@ const mailSend = defineAction({
   run: async (ctx, given) => (await ctx.http.post('/mails', given)).body as Written,
 });
 
-const actions = [recordRead, blindWrite, noteWrite, mailSend];
+/** Leaves nothing behind once it is taken off, and there is a way to. */
+const labelPut = defineAction({
+  ...shared,
+  name: 'label.put',
+  description: 'Puts a label on a record.',
+  effect: 'write',
+  remoteHonoursKeys: true,
+  reversible: 'reversible',
+  run: async (ctx, given) => (await ctx.http.post('/labels', given)).body as Written,
+  compensate: async (ctx, given) => (await ctx.http.post('/labels/undo', given)).body,
+});
+
+/** Leaves nothing that needs to be undone. */
+const tagSet = defineAction({
+  ...shared,
+  name: 'tag.set',
+  description: 'Sets a tag.',
+  effect: 'write',
+  remoteHonoursKeys: true,
+  reversible: 'reversible',
+  run: async (ctx, given) => (await ctx.http.post('/tags', given)).body as Written,
+});
+
+const actions = [recordRead, blindWrite, noteWrite, mailSend, labelPut, tagSet];
 
 export const app = defineApp({
   name: 'written',
@@ -86,5 +109,5 @@ export const app = defineApp({
 });
 
 /** Rules of a tenant whose runs wait for reviews. */
-export const RULES = `  - { id: all, effect: allow, actions: ["record.read", "blind.write", "note.write", "mail.send"] }
+export const RULES = `  - { id: all, effect: allow, actions: ["record.read", "blind.write", "note.write", "mail.send", "label.put", "tag.set"] }
 onUnknownOutcome: review`;
