@@ -9,6 +9,7 @@ import { TenantId } from '../contracts/ids';
 import { createEnvelopeVerifier } from '../secrets/envelope-verifier';
 import { createBroker } from '../secrets/broker';
 import { masterKeyOf } from '../secrets/seal';
+import { assertMigrated } from '../storage/migrate';
 import { openStorage } from '../storage/open';
 import { loadApp } from './app-module';
 import { ConfigError, loadConfig, type Config } from './config';
@@ -126,6 +127,7 @@ async function openParts(
   const hostId = `${role}-${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
   const namespace = config.temporal.namespace;
   const app = await loadApp(config.app);
+  await assertMigrated(databaseUrl);
   const storage = openStorage({ databaseUrl, environment: config.environment, hostId });
   const connection = await NativeConnection.connect({ address });
   const clientConnection = await Connection.connect({ address });

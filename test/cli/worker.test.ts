@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Client } from 'pg';
 import { compiledModule } from '../../workers/package-paths';
 import { FINAL, startGrpcWire, type GrpcWire } from '../support/grpc-wire';
 import { testTemporal } from '../support/shared-temporal';
@@ -65,6 +66,35 @@ function startWorker(role: 'control' | 'host'): WorkerCommand {
   started.push(worker);
   return worker;
 }
+
+async function asAdmin(sql: string): Promise<void> {
+  const client = new Client({ connectionString: stack.database.adminUrl });
+  await client.connect();
+  await client.query(sql).finally(() => client.end());
+}
+
+test('O8 a worker refuses a schema that is not its own, before it serves anybody, and says what to do', async () => {
+  await asAdmin(
+    'create table kept as select * from bulkhead.migrations order by number desc limit 1;' +
+      'delete from bulkhead.migrations where number = (select number from kept)',
+  );
+  try {
+    const workers = (['host', 'control'] as const).map(startWorker);
+    await until(
+      'an answer of both',
+      () => Promise.resolve(workers.every((one) => one.ready() || one.hasEnded())),
+      SLOW_MS,
+    );
+    expect(workers.map((one) => one.ready())).toEqual([false, false]);
+    for (const { ended } of workers) {
+      const { code, log } = await ended;
+      expect(log).toMatch(/stands at schema \d+, this Bulkhead needs \d+: run `bulkhead migrate`/);
+      expect(code).toBe(1);
+    }
+  } finally {
+    await asAdmin('insert into bulkhead.migrations select * from kept; drop table kept');
+  }
+}, 120_000);
 
 test('U4 a worker whose polls Temporal has ended for good says so and ends with 1, to be started again', async () => {
   const workers = (['host', 'control'] as const).map(startWorker);
