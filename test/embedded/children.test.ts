@@ -138,7 +138,7 @@ test('U4 a child whose supervisor is killed is cut off when the supervisor would
   supervisor.kill('SIGKILL');
   await until('the end of the child', () => Promise.resolve(identify(pid) === undefined));
   expect(performance.now() - killed).toBeGreaterThan(600);
-  expect(performance.now() - killed).toBeLessThan(5_000);
+  expect(performance.now() - killed).toBeLessThan(7_000);
 });
 
 // What a full disk does to a log, as Linux has it for tests.
