@@ -61,6 +61,7 @@ async function host(order: HostOrder, connection: NativeConnection): Promise<Run
           bundle,
           ...(role === 'lane' && { only: TenantId.parse(order.tenantId) }),
         });
+  void started.broken.then(fail);
   return {
     async stop() {
       await started.stop();
@@ -119,7 +120,9 @@ async function rawHost(
   };
 }
 
-main().catch((error: unknown) => {
+function fail(error: unknown): never {
   process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   process.exit(1);
-});
+}
+
+main().catch(fail);

@@ -6,6 +6,7 @@ import { findTemporal, locateTemporal, type TemporalBinary } from './embedded/fi
 import { identify, OwnedProcesses } from './embedded/owned-processes';
 import { lockStateDir } from './embedded/supervisor-lock';
 import { prepareTemporal, startTemporal } from './embedded/temporal';
+import { graceOf } from './grace';
 import { DEV_ISSUER, ensureKeys, type KeyFiles } from './keys';
 import { compiledModule } from './package-paths';
 import { removeStack, writeStack, type StackAddresses } from './stack';
@@ -45,6 +46,7 @@ export interface Stack {
  */
 export async function bringUp(options: BringUpOptions): Promise<Stack> {
   const { config, step } = options;
+  const graceMs = graceOf(config.timing.shutdownGraceMs).processEndsWithinMs;
   const stopping: (() => Promise<void> | void)[] = [];
   const unlock = lockStateDir(config.stateDir);
   stopping.push(unlock);
@@ -53,7 +55,7 @@ export async function bringUp(options: BringUpOptions): Promise<Stack> {
   });
   try {
     const owned = new OwnedProcesses(config.stateDir);
-    const leftovers = await timed(() => owned.endLeftovers(config.timing.shutdownGraceMs));
+    const leftovers = await timed(() => owned.endLeftovers(graceMs));
     if (leftovers.value.length > 0)
       step('leftovers', `ended ${leftovers.value.join(', ')} of a start that was cut off`, leftovers.ms);
 
@@ -74,7 +76,7 @@ export async function bringUp(options: BringUpOptions): Promise<Stack> {
     const children = new Children({
       logDir: path.join(config.stateDir, 'logs'),
       owned,
-      graceMs: config.timing.shutdownGraceMs,
+      graceMs,
       say: options.say,
     });
     stopping.push(() => children.stopAll());

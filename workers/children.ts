@@ -1,11 +1,12 @@
 import { fork, type ChildProcess } from 'node:child_process';
-import { createWriteStream, type WriteStream } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ChildLog } from './child-log';
 import { endProcess, identify, type OwnedProcesses } from './embedded/owned-processes';
 import { privateDirectory } from './embedded/private-files';
 import { compiledModule } from './package-paths';
+import type { GuardOrder } from './parent-guard';
 
 /** A Node process to run beside this one. */
 export interface ChildSpec<Ready> {
@@ -27,7 +28,7 @@ export interface ChildrenOptions {
   /** Where `<name>.log` goes. */
   readonly logDir: string;
   readonly owned: OwnedProcesses;
-  /** How long a child may take to stop, milliseconds. */
+  /** How long a child may take to stop, milliseconds; also where this process is gone by then. */
   readonly graceMs: number;
   /** Told to the person who watches: restarts and failures. */
   readonly say: (line: string) => void;
@@ -95,11 +96,17 @@ export class Children {
     }
   }
 
-  /** Ends a child: SIGTERM, after the grace SIGKILL. Resolves at once for a name that does not run. */
+  /**
+   * Ends a child: SIGTERM, after the grace SIGKILL. Resolves at once for a name that does not run. Rejects where it does not end:
+   * the name stays taken, and the next stop tries again.
+   */
   async stop(name: string): Promise<void> {
     const entry = this.#running.get(name);
     if (!entry) return;
-    entry.stopping ??= this.#end(entry);
+    entry.stopping ??= this.#end(entry).catch((error: unknown) => {
+      entry.stopping = undefined;
+      throw error;
+    });
     await entry.stopping;
   }
 
@@ -114,12 +121,12 @@ export class Children {
     const identity = pid === undefined ? undefined : identify(pid);
     if (identity) await endProcess(identity, this.#options.graceMs);
     await entry.supervised;
-    if (pid !== undefined) this.#options.owned.forget(pid);
+    if (pid !== undefined) this.#note((owned) => owned.forget(pid));
     this.#running.delete(entry.spec.name);
   }
 
   #endedAlone(entry: Running, how: string): void {
-    if (entry.stopping) return;
+    if (entry.stopped.signal.aborted) return;
     this.#options.say(`${entry.spec.name} ended by itself (${how}); see ${this.#logOf(entry.spec.name)}`);
     this.#running.delete(entry.spec.name);
   }
@@ -146,11 +153,22 @@ export class Children {
     return path.join(this.#options.logDir, `${name}.log`);
   }
 
+  /** Notes in the file what runs, where that can be: a full disk ends no child, and keeps none from being started again. */
+  #note(work: (owned: OwnedProcesses) => void): void {
+    try {
+      work(this.#options.owned);
+    } catch (error) {
+      this.#options.say(
+        `what runs could not be noted: ${error instanceof Error ? error.message : String(error)}`,
+      );
+    }
+  }
+
   async #launch<Ready>(
     entry: Running,
     spec: ChildSpec<Ready>,
   ): Promise<{ pid: number; ready: Ready; ended: Promise<string> }> {
-    const log = createWriteStream(this.#logOf(spec.name), { flags: 'a', mode: 0o600 });
+    const log = new ChildLog(this.#logOf(spec.name), this.#options.say);
     const child = fork(spec.module, [...(spec.args ?? [])], {
       env: { ...spec.env },
       execArgv: ['--require', compiledModule('workers/parent-guard')],
@@ -158,28 +176,32 @@ export class Children {
       detached: true,
     });
     entry.process = child;
-    if (child.pid !== undefined) this.#options.owned.record(spec.name, child.pid);
+    const { pid } = child;
+    if (pid !== undefined) this.#note((owned) => owned.record(spec.name, pid));
+    const order: GuardOrder = { cutOffMs: this.#options.graceMs };
+    // One that ended before it could be told is seen below.
+    child.send(order, () => undefined);
     const ended = new Promise<string>((resolve) => {
       child.once('error', (error) => resolve(error.message));
       child.once('close', (code, signal) => {
-        if (child.pid !== undefined) this.#options.owned.forget(child.pid);
+        if (pid !== undefined) this.#note((owned) => owned.forget(pid));
         log.end();
         resolve(signal ?? `code ${code}`);
       });
     });
     const ready = await this.#awaitReady(child, spec, log, ended).catch(async (error: unknown) => {
-      const identity = child.pid === undefined ? undefined : identify(child.pid);
+      const identity = pid === undefined ? undefined : identify(pid);
       if (identity) await endProcess(identity, this.#options.graceMs);
       throw error;
     });
-    if (child.pid === undefined) throw new Error(`${spec.name} could not be started`);
-    return { pid: child.pid, ready, ended };
+    if (pid === undefined) throw new Error(`${spec.name} could not be started`);
+    return { pid, ready, ended };
   }
 
   async #awaitReady<Ready>(
     child: ChildProcess,
     spec: ChildSpec<Ready>,
-    log: WriteStream,
+    log: ChildLog,
     ended: Promise<string>,
   ): Promise<Ready> {
     const lastLines: string[] = [];
@@ -187,7 +209,7 @@ export class Children {
       for (const stream of [child.stdout, child.stderr]) {
         if (!stream) continue;
         createInterface({ input: stream }).on('line', (line) => {
-          log.write(`[${spec.name}] ${line}\n`);
+          log.write(`[${spec.name}] ${line}`);
           if (lastLines.push(line) > 20) lastLines.shift();
           const answer = stream === child.stdout ? spec.ready(line) : undefined;
           if (answer !== undefined) resolve(answer);

@@ -13,7 +13,7 @@ import {
   WORKFLOW,
 } from '../contracts/names';
 import { LANE_SETTINGS } from './lane-plan';
-import type { Running, WorkerParts } from './parts';
+import type { Host, WorkerParts } from './parts';
 import { tendPools } from './pools';
 import { serve } from './served-worker';
 import { SlotWatch } from './slot-watch';
@@ -25,7 +25,7 @@ import { SlotWatch } from './slot-watch';
 export async function startControlHost(
   parts: WorkerParts,
   options: { bundle: WorkflowBundleOption },
-): Promise<Running> {
+): Promise<Host> {
   const { storage, client, environment, timing, bounds, checkpoint } = parts;
   const policies = createPolicies(parts.app);
   const control = await serve(
@@ -78,6 +78,7 @@ export async function startControlHost(
   slots.start();
   const pools = tendPools({ platform: storage.platform, logger: parts.logger });
   return {
+    broken: Promise.race([control.broken, lifecycle.broken]),
     async stop() {
       await Promise.all([control.stop(), lifecycle.stop(), slots.stop(), pools.stop()]);
     },

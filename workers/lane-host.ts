@@ -10,9 +10,9 @@ import { RUNS_QUEUE } from '../contracts/names';
 import type { PlatformStore } from '../contracts/platform-ports';
 import { createHttpPools } from '../tools/http';
 import { LANE_SETTINGS, planLanes, type PlannedLane } from './lane-plan';
-import type { Running, WorkerParts } from './parts';
+import type { Host, WorkerParts } from './parts';
 import { PlacedTenants } from './placed-tenants';
-import { serve, type ServedWorker } from './served-worker';
+import { isLeftBehind, serve, type ServedWorker } from './served-worker';
 
 export interface LaneHostOptions {
   /** Serves this tenant's lane alone, and no run workflows: a worker process of its own for a dedicated lane. */
@@ -30,7 +30,7 @@ interface Lane {
  * for the shared lane (promise N2); the same again for expensive calls, where the app has any (N3). Lanes follow the placements
  * in PostgreSQL, so a new or a moved tenant needs no restart.
  */
-export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions): Promise<Running> {
+export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions): Promise<Host> {
   const { storage, environment, logger, timing, app, hostId } = parts;
   const stopping = new AbortController();
   const pools = createHttpPools();
@@ -68,6 +68,9 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
   });
   const runs = options.only ? undefined : await serve(parts, { environment }, runsWorker(options.bundle));
   const lanes = new Map<string, Lane>();
+  let breaks: (error: Error) => void = () => undefined;
+  const broken = new Promise<Error>((resolve) => (breaks = resolve));
+  void runs?.broken.then(breaks);
 
   const openLane = async ({ queue, ceiling, tenantId }: PlannedLane): Promise<void> => {
     const worker = await serve(
@@ -83,11 +86,7 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
     );
     lanes.set(queue, { ceiling, worker });
     logger.info({ queue, ceiling }, 'lane opened');
-    void worker.ended.then((error) => {
-      if (lanes.get(queue)?.worker !== worker) return;
-      lanes.delete(queue);
-      if (error !== undefined) logger.error({ queue, error }, 'a lane ended by itself; it is opened again');
-    });
+    void worker.broken.then(breaks);
   };
   const closeLane = async (queue: string, lane: Lane): Promise<void> => {
     lanes.delete(queue);
@@ -105,7 +104,10 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
       if (planned) await openLane(planned);
     };
     const moved = work()
-      .catch((error: unknown) => logger.error({ queue, error: String(error) }, 'a lane could not be moved'))
+      .catch((error: unknown) => {
+        logger.error({ queue, error: String(error) }, 'a lane could not be moved');
+        if (isLeftBehind(error)) breaks(error as Error);
+      })
       .finally(() => moving.delete(queue));
     moving.set(queue, moved);
   };
@@ -118,6 +120,7 @@ export async function startLaneHost(parts: WorkerParts, options: LaneHostOptions
   );
 
   return {
+    broken,
     async stop() {
       stopping.abort();
       await following;

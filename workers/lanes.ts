@@ -16,8 +16,8 @@ export interface LaneOptions {
 
 /**
  * Keeps a worker process for each tenant of a dedicated lane, by polling the placements: a tenant created or moved
- * later gets its process without a restart. A poll that fails is said once and tried again; a process that does not
- * start is tried again at the next poll. Answers how to stop following, and the first poll's end.
+ * later gets its process without a restart. What fails is said once and tried again at the next poll; a process that
+ * does not start or stop keeps no other tenant from its own. Answers how to stop following, and the first poll's end.
  */
 export function followDedicatedLanes(options: LaneOptions): {
   first: Promise<void>;
@@ -25,29 +25,40 @@ export function followDedicatedLanes(options: LaneOptions): {
 } {
   const over = new AbortController();
   const served = new Set<string>();
-  let lastTrouble = '';
-  const poll = async (): Promise<void> => {
+  /** Of those: whose stop has begun. Each is ended before it is started again, also where it is wanted back by then. */
+  const leaving = new Set<string>();
+  const troubles = new Map<string, string>();
+  const attempt = async (of: string, work: () => Promise<void>): Promise<void> => {
     try {
+      await work();
+      troubles.delete(of);
+    } catch (error) {
+      const trouble = error instanceof Error ? error.message : String(error);
+      if (trouble !== troubles.get(of) && !over.signal.aborted) options.say(`dedicated lanes: ${trouble}`);
+      troubles.set(of, trouble);
+    }
+  };
+  const poll = (): Promise<void> =>
+    attempt('the placements', async () => {
       const placements = await options.placements();
       const wanted = new Set<string>(
         placements.filter(({ lane }) => lane === 'dedicated').map(({ tenantId }) => tenantId),
       );
-      for (const tenantId of [...served].filter((tenant) => !wanted.has(tenant))) {
-        served.delete(tenantId);
-        await options.processes.stop(tenantId);
-      }
+      for (const tenantId of served) if (!wanted.has(tenantId)) leaving.add(tenantId);
+      for (const tenantId of leaving)
+        await attempt(tenantId, async () => {
+          await options.processes.stop(tenantId);
+          leaving.delete(tenantId);
+          served.delete(tenantId);
+        });
       for (const tenantId of wanted) {
         if (served.has(tenantId) || over.signal.aborted) continue;
-        await options.processes.start(tenantId);
-        served.add(tenantId);
+        await attempt(tenantId, async () => {
+          await options.processes.start(tenantId);
+          served.add(tenantId);
+        });
       }
-      lastTrouble = '';
-    } catch (error) {
-      const trouble = error instanceof Error ? error.message : String(error);
-      if (trouble !== lastTrouble && !over.signal.aborted) options.say(`dedicated lanes: ${trouble}`);
-      lastTrouble = trouble;
-    }
-  };
+    });
   const first = poll();
   const following = (async () => {
     await first;

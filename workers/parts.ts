@@ -37,3 +37,12 @@ export interface Running {
   /** Resolves once everything it started has ended. */
   stop(): Promise<void>;
 }
+
+/** The workers of one process. */
+export interface Host extends Running {
+  /**
+   * Resolves once one of its workers has ended although nobody stopped it. The host does not mend that: it is to be stopped, and
+   * its process to end with a failure, so that whoever supervises it starts another with a fresh connection.
+   */
+  readonly broken: Promise<Error>;
+}

@@ -315,7 +315,8 @@ export const SETTINGS = {
   }),
   BULKHEAD_SHUTDOWN_GRACE: setting(duration('100ms', '10m', '5s'), {
     group: 'Runs and timing',
-    about: 'How long a process may take to stop before it is ended.',
+    about:
+      'After a stop, how long calls under way may go on before they are cancelled. A process that still runs 5 s later is ended.',
     example: '5s',
   }),
 } as const;

@@ -9,15 +9,18 @@ import { EXIT } from '../client/cli/exit';
 import { createEnvelopeVerifier } from '../secrets/envelope-verifier';
 import { createBroker } from '../secrets/broker';
 import { masterKeyOf } from '../secrets/seal';
+import { assertMigrated } from '../storage/migrate';
 import { openStorage } from '../storage/open';
 import { loadApp } from './app-module';
 import { ConfigError, loadConfig, type Config } from './config';
 import { startControlHost } from './control-host';
+import { graceOf } from './grace';
 import { startLaneHost } from './lane-host';
 import { createLogger, installTemporalLogging } from './logging';
-import type { Running, WorkerParts } from './parts';
+import type { Host, WorkerParts } from './parts';
 import { workflowBundle } from './workflow-bundle';
 
+/** What is left of a worker that failed would keep the process, and whoever restarts it waiting. */
 const END_AFTER_FAILURE_MS = 3_000;
 
 interface WorkerOptions {
@@ -45,7 +48,10 @@ export function registerWorker(program: Command): void {
     .action((options: WorkerOptions) => runWorker(options));
 }
 
-/** Runs a worker process until SIGTERM or SIGINT. Rejects where a part cannot be reached, with the remedy. */
+/**
+ * Runs a worker process until SIGTERM or SIGINT. Rejects where a part cannot be reached, with the remedy, and where it cannot go on:
+ * then the process ends with 1, to be started again by whoever supervises it.
+ */
 async function runWorker({ role, tenant }: WorkerOptions): Promise<void> {
   const only = tenant === undefined ? undefined : requireTenant(tenant);
   const config = loadConfig();
@@ -55,7 +61,7 @@ async function runWorker({ role, tenant }: WorkerOptions): Promise<void> {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));
   });
   let opened: Awaited<ReturnType<typeof openParts>> | undefined;
-  let running: Running | undefined;
+  let running: Host | undefined;
   try {
     opened = await openParts(config, role, logger);
     const { parts } = opened;
@@ -66,19 +72,30 @@ async function runWorker({ role, tenant }: WorkerOptions): Promise<void> {
         ? await startControlHost(parts, { bundle })
         : await startLaneHost(parts, { bundle, ...(only ? { only } : {}) });
     process.stdout.write(`${JSON.stringify({ ready: true, role, hostId: parts.hostId })}\n`);
-    logger.info({ signal: await stopped }, 'stopping');
+    const end = await Promise.race([stopped, running.broken]);
+    if (end instanceof Error) throw end;
+    logger.info({ signal: end }, 'stopping');
   } catch (error) {
     logger.error(
       { error: error instanceof Error ? error.message : String(error) },
-      'this worker could not start',
+      running
+        ? 'this worker cannot go on: it ends, and is to be started again'
+        : 'this worker could not start',
     );
-    // What came up beside the part that failed, Temporal's runtime at least, would keep the process alive, and whoever restarts it waiting.
-    setTimeout(() => process.exit(process.exitCode ?? EXIT.failed), END_AFTER_FAILURE_MS).unref();
     throw error;
   } finally {
-    await running?.stop();
+    if (running) {
+      endWithin(graceOf(config.timing.shutdownGraceMs).processEndsWithinMs);
+      await running.stop();
+    }
+    endWithin(END_AFTER_FAILURE_MS);
     await opened?.close();
   }
+}
+
+/** Ends the process if something still keeps it then: with what its command came to, or as failed where it is not over. */
+function endWithin(ms: number): void {
+  setTimeout(() => process.exit(process.exitCode ?? EXIT.failed), ms).unref();
 }
 
 async function openParts(
@@ -110,6 +127,7 @@ async function openParts(
   const hostId = `${role}-${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
   const namespace = config.temporal.namespace;
   const app = await loadApp(config.app);
+  await assertMigrated(databaseUrl);
   const storage = openStorage({ databaseUrl, environment: config.environment, hostId });
   const connection = await NativeConnection.connect({ address });
   const clientConnection = await Connection.connect({ address });
@@ -131,8 +149,11 @@ async function openParts(
     },
     close: async () => {
       await clientConnection.close();
-      await connection.close();
       await storage.close();
+      // Last: it refuses where a worker was left behind, and then the end of the process closes it.
+      await connection
+        .close()
+        .catch((error: unknown) => logger.warn({ error: String(error) }, 'the connection stays open'));
     },
   };
 }

@@ -1,4 +1,12 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,6 +15,7 @@ import { once } from 'node:events';
 import { Children } from '../../workers/children';
 import { identify, OwnedProcesses } from '../../workers/embedded/owned-processes';
 import { inheritedEnvironment } from '../../workers/config';
+import { compiledModule } from '../../workers/package-paths';
 import { until } from '../support/until';
 
 let directory: string;
@@ -108,6 +117,56 @@ test('U4 a child that ignores SIGTERM is ended after the grace', async () => {
   await children.stop('stubborn');
   expect(performance.now() - started).toBeGreaterThan(450);
   expect(identify(pid)).toBeUndefined();
+});
+
+test('U4 a child whose supervisor is killed is cut off when the supervisor would have done it', async () => {
+  const stubborn = program(`process.on('SIGTERM', () => {}); ${READY} ${STAY}`);
+  const supervisor = spawn(process.execPath, [
+    program(`
+      const { Children } = require(${JSON.stringify(compiledModule('workers/children'))});
+      const { OwnedProcesses } = require(${JSON.stringify(compiledModule('workers/embedded/owned-processes'))});
+      const home = ${JSON.stringify(path.join(directory, 'killed'))};
+      new Children({ logDir: home, owned: new OwnedProcesses(home), graceMs: 700, say: () => {} })
+        .start({ name: 'stubborn', module: ${JSON.stringify(stubborn)}, env: { PATH: process.env.PATH }, ready: JSON.parse, restart: false })
+        .then(({ pid }) => console.log(pid));
+    `),
+  ]);
+  const [line] = (await once(supervisor.stdout, 'data')) as [Buffer];
+  const pid = Number(line.toString());
+  expect(identify(pid)).toBeDefined();
+  const killed = performance.now();
+  supervisor.kill('SIGKILL');
+  await until('the end of the child', () => Promise.resolve(identify(pid) === undefined));
+  expect(performance.now() - killed).toBeGreaterThan(600);
+  expect(performance.now() - killed).toBeLessThan(7_000);
+});
+
+// What a full disk does to a log, as Linux has it for tests.
+(existsSync('/dev/full') ? test : test.skip)(
+  'U4 a disk that is full costs lines of a log, which is said once, and not the child',
+  async () => {
+    symlinkSync('/dev/full', path.join(directory, 'logs', 'full.log'));
+    const { pid } = await children.start(
+      spec('full', `${READY} setInterval(() => console.log('more'), 20);`, true),
+    );
+    await until('words about the log', () => Promise.resolve(said.length > 0));
+    await sleep(200);
+    expect(said).toEqual([expect.stringMatching(/full.log cannot be written.*ENOSPC/)]);
+    expect(children.pidOf('full')).toBe(pid);
+  },
+);
+
+test('U4 a child is started again, and its name is free after its stop, although nothing can be noted', async () => {
+  mkdirSync(path.join(directory, 'processes.json'));
+  const { pid } = await children.start(spec('unnoted', `${READY} ${STAY}`, true));
+  expect(said).toContainEqual(expect.stringMatching(/what runs could not be noted: EISDIR/));
+  process.kill(pid, 'SIGKILL');
+  const next = await until('another start', () =>
+    Promise.resolve([children.pidOf('unnoted')].find((now) => now !== undefined && now !== pid)),
+  );
+  await children.stop('unnoted');
+  expect(identify(next)).toBeUndefined();
+  expect(children.names()).toEqual([]);
 });
 
 test('U4 leftovers of a killed start are ended; a process that got a recorded number since is left alone', async () => {

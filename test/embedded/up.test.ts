@@ -36,11 +36,15 @@ function up(): {
   until: (pattern: RegExp) => Promise<void>;
   ended: Promise<number | string>;
 } {
-  const env = Object.fromEntries(
-    Object.entries(process.env).filter(
-      ([name]) => !name.startsWith('BULKHEAD_') && !/^(TEMPORAL_|DATABASE_URL)/.test(name),
+  const env = {
+    ...Object.fromEntries(
+      Object.entries(process.env).filter(
+        ([name]) => !name.startsWith('BULKHEAD_') && !/^(TEMPORAL_|DATABASE_URL)/.test(name),
+      ),
     ),
-  );
+    // As short as it may be: whoever ended a process right then would never see it end in order.
+    BULKHEAD_SHUTDOWN_GRACE: '100ms',
+  };
   const child = spawn(process.execPath, [compiledModule('workers/main'), 'up', '--state-dir', stateDir], {
     env,
     detached: true,
@@ -66,6 +70,14 @@ const stack = (): StackAddresses =>
   JSON.parse(readFileSync(path.join(stateDir, 'stack.json'), 'utf8')) as StackAddresses;
 const postgresPid = (): number =>
   Number(readFileSync(path.join(stateDir, 'postgres', 'data', 'postmaster.pid'), 'utf8').split('\n')[0]);
+
+/** What the host processes logged. */
+const hostLog = (): { pid?: number; msg?: string }[] =>
+  readFileSync(path.join(stateDir, 'logs', 'prod-host.log'), 'utf8')
+    .split('\n')
+    .map((line) => line.replace('[prod-host] ', ''))
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line) as { pid?: number; msg?: string });
 
 async function untilGone(pids: readonly number[], withinMs: number): Promise<number[]> {
   for (let waited = 0; waited < withinMs && pids.some((pid) => identify(pid)); waited += 50) await sleep(50);
@@ -118,9 +130,15 @@ test('U4 after a SIGKILL of the supervisor the workers end by themselves, and a 
   }
 
   // Ctrl-C in a terminal goes to the whole process group.
+  const hostPid = recorded().find(({ name }) => name === 'prod-host')?.pid;
   const pids = [...recorded().map(({ pid }) => pid), postgresPid()];
   process.kill(-(second.child.pid ?? 0), 'SIGINT');
   expect(await second.ended).toBe(130);
+  // Each worker had the time to close its lanes, which is the last that it does.
+  const host = hostLog().filter(({ pid }) => pid === hostPid);
+  const many = (what: string): number => host.filter(({ msg }) => msg === what).length;
+  expect(many('lane opened')).toBeGreaterThan(0);
+  expect(many('lane closed')).toBe(many('lane opened'));
   expect(await untilGone(pids, 1_000)).toEqual([]);
   expect(recorded()).toEqual([]);
   expect(existsSync(path.join(stateDir, 'stack.json'))).toBe(false);

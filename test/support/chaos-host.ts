@@ -12,7 +12,7 @@ import { openStorage } from '../../storage/open';
 import type { App } from '../../tools/app';
 import { startControlHost } from '../../workers/control-host';
 import { startLaneHost } from '../../workers/lane-host';
-import type { Running, WorkerParts } from '../../workers/parts';
+import type { Host, WorkerParts } from '../../workers/parts';
 import { planDeath } from './planned-death';
 import { ORDER_VARIABLE, type WorkerOrder } from './worker-spec';
 
@@ -54,11 +54,12 @@ async function main(): Promise<void> {
     checkpoint: order.planFile && order.doneDir ? planDeath(order.planFile, order.doneDir) : passCheckpoint,
   });
   const bundle = { codePath: spec.bundlePath };
-  const running: Running[] = await Promise.all(
+  const running: Host[] = await Promise.all(
     order.roles.map((role) =>
       role === 'control' ? startControlHost(parts, { bundle }) : startLaneHost(parts, { bundle }),
     ),
   );
+  void Promise.race(running.map((host) => host.broken)).then(end);
   process.once('message', () => {
     void Promise.all(running.map((host) => host.stop()))
       .then(() => Promise.all([parts.storage.close(), clientConnection.close(), connection.close()]))
@@ -67,8 +68,10 @@ async function main(): Promise<void> {
   process.send?.('ready');
 }
 
-main().catch((error: unknown) => {
+function end(error: unknown): never {
   const words = error instanceof Error ? error.stack : String(error);
   process.stderr.write(`worker process ${process.pid}: ${words}\n`);
   process.exit(1);
-});
+}
+
+main().catch(end);

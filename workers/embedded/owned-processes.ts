@@ -110,11 +110,12 @@ export class OwnedProcesses {
 
 /**
  * Whether exactly this process still runs: same number, same start, same program. The arguments are left out, since
- * some programs rewrite them to show what they do.
+ * some programs rewrite them to show what they do. One that is just being ended has no command line any more, and is not gone yet.
  */
 function isSame(known: ProcessIdentity): boolean {
   const now = identify(known.pid);
-  return now?.startedAt === known.startedAt && now.command.split(' ')[0] === known.command.split(' ')[0];
+  if (now?.startedAt !== known.startedAt) return false;
+  return now.command === '' || now.command.split(' ')[0] === known.command.split(' ')[0];
 }
 
 /** Ends one process: the signal, then after the grace SIGKILL. Returns once it is gone. Never signals another one. */
