@@ -56,13 +56,15 @@ create type bulkhead.layers as (per_day bulkhead.amounts, calls_per_minute bigin
 
 create type bulkhead.letter_answer as (kind text, follow_up_no bigint, message text);
 
-create type bulkhead.meter as (day integer, used bulkhead.amounts, calls bulkhead.bucket, model_tokens bulkhead.bucket, inflight integer);
+create type bulkhead.meter as (day integer, used bulkhead.amounts, calls bulkhead.bucket, model_tokens bulkhead.bucket, inflight integer, tokens_gone numeric);
 
 create type bulkhead.named_meter as (name text, layers bulkhead.layers, meter bulkhead.meter);
 
 create type bulkhead.promotion as (kind text, approval_no bigint, follow_up_no bigint, message text);
 
 create type bulkhead.refused as (kind text, origin text, rule text, message text, value bigint, used bigint, retry_after_ms bigint, rules text[]);
+
+create type bulkhead.reservation as (t bulkhead.ledgers, token_marks numeric[]);
 
 create type bulkhead.restored_call as (action text, class text, system text, reversible text, "undoOf" text, "firstClaimedAt" timestamp with time zone, "leaseMs" bigint, "toolCalls" integer, steps integer, "microUsd" bigint, "modelTokens" bigint, refusal json, value json, payload json, "payloadDigest" text, review text, "dataClasses" text[]);
 
@@ -201,6 +203,7 @@ create table bulkhead.calls (
   day integer not null,
   metered text[] not null default '{}'::text[],
   reserved bulkhead.amounts not null,
+  token_marks numeric[] not null default '{}'::numeric[],
   stored_reserved bigint not null default 0,
   charged bulkhead.amounts,
   lost boolean not null default false,
@@ -505,6 +508,7 @@ create table bulkhead.lost_attempts (
   day integer not null,
   metered text[] not null,
   reserved bulkhead.amounts not null,
+  token_marks numeric[] not null default '{}'::numeric[],
   trued_up boolean not null default false
 );
 alter table bulkhead.lost_attempts owner to bulkhead_owner;
@@ -1099,6 +1103,7 @@ declare
   shared boolean := false;
   -- It is to find out whether its system is well again; see 0014.
   probes boolean := false;
+  held reservation;
   asked asked_call;
   standing approval_standing;
 begin
@@ -1462,13 +1467,15 @@ begin
     update approvals set used_at = n, used_by = p_token where tenant_id = p_tenant and environment = p_environment
       and approval_no = standing.approval_no and used_at is null;
   end if;
+  held := ledger_reserve(t, l, named, ask, 1, n);
+  t := held.t;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
       policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, account, claimed_seq, reversible, undo_of,
-      admitted_at, day, metered, reserved, stored_reserved, approval_no)
+      admitted_at, day, metered, reserved, token_marks, stored_reserved, approval_no)
     values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
       t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', n + p_lease_ms * interval '1 millisecond',
       p_account, t.journal_seq + 1, p_reversible, p_undo_of, n, (t.meter).day,
-      array(select m.name from unnest(named) m), ask, p_stored_bytes, standing.approval_no)
+      array(select m.name from unnest(named) m), ask, held.token_marks, p_stored_bytes, standing.approval_no)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
       policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts, looks = 0,
@@ -1477,12 +1484,11 @@ begin
       approval_no = coalesce(excluded.approval_no, case when k.digest = excluded.digest then k.approval_no end),
       reversible = excluded.reversible,
       undo_of = excluded.undo_of, admitted_at = excluded.admitted_at, day = excluded.day, metered = excluded.metered,
-      reserved = excluded.reserved, stored_reserved = excluded.stored_reserved, charged = null, lost = false, refusal = null,
+      reserved = excluded.reserved, token_marks = excluded.token_marks, stored_reserved = excluded.stored_reserved, charged = null, lost = false, refusal = null,
       value = null, payload_ref = null, payload_digest = null;
   update runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
       active_ms = active_ms + ask.active_ms, model_tokens = model_tokens + p_model_tokens, touched_at = n, state = case when state in ('throttled', 'provider_degraded', 'frozen', 'approval_required') then 'running' else state end
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
-  t := ledger_reserve(t, l, named, ask, 1, n);
   t.stored_reserved := t.stored_reserved + p_stored_bytes;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'admitted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'effect', p_effect, 'inputs', p_input_digest,
@@ -2059,7 +2065,8 @@ CREATE OR REPLACE FUNCTION bulkhead.counted(m bulkhead.meter)
  LANGUAGE sql
  IMMUTABLE
 AS $function$
-  select coalesce(bulkhead.counted((m).used) and (m).inflight >= 0 and ((m).calls).level >= 0 and ((m).model_tokens).level >= 0, false)
+  select coalesce(bulkhead.counted((m).used) and (m).inflight >= 0 and ((m).calls).level >= 0 and ((m).model_tokens).level >= 0
+    and (m).tokens_gone >= 0, false)
 $function$
 ;
 alter function bulkhead.counted(bulkhead.meter) owner to bulkhead_owner;
@@ -2433,7 +2440,7 @@ CREATE OR REPLACE FUNCTION bulkhead.filled(b bulkhead.bucket, p_units bigint)
  LANGUAGE sql
  IMMUTABLE
 AS $function$
-  select row(greatest(0, b.level + p_units * 60000), b.at)::bulkhead.bucket
+  select row(b.level + p_units * 60000, b.at)::bulkhead.bucket
 $function$
 ;
 alter function bulkhead.filled(bulkhead.bucket,bigint) owner to bulkhead_owner;
@@ -2906,7 +2913,7 @@ end $function$
 ;
 alter function bulkhead.ledger_breaker_settle(bulkhead.ledgers,timestamp with time zone,bulkhead.calls,text,json) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.ledger_charge(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_metered text[], p_day integer, p_delta bulkhead.amounts)
+CREATE OR REPLACE FUNCTION bulkhead.ledger_charge(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_metered text[], p_day integer, p_delta bulkhead.amounts, p_reserved bigint DEFAULT 0, p_marks numeric[] DEFAULT '{}'::numeric[])
  RETURNS bulkhead.ledgers
  LANGUAGE plpgsql
 AS $function$
@@ -2914,10 +2921,11 @@ declare
   k record;
 begin
   if p_delta <> bulkhead.nothing() then
-    t.meter := bulkhead.meter_true_up(t, p_now, '', t.meter, p_day, p_delta);
+    t.meter := bulkhead.meter_true_up(t, p_now, '', t.meter, p_day, p_delta, p_reserved, p_marks[1]);
     for k in select name, meter from bulkhead.meters
         where tenant_id = t.tenant_id and environment = t.environment and name = any (p_metered) loop
-      update bulkhead.meters set meter = bulkhead.meter_true_up(t, p_now, k.name, k.meter, p_day, p_delta)
+      update bulkhead.meters set meter = bulkhead.meter_true_up(t, p_now, k.name, k.meter, p_day, p_delta, p_reserved,
+          p_marks[1 + array_position(p_metered, k.name)])
         where tenant_id = t.tenant_id and environment = t.environment and name = k.name;
     end loop;
     update bulkhead.runs set steps = steps + p_delta.steps, tool_calls = tool_calls + p_delta.tool_calls,
@@ -2928,7 +2936,7 @@ begin
   return t;
 end $function$
 ;
-alter function bulkhead.ledger_charge(bulkhead.ledgers,timestamp with time zone,text,text[],integer,bulkhead.amounts) owner to bulkhead_owner;
+alter function bulkhead.ledger_charge(bulkhead.ledgers,timestamp with time zone,text,text[],integer,bulkhead.amounts,bigint,numeric[]) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_close_flood(t bulkhead.ledgers, p_now timestamp with time zone, f bulkhead.refusal_floods)
  RETURNS bulkhead.ledgers
@@ -3194,8 +3202,9 @@ CREATE OR REPLACE FUNCTION bulkhead.ledger_lose(t bulkhead.ledgers, c bulkhead.c
  RETURNS void
  LANGUAGE sql
 AS $function$
-  insert into bulkhead.lost_attempts (tenant_id, environment, run_id, path, token, admitted_at, day, metered, reserved)
-    values (t.tenant_id, t.environment, c.run_id, c.path, c.token, c.admitted_at, c.day, c.metered, c.reserved) on conflict do nothing
+  insert into bulkhead.lost_attempts (tenant_id, environment, run_id, path, token, admitted_at, day, metered, reserved,
+      token_marks)
+    values (t.tenant_id, t.environment, c.run_id, c.path, c.token, c.admitted_at, c.day, c.metered, c.reserved, c.token_marks) on conflict do nothing
 $function$
 ;
 alter function bulkhead.ledger_lose(bulkhead.ledgers,bulkhead.calls) owner to bulkhead_owner;
@@ -3343,19 +3352,26 @@ end $function$
 alter function bulkhead.ledger_request_approval(bulkhead.ledgers,timestamp with time zone,bulkhead.asked_call,text) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_reserve(t bulkhead.ledgers, l bulkhead.limits, p_named bulkhead.named_meter[], p_ask bulkhead.amounts, p_slots integer, p_now timestamp with time zone)
- RETURNS bulkhead.ledgers
+ RETURNS bulkhead.reservation
  LANGUAGE plpgsql
 AS $function$
 declare
   k bulkhead.named_meter;
+  marks numeric[] := '{}';
 begin
   t.meter := bulkhead.meter_spend(t.meter, l.layers, p_ask, p_slots, p_now);
+  if p_ask.model_tokens > 0 then
+    marks := array[bulkhead.token_mark(t.meter, l.layers)];
+  end if;
   foreach k in array coalesce(p_named, '{}') loop
     k.meter := bulkhead.meter_spend(bulkhead.meter_roll(t, k.name, k.meter, (t.meter).day), k.layers, p_ask, p_slots, p_now);
     insert into bulkhead.meters (tenant_id, environment, name, meter) values (t.tenant_id, t.environment, k.name, k.meter)
       on conflict on constraint meters_pk do update set meter = excluded.meter;
+    if p_ask.model_tokens > 0 then
+      marks := array_append(marks, bulkhead.token_mark(k.meter, k.layers));
+    end if;
   end loop;
-  return t;
+  return row(t, marks)::bulkhead.reservation;
 end $function$
 ;
 alter function bulkhead.ledger_reserve(bulkhead.ledgers,bulkhead.limits,bulkhead.named_meter[],bulkhead.amounts,integer,timestamp with time zone) owner to bulkhead_owner;
@@ -3776,14 +3792,15 @@ begin
     m.calls := bulkhead.filled(bulkhead.drained((m).calls, (l).calls_per_minute, p_now), 1);
   end if;
   if (l).model_tokens_per_minute is not null and p_ask.model_tokens > 0 then
-    m.model_tokens := bulkhead.filled(bulkhead.drained((m).model_tokens, (l).model_tokens_per_minute, p_now), p_ask.model_tokens);
+    m := bulkhead.tokens_drained(m, (l).model_tokens_per_minute, p_now);
+    m.model_tokens := bulkhead.filled((m).model_tokens, p_ask.model_tokens);
   end if;
   return m;
 end $function$
 ;
 alter function bulkhead.meter_spend(bulkhead.meter,bulkhead.layers,bulkhead.amounts,integer,timestamp with time zone) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.meter_true_up(t bulkhead.ledgers, p_now timestamp with time zone, p_name text, m bulkhead.meter, p_day integer, p_delta bulkhead.amounts)
+CREATE OR REPLACE FUNCTION bulkhead.meter_true_up(t bulkhead.ledgers, p_now timestamp with time zone, p_name text, m bulkhead.meter, p_day integer, p_delta bulkhead.amounts, p_reserved bigint, p_mark numeric)
  RETURNS bulkhead.meter
  LANGUAGE plpgsql
 AS $function$
@@ -3797,9 +3814,9 @@ begin
       raise exception 'no day % of % to true up', p_day, p_name using errcode = 'data_corrupted';
     end if;
   end if;
-  if p_delta.model_tokens > 0 then
+  if p_delta.model_tokens <> 0 then
     -- An overshoot is known of from now on: the time before has drained none of it.
-    m.model_tokens := bulkhead.drained((m).model_tokens, case when p_name = '' then
+    m := bulkhead.tokens_drained(m, case when p_name = '' then
         (select (l.layers).model_tokens_per_minute from bulkhead.limits l
           where l.tenant_id = t.tenant_id and l.environment = t.environment)
       when p_name like 'pool:%' then
@@ -3807,13 +3824,16 @@ begin
           where s.tenant_id = t.tenant_id and s.environment = t.environment and s.provider <> '' and 'pool:' || s.pool = p_name)
       else (select (n.layers).model_tokens_per_minute from bulkhead.named_limits n
           where n.tenant_id = t.tenant_id and n.environment = t.environment and n.name = p_name) end, p_now);
+    if p_delta.model_tokens > 0 then
+      m.model_tokens := bulkhead.filled((m).model_tokens, p_delta.model_tokens);
+    else
+      m := bulkhead.tokens_returned(m, -p_delta.model_tokens, p_reserved, p_mark);
+    end if;
   end if;
-  -- Where no limit per minute is set, the bucket is emptied by the next call that looks.
-  m.model_tokens := bulkhead.filled((m).model_tokens, p_delta.model_tokens);
   return m;
 end $function$
 ;
-alter function bulkhead.meter_true_up(bulkhead.ledgers,timestamp with time zone,text,bulkhead.meter,integer,bulkhead.amounts) owner to bulkhead_owner;
+alter function bulkhead.meter_true_up(bulkhead.ledgers,timestamp with time zone,text,bulkhead.meter,integer,bulkhead.amounts,bigint,numeric) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.minus(a bulkhead.amounts, b bulkhead.amounts)
  RETURNS bulkhead.amounts
@@ -3913,7 +3933,7 @@ CREATE OR REPLACE FUNCTION bulkhead.new_meter(p_day integer, p_now timestamp wit
  LANGUAGE sql
  IMMUTABLE
 AS $function$
-  select row(p_day, bulkhead.nothing(), row(0, p_now), row(0, p_now), 0)::bulkhead.meter
+  select row(p_day, bulkhead.nothing(), row(0, p_now), row(0, p_now), 0, 0)::bulkhead.meter
 $function$
 ;
 alter function bulkhead.new_meter(integer,timestamp with time zone) owner to bulkhead_owner;
@@ -5625,6 +5645,9 @@ declare
   delta amounts := nothing();
   day integer;
   metered text[];
+  -- What the attempt had reserved of model tokens, and where that ends in each bucket.
+  tokens bigint;
+  marks numeric[];
   doubt text;
   stored bigint;
 begin
@@ -5643,6 +5666,8 @@ begin
     s.answer := 'settled';
     day := c.day;
     metered := c.metered;
+    tokens := (c.reserved).model_tokens;
+    marks := c.token_marks;
     paid := paid_of(c.reserved, c.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
     delta := minus(paid, c.reserved);
     t := ledger_vacate(t, c);
@@ -5653,6 +5678,8 @@ begin
     s.answer := 'reconciled';
     day := c.day;
     metered := c.metered;
+    tokens := (c.reserved).model_tokens;
+    marks := c.token_marks;
     paid := paid_of(c.reserved, c.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
     delta := minus(paid, c.charged);
   else
@@ -5667,6 +5694,8 @@ begin
     s.answer := 'late';
     day := coalesce(g.day, (t.meter).day);
     metered := g.metered;
+    tokens := (g.reserved).model_tokens;
+    marks := g.token_marks;
     if g.token is not null and not g.trued_up and p_result <> 'unknown' then
       paid := paid_of(g.reserved, g.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
       -- The step was taken, whatever came of it.
@@ -5706,7 +5735,7 @@ begin
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state in ('running', 'throttled');
   end if;
   stored := t.stored_bytes - stored;
-  t := ledger_charge(t, n, p_run, metered, day, delta);
+  t := ledger_charge(t, n, p_run, metered, day, delta, tokens, marks);
   t := ledger_append(t, n, p_run, json_build_object('kind', s.answer, 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'charged', amounts_json(delta),
     'metered', coalesce(metered, '{}'), 'overshoot', overshoot_json(paid, coalesce(g.reserved, c.reserved)), 'payloadDigest', p_payload_digest,
@@ -5946,6 +5975,47 @@ end $function$
 ;
 alter function bulkhead.tend_line(text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.tend_line(text,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.token_mark(m bulkhead.meter, l bulkhead.layers)
+ RETURNS numeric
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select case when (l).model_tokens_per_minute is not null then (m).tokens_gone + ((m).model_tokens).level end
+$function$
+;
+alter function bulkhead.token_mark(bulkhead.meter,bulkhead.layers) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.tokens_drained(m bulkhead.meter, p_limit bigint, p_now timestamp with time zone)
+ RETURNS bulkhead.meter
+ LANGUAGE plpgsql
+ IMMUTABLE
+AS $function$
+declare
+  b constant bulkhead.bucket := bulkhead.drained((m).model_tokens, p_limit, p_now);
+begin
+  m.tokens_gone := (m).tokens_gone + ((m).model_tokens).level - b.level;
+  m.model_tokens := b;
+  return m;
+end $function$
+;
+alter function bulkhead.tokens_drained(bulkhead.meter,bigint,timestamp with time zone) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.tokens_returned(m bulkhead.meter, p_units bigint, p_reserved bigint, p_mark numeric)
+ RETURNS bulkhead.meter
+ LANGUAGE plpgsql
+ IMMUTABLE
+AS $function$
+declare
+  -- Without a mark it never was in the bucket.
+  freed constant bigint := least(p_units * 60000, p_reserved * 60000, greatest(0, coalesce(p_mark, 0) - (m).tokens_gone));
+begin
+  m.tokens_gone := (m).tokens_gone + freed;
+  m.model_tokens := row(((m).model_tokens).level - freed, ((m).model_tokens).at)::bulkhead.bucket;
+  return m;
+end $function$
+;
+alter function bulkhead.tokens_returned(bulkhead.meter,bigint,bigint,numeric) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.undo_items(p_tenant text, p_environment text, p_run text)
  RETURNS TABLE(path text, action text, state text, reversible text, undo text, undo_review bigint, claimed_seq bigint)

@@ -71,6 +71,9 @@ declare
   delta amounts := nothing();
   day integer;
   metered text[];
+  -- What the attempt had reserved of model tokens, and where that ends in each bucket.
+  tokens bigint;
+  marks numeric[];
   doubt text;
   stored bigint;
 begin
@@ -89,6 +92,8 @@ begin
     s.answer := 'settled';
     day := c.day;
     metered := c.metered;
+    tokens := (c.reserved).model_tokens;
+    marks := c.token_marks;
     paid := paid_of(c.reserved, c.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
     delta := minus(paid, c.reserved);
     t := ledger_vacate(t, c);
@@ -99,6 +104,8 @@ begin
     s.answer := 'reconciled';
     day := c.day;
     metered := c.metered;
+    tokens := (c.reserved).model_tokens;
+    marks := c.token_marks;
     paid := paid_of(c.reserved, c.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
     delta := minus(paid, c.charged);
   else
@@ -113,6 +120,8 @@ begin
     s.answer := 'late';
     day := coalesce(g.day, (t.meter).day);
     metered := g.metered;
+    tokens := (g.reserved).model_tokens;
+    marks := g.token_marks;
     if g.token is not null and not g.trued_up and p_result <> 'unknown' then
       paid := paid_of(g.reserved, g.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
       -- The step was taken, whatever came of it.
@@ -152,7 +161,7 @@ begin
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state in ('running', 'throttled');
   end if;
   stored := t.stored_bytes - stored;
-  t := ledger_charge(t, n, p_run, metered, day, delta);
+  t := ledger_charge(t, n, p_run, metered, day, delta, tokens, marks);
   t := ledger_append(t, n, p_run, json_build_object('kind', s.answer, 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'charged', amounts_json(delta),
     'metered', coalesce(metered, '{}'), 'overshoot', overshoot_json(paid, coalesce(g.reserved, c.reserved)), 'payloadDigest', p_payload_digest,
