@@ -3892,6 +3892,45 @@ $function$
 ;
 alter function bulkhead.ms_to_fit(bulkhead.bucket,bigint,bigint) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.must_know(p_quota_classes text[], p_pools jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  unknown text;
+begin
+  select n.name into unknown from unnest(p_quota_classes) as n (name)
+    where not exists (select from quota_classes q where q.name = n.name) order by 1 limit 1;
+  if found then
+    raise exception 'there is no quota class %: apply its document first', unknown using errcode = 'BH010';
+  end if;
+  perform must_know_pools(p_pools);
+end $function$
+;
+alter function bulkhead.must_know(text[],jsonb) owner to bulkhead_owner;
+grant execute on function bulkhead.must_know(text[],jsonb) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.must_know_pools(p_pools jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+declare
+  named record;
+begin
+  for named in select e.key as provider, e.value as pool from jsonb_each_text(p_pools) e order by e.key loop
+    if named.provider = '' and not exists (select from bulkhead.call_capacities c where c.name = named.pool) then
+      raise exception 'there is no shared capacity %: apply its document first', named.pool using errcode = 'BH010';
+    elsif named.provider <> '' and not exists (select from bulkhead.provider_pools p where p.name = named.pool and p.provider = named.provider) then
+      raise exception 'there is no provider pool % of %: apply its document first', named.pool, named.provider using errcode = 'BH010';
+    end if;
+  end loop;
+end $function$
+;
+alter function bulkhead.must_know_pools(jsonb) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.must_queue(t bulkhead.ledgers, l bulkhead.limits)
  RETURNS boolean
  LANGUAGE sql
@@ -4729,6 +4768,23 @@ end $function$
 ;
 alter function bulkhead.put_tenant(text,text,text,text,jsonb,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.put_tenant(text,text,text,text,jsonb,text,text) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.put_tenant_document(p_tenant text, p_environment text, p_profile text, p_quota_class text, p_document jsonb, p_pools jsonb, p_actor text, p_body text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  created constant boolean := put_tenant(p_tenant, p_environment, p_profile, p_quota_class, p_document, p_actor, p_body);
+begin
+  perform set_pools(p_tenant, p_environment, p_pools);
+  perform apply_tenant(p_tenant, p_environment, p_actor, p_body);
+  return created;
+end $function$
+;
+alter function bulkhead.put_tenant_document(text,text,text,text,jsonb,jsonb,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.put_tenant_document(text,text,text,text,jsonb,jsonb,text,text) to bulkhead_operator;
 
 CREATE OR REPLACE FUNCTION bulkhead.queue_age_gate(l bulkhead.limits, r bulkhead.runs, p_now timestamp with time zone)
  RETURNS bulkhead.refused
@@ -5594,17 +5650,19 @@ declare
   named record;
 begin
   perform bind_scope(p_tenant, p_environment);
+  perform must_know_pools(p_pools);
+  if p_pools = (select coalesce(jsonb_object_agg(s.provider, s.pool), '{}') from pool_shares s
+      where s.tenant_id = p_tenant and s.environment = p_environment and s.left_at is null)
+    and exists (select from limits l where l.tenant_id = p_tenant and l.environment = p_environment
+      and l.capacity is not distinct from p_pools ->> '') then
+    return;
+  end if;
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
   delete from pool_shares where tenant_id = p_tenant and environment = p_environment and pool is distinct from p_pools ->> provider
     and (provider <> '' or (t.meter).inflight = 0);
   update pool_shares set left_at = greatest(bulkhead.now(), t.last_clock), calls_in_flight = 0, guaranteed = 0
     where tenant_id = p_tenant and environment = p_environment and pool is distinct from p_pools ->> provider and left_at is null;
   for named in select e.key as provider, e.value as pool from jsonb_each_text(p_pools) e order by e.key loop
-    if named.provider = '' and not exists (select from call_capacities c where c.name = named.pool) then
-      raise exception 'there is no shared capacity %: apply its document first', named.pool using errcode = 'BH010';
-    elsif named.provider <> '' and not exists (select from provider_pools p where p.name = named.pool and p.provider = named.provider) then
-      raise exception 'there is no provider pool % of %: apply its document first', named.pool, named.provider using errcode = 'BH010';
-    end if;
     insert into pool_shares as s (tenant_id, environment, provider, pool, model_tokens_per_minute)
       select p_tenant, p_environment, named.provider, named.pool,
           (select 0 from provider_pools p where p.name = named.pool and p.provider = named.provider and p.model_tokens_per_minute is not null)
@@ -5615,7 +5673,6 @@ begin
 end $function$
 ;
 alter function bulkhead.set_pools(text,text,jsonb) owner to bulkhead_owner;
-grant execute on function bulkhead.set_pools(text,text,jsonb) to bulkhead_operator;
 
 CREATE OR REPLACE FUNCTION bulkhead.set_quota(p_tenant text, p_environment text, p_overrides jsonb, p_actor text)
  RETURNS void
