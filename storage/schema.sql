@@ -1467,6 +1467,11 @@ begin
     update approvals set used_at = n, used_by = p_token where tenant_id = p_tenant and environment = p_environment
       and approval_no = standing.approval_no and used_at is null;
   end if;
+  if c.review_no is not null then
+    -- Of a read that is asked again as something else: what this attempt ends as is an item of its own.
+    t := ledger_close_review(t, n, c.review_no, 'abandon', 'ledger', 'superseded: this position was asked for again in other words',
+      '{"applied": false}');
+  end if;
   held := ledger_reserve(t, l, named, ask, 1, n);
   t := held.t;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
@@ -3275,8 +3280,8 @@ begin
   t := bulkhead.ledger_vacate(t, c);
   t := bulkhead.ledger_append(t, p_now, c.run_id, json_build_object('kind', 'reaped', 'at', bulkhead.iso(p_now), 'run', c.run_id,
     'path', c.path, 'token', c.token, 'action', c.action, 'class', c.class, 'result', p_result, 'rule', x.rule, 'slot', true,
-    'inflight', (t.meter).inflight, 'review', case p_result when 'unknown' then 'outcome_unknown' end), '{}');
-  if p_result = 'unknown' then
+    'inflight', (t.meter).inflight, 'review', case when p_result = 'unknown' and c.review_no is null then 'outcome_unknown' end), '{}');
+  if p_result = 'unknown' and c.review_no is null then
     perform bulkhead.ledger_open_review(t, p_now, c.run_id, c.path, 'outcome_unknown');
   end if;
   return t;
@@ -5769,7 +5774,7 @@ begin
     end if;
   end if;
 
-  -- One review of a call at a time: a read that is asked again in other words may have one open already.
+  -- One review of a call at a time. Whoever claims it anew has closed the one before.
   if s.answer = 'settled' and p_result in ('failed', 'unknown') and c.review_no is null then
     doubt := case
       when c.undo_of is not null and p_result = 'failed' then 'undo_failed'

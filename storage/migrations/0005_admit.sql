@@ -458,6 +458,11 @@ begin
     update approvals set used_at = n, used_by = p_token where tenant_id = p_tenant and environment = p_environment
       and approval_no = standing.approval_no and used_at is null;
   end if;
+  if c.review_no is not null then
+    -- Of a read that is asked again as something else: what this attempt ends as is an item of its own.
+    t := ledger_close_review(t, n, c.review_no, 'abandon', 'ledger', 'superseded: this position was asked for again in other words',
+      '{"applied": false}');
+  end if;
   held := ledger_reserve(t, l, named, ask, 1, n);
   t := held.t;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,

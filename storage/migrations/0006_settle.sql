@@ -132,7 +132,7 @@ begin
     end if;
   end if;
 
-  -- One review of a call at a time: a read that is asked again in other words may have one open already.
+  -- One review of a call at a time. Whoever claims it anew has closed the one before.
   if s.answer = 'settled' and p_result in ('failed', 'unknown') and c.review_no is null then
     doubt := case
       when c.undo_of is not null and p_result = 'failed' then 'undo_failed'
@@ -194,8 +194,8 @@ begin
   t := bulkhead.ledger_vacate(t, c);
   t := bulkhead.ledger_append(t, p_now, c.run_id, json_build_object('kind', 'reaped', 'at', bulkhead.iso(p_now), 'run', c.run_id,
     'path', c.path, 'token', c.token, 'action', c.action, 'class', c.class, 'result', p_result, 'rule', x.rule, 'slot', true,
-    'inflight', (t.meter).inflight, 'review', case p_result when 'unknown' then 'outcome_unknown' end), '{}');
-  if p_result = 'unknown' then
+    'inflight', (t.meter).inflight, 'review', case when p_result = 'unknown' and c.review_no is null then 'outcome_unknown' end), '{}');
+  if p_result = 'unknown' and c.review_no is null then
     perform bulkhead.ledger_open_review(t, p_now, c.run_id, c.path, 'outcome_unknown');
   end if;
   return t;
