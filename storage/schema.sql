@@ -1338,11 +1338,11 @@ begin
 
   t := ledger_roll(t, n);
   if cardinality(pooled) > 0 then
-    perform pool_wanted(t, p_system, x.kind is not null, n);
+    perform pool_wanted(t, p_system, x.kind is not null);
   end if;
   -- Also of who is let in: its calls may be short, and all over when shares are divided the next time.
   if shared or a.answer = 'admitted' and l.capacity is not null then
-    perform pool_wanted(t, '', shared, n);
+    perform pool_wanted(t, '', shared);
   end if;
   -- Of a call whose position is another one's, that one's decision stays.
   if p_input is not null and x.kind is distinct from 'idempotency_conflict' then
@@ -4358,8 +4358,8 @@ begin
     )
     select m.provider, m.name, m.capacity, m.capacity_tokens, m.tenant_id::text, case when m.gone then 0 else m.weight end,
         coalesce(m.calls_in_flight, 0), m.model_tokens_per_minute, coalesce(m.inflight, 0),
-        coalesce(m.inflight > 0, false) or coalesce(m.wanted_at > bulkhead.now() - interval '2 seconds', false),
-        coalesce(m.refused_at > bulkhead.now() - interval '2 seconds', false), m.ceiling, m.promised,
+        coalesce(m.inflight > 0, false) or coalesce(m.wanted_at between bulkhead.now() - interval '2 seconds' and bulkhead.now(), false),
+        coalesce(m.refused_at between bulkhead.now() - interval '2 seconds' and bulkhead.now(), false), m.ceiling, m.promised,
         (m.promised * least(m.promised_in_all, m.capacity) / greatest(m.promised_in_all, 1))::integer,
         coalesce(m.guaranteed, 0)
       from promises m order by 1, 2, 5;
@@ -4382,16 +4382,20 @@ $function$
 ;
 alter function bulkhead.pool_meters(bulkhead.ledgers,bulkhead.limits,text,timestamp with time zone) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.pool_wanted(t bulkhead.ledgers, p_provider text, p_refused boolean, p_now timestamp with time zone)
+CREATE OR REPLACE FUNCTION bulkhead.pool_wanted(t bulkhead.ledgers, p_provider text, p_refused boolean)
  RETURNS void
- LANGUAGE sql
+ LANGUAGE plpgsql
 AS $function$
-  update bulkhead.pool_shares set wanted_at = p_now, refused_at = case when p_refused then p_now else refused_at end
+declare
+  often constant interval := '200 milliseconds';
+  n constant timestamptz := bulkhead.now();
+begin
+  update bulkhead.pool_shares set wanted_at = n, refused_at = case when p_refused then n else refused_at end
     where tenant_id = t.tenant_id and environment = t.environment and provider = p_provider and left_at is null
-      and (wanted_at < p_now - interval '200 milliseconds' or p_refused and refused_at < p_now - interval '200 milliseconds')
-$function$
+      and (wanted_at not between n - often and n or p_refused and refused_at not between n - often and n);
+end $function$
 ;
-alter function bulkhead.pool_wanted(bulkhead.ledgers,text,boolean,timestamp with time zone) owner to bulkhead_owner;
+alter function bulkhead.pool_wanted(bulkhead.ledgers,text,boolean) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.promote_suggestion(p_tenant text, p_environment text, p_run text, p_path text, p_approver text, p_roles text[], p_note text, p_body text)
  RETURNS bulkhead.promotion

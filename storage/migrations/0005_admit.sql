@@ -329,11 +329,11 @@ begin
 
   t := ledger_roll(t, n);
   if cardinality(pooled) > 0 then
-    perform pool_wanted(t, p_system, x.kind is not null, n);
+    perform pool_wanted(t, p_system, x.kind is not null);
   end if;
   -- Also of who is let in: its calls may be short, and all over when shares are divided the next time.
   if shared or a.answer = 'admitted' and l.capacity is not null then
-    perform pool_wanted(t, '', shared, n);
+    perform pool_wanted(t, '', shared);
   end if;
   -- Of a call whose position is another one's, that one's decision stays.
   if p_input is not null and x.kind is distinct from 'idempotency_conflict' then

@@ -34,7 +34,7 @@ create table bulkhead.pool_shares (
   model_tokens_per_minute bigint constraint pool_shares_tokens_counted check (model_tokens_per_minute >= 0),
   -- What there is of what its class guarantees, as it was last divided.
   guaranteed integer not null default 0 constraint pool_shares_guaranteed_counted check (guaranteed >= 0),
-  -- When it last asked for a call of the pool, and when one was last refused.
+  -- When it last asked for a call of the pool, and when one was last refused: by the clock itself, for the ledger's stands still after a step back.
   wanted_at timestamptz not null default '-infinity',
   refused_at timestamptz not null default '-infinity',
   constraint pool_shares_pk primary key (tenant_id, environment, provider, pool)
@@ -87,12 +87,17 @@ begin
   return null;
 end $$;
 
--- Notes that the tenant asks for calls of a pool. Now and then is enough: shares are divided twice a second.
-create function bulkhead.pool_wanted(t bulkhead.ledgers, p_provider text, p_refused boolean, p_now timestamptz) returns void language sql as $$
-  update bulkhead.pool_shares set wanted_at = p_now, refused_at = case when p_refused then p_now else refused_at end
+-- Notes that the tenant asks for calls of a pool. Now and then is enough: shares are divided twice a second. A time to come is one that was
+-- noted before the clock was put back, and says nothing.
+create function bulkhead.pool_wanted(t bulkhead.ledgers, p_provider text, p_refused boolean) returns void language plpgsql as $$
+declare
+  often constant interval := '200 milliseconds';
+  n constant timestamptz := bulkhead.now();
+begin
+  update bulkhead.pool_shares set wanted_at = n, refused_at = case when p_refused then n else refused_at end
     where tenant_id = t.tenant_id and environment = t.environment and provider = p_provider and left_at is null
-      and (wanted_at < p_now - interval '200 milliseconds' or p_refused and refused_at < p_now - interval '200 milliseconds')
-$$;
+      and (wanted_at not between n - often and n or p_refused and refused_at not between n - often and n);
+end $$;
 
 -- ---------------------------------------------------------------- for operators
 
@@ -227,8 +232,8 @@ begin
     )
     select m.provider, m.name, m.capacity, m.capacity_tokens, m.tenant_id::text, case when m.gone then 0 else m.weight end,
         coalesce(m.calls_in_flight, 0), m.model_tokens_per_minute, coalesce(m.inflight, 0),
-        coalesce(m.inflight > 0, false) or coalesce(m.wanted_at > bulkhead.now() - interval '2 seconds', false),
-        coalesce(m.refused_at > bulkhead.now() - interval '2 seconds', false), m.ceiling, m.promised,
+        coalesce(m.inflight > 0, false) or coalesce(m.wanted_at between bulkhead.now() - interval '2 seconds' and bulkhead.now(), false),
+        coalesce(m.refused_at between bulkhead.now() - interval '2 seconds' and bulkhead.now(), false), m.ceiling, m.promised,
         (m.promised * least(m.promised_in_all, m.capacity) / greatest(m.promised_in_all, 1))::integer,
         coalesce(m.guaranteed, 0)
       from promises m order by 1, 2, 5;
