@@ -108,7 +108,7 @@ export interface OperatorStore {
   /** Creates the shared capacity, or changes it; its tenants' shares follow within a second. */
   putCallCapacity(document: CallCapacityDocument, actor: string): Promise<void>;
   putQuotaClass(document: QuotaClassDocument, actor: string): Promise<void>;
-  /** Creates or updates the tenant in every environment it names. */
+  /** Creates or updates the tenant in every environment it names, one transaction each; refuses names that are not known before the first. */
   putTenant(document: TenantDocument, actor: string): Promise<{ created: boolean }>;
   /** The next version of the profile, brought into force tenant by tenant, one transaction each; the same text keeps its version. */
   publishPolicy(

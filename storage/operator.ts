@@ -51,8 +51,11 @@ export interface OperatorOptions {
  * exist, `StorageBusy` where the database is away.
  *
  * A quota class or policy is recorded first, then brought into force tenant by tenant, one transaction each: one
- * transaction for all would hold every tenant's lock until the slowest is done. Whoever dies halfway, or meets a tenant
- * whose row is held, applies the same document again: it changes what is behind and nothing else.
+ * transaction for all would hold every tenant's lock until the slowest is done. A tenant is put environment by
+ * environment, for the same reason: one statement and transaction each, in which all that the document says of that
+ * environment comes into force or nothing does; names that are not known are refused before the first. Whoever dies
+ * halfway, or meets a tenant whose row is held, applies the same document again: it changes what is behind and nothing
+ * else.
  */
 export function openOperator(options: OperatorOptions): OperatorStore & { close(): Promise<void> } {
   const pool = new ClientPool({
@@ -132,29 +135,24 @@ export function openOperator(options: OperatorOptions): OperatorStore & { close(
         ...parsed.pools,
         ...(parsed.capacity !== undefined && { '': parsed.capacity }),
       });
-      // Sorted, so that two of these meet in the same order.
       const environments = Object.entries(parsed.environments).sort(([a], [b]) => (a < b ? -1 : 1));
-      return inTransaction(async (client) => {
-        let created = false;
-        for (const [environment, { policyProfile, quotaClass }] of environments) {
-          await client.query(
-            `select set_config('bulkhead.tenant_id', '', true), set_config('bulkhead.environment', '', true)`,
-          );
-          const { rows } = await client.query<{ created: boolean }>(callsSql('put_tenant', 7, 'created'), [
-            name,
-            environment,
-            policyProfile,
-            quotaClass,
-            own,
-            actor,
-            body,
-          ]);
-          created ||= rows[0]?.created ?? false;
-          await client.query(callsSql('set_pools', 3), [name, environment, pools]);
-          await client.query(callsSql('apply_tenant', 4), [name, environment, actor, body]);
-        }
-        return { created };
-      });
+      const classes = environments.map(([, { quotaClass }]) => quotaClass);
+      await ask(callsSql('must_know', 2), [classes, pools]);
+      let created = false;
+      for (const [environment, { policyProfile, quotaClass }] of environments) {
+        const [row] = await ask<{ created: boolean }>(callsSql('put_tenant_document', 8, 'created'), [
+          name,
+          environment,
+          policyProfile,
+          quotaClass,
+          own,
+          pools,
+          actor,
+          body,
+        ]);
+        created ||= row?.created ?? false;
+      }
+      return { created };
     },
 
     async publishPolicy({ name, environments, text }, actor, reason) {

@@ -56,13 +56,15 @@ create type bulkhead.layers as (per_day bulkhead.amounts, calls_per_minute bigin
 
 create type bulkhead.letter_answer as (kind text, follow_up_no bigint, message text);
 
-create type bulkhead.meter as (day integer, used bulkhead.amounts, calls bulkhead.bucket, model_tokens bulkhead.bucket, inflight integer);
+create type bulkhead.meter as (day integer, used bulkhead.amounts, calls bulkhead.bucket, model_tokens bulkhead.bucket, inflight integer, tokens_gone numeric);
 
 create type bulkhead.named_meter as (name text, layers bulkhead.layers, meter bulkhead.meter);
 
 create type bulkhead.promotion as (kind text, approval_no bigint, follow_up_no bigint, message text);
 
 create type bulkhead.refused as (kind text, origin text, rule text, message text, value bigint, used bigint, retry_after_ms bigint, rules text[]);
+
+create type bulkhead.reservation as (t bulkhead.ledgers, token_marks numeric[]);
 
 create type bulkhead.restored_call as (action text, class text, system text, reversible text, "undoOf" text, "firstClaimedAt" timestamp with time zone, "leaseMs" bigint, "toolCalls" integer, steps integer, "microUsd" bigint, "modelTokens" bigint, refusal json, value json, payload json, "payloadDigest" text, review text, "dataClasses" text[]);
 
@@ -204,6 +206,7 @@ create table bulkhead.calls (
   day integer not null,
   metered text[] not null default '{}'::text[],
   reserved bulkhead.amounts not null,
+  token_marks numeric[] not null default '{}'::numeric[],
   stored_reserved bigint not null default 0,
   charged bulkhead.amounts,
   lost boolean not null default false,
@@ -512,6 +515,7 @@ create table bulkhead.lost_attempts (
   day integer not null,
   metered text[] not null,
   reserved bulkhead.amounts not null,
+  token_marks numeric[] not null default '{}'::numeric[],
   trued_up boolean not null default false
 );
 alter table bulkhead.lost_attempts owner to bulkhead_owner;
@@ -953,6 +957,8 @@ declare
   x refused;
   s run_acceptance;
   n timestamptz;
+  -- When it came: no two at one moment, also while the ledger's clock stands still after a step back, for the line and pages go by it.
+  arrived timestamptz;
   waits boolean;
   -- Bytes that it begins with.
   begins_with bigint;
@@ -994,6 +1000,11 @@ begin
     s := row('refused', null, refusal_json(x, t.policy_version), ledger_save(t, false));
     return s;
   end if;
+  arrived := n;
+  if bulkhead.now() < t.last_clock then
+    select greatest(n, max(r.accepted_at) + interval '1 microsecond') into arrived from runs r
+      where r.tenant_id = p_tenant and r.environment = p_environment;
+  end if;
   insert into run_acceptances (tenant_id, environment, run_id, root_run_id, workflow_id, agent_id, agent_version, workspace_id,
       target_system, target_record_id, idempotency_key, body_digest, signed)
     values (p_tenant, p_environment, e ->> 'runId', e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
@@ -1001,7 +1012,7 @@ begin
   insert into runs (tenant_id, environment, run_id, workspace_id, epoch, state, accepted_at, touched_at, state_since, priority, slot_at,
       queued_at)
     values (p_tenant, p_environment, e ->> 'runId', e ->> 'workspaceId', t.fence_epoch, case when waits then 'queued' else 'accepted' end,
-      n, n, n, p_priority, case when not waits then n end, case when waits then n end);
+      arrived, n, n, p_priority, case when not waits then n end, case when waits then n end);
   t.slots := t.slots + (not waits)::integer;
   t.queued := t.queued + waits::integer;
   t.run_starts := filled(drained(t.run_starts, l.run_starts_per_minute, n), 1);
@@ -1112,6 +1123,7 @@ declare
   shared boolean := false;
   -- It is to find out whether its system is well again; see 0014.
   probes boolean := false;
+  held reservation;
   asked asked_call;
   standing approval_standing;
 begin
@@ -1346,11 +1358,11 @@ begin
 
   t := ledger_roll(t, n);
   if cardinality(pooled) > 0 then
-    perform pool_wanted(t, p_system, x.kind is not null, n);
+    perform pool_wanted(t, p_system, x.kind is not null);
   end if;
   -- Also of who is let in: its calls may be short, and all over when shares are divided the next time.
   if shared or a.answer = 'admitted' and l.capacity is not null then
-    perform pool_wanted(t, '', shared, n);
+    perform pool_wanted(t, '', shared);
   end if;
   -- Of a call whose position is another one's, that one's decision stays.
   if p_input is not null and x.kind is distinct from 'idempotency_conflict' then
@@ -1475,13 +1487,20 @@ begin
     update approvals set used_at = n, used_by = p_token where tenant_id = p_tenant and environment = p_environment
       and approval_no = standing.approval_no and used_at is null;
   end if;
+  if c.review_no is not null then
+    -- Of a read that is asked again as something else: what this attempt ends as is an item of its own.
+    t := ledger_close_review(t, n, c.review_no, 'abandon', 'ledger', 'superseded: this position was asked for again in other words',
+      '{"applied": false}');
+  end if;
+  held := ledger_reserve(t, l, named, ask, 1, n);
+  t := held.t;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
       policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, account, claimed_seq, reversible, undo_of,
-      admitted_at, day, metered, reserved, stored_reserved, approval_no)
+      admitted_at, day, metered, reserved, token_marks, stored_reserved, approval_no)
     values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
       t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', n + p_lease_ms * interval '1 millisecond',
       p_account, t.journal_seq + 1, p_reversible, p_undo_of, n, (t.meter).day,
-      array(select m.name from unnest(named) m), ask, p_stored_bytes, standing.approval_no)
+      array(select m.name from unnest(named) m), ask, held.token_marks, p_stored_bytes, standing.approval_no)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
       policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts, looks = 0,
@@ -1490,12 +1509,11 @@ begin
       approval_no = coalesce(excluded.approval_no, case when k.digest = excluded.digest then k.approval_no end),
       reversible = excluded.reversible,
       undo_of = excluded.undo_of, admitted_at = excluded.admitted_at, day = excluded.day, metered = excluded.metered,
-      reserved = excluded.reserved, stored_reserved = excluded.stored_reserved, charged = null, lost = false, refusal = null,
+      reserved = excluded.reserved, token_marks = excluded.token_marks, stored_reserved = excluded.stored_reserved, charged = null, lost = false, refusal = null,
       value = null, payload_ref = null, payload_digest = null;
   update runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
       active_ms = active_ms + ask.active_ms, model_tokens = model_tokens + p_model_tokens, touched_at = n, state = case when state in ('throttled', 'provider_degraded', 'frozen', 'approval_required') then 'running' else state end
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
-  t := ledger_reserve(t, l, named, ask, 1, n);
   t.stored_reserved := t.stored_reserved + p_stored_bytes;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'admitted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'effect', p_effect, 'inputs', p_input_digest,
@@ -2107,7 +2125,8 @@ CREATE OR REPLACE FUNCTION bulkhead.counted(m bulkhead.meter)
  LANGUAGE sql
  IMMUTABLE
 AS $function$
-  select coalesce(bulkhead.counted((m).used) and (m).inflight >= 0 and ((m).calls).level >= 0 and ((m).model_tokens).level >= 0, false)
+  select coalesce(bulkhead.counted((m).used) and (m).inflight >= 0 and ((m).calls).level >= 0 and ((m).model_tokens).level >= 0
+    and (m).tokens_gone >= 0, false)
 $function$
 ;
 alter function bulkhead.counted(bulkhead.meter) owner to bulkhead_owner;
@@ -2481,7 +2500,7 @@ CREATE OR REPLACE FUNCTION bulkhead.filled(b bulkhead.bucket, p_units bigint)
  LANGUAGE sql
  IMMUTABLE
 AS $function$
-  select row(greatest(0, b.level + p_units * 60000), b.at)::bulkhead.bucket
+  select row(b.level + p_units * 60000, b.at)::bulkhead.bucket
 $function$
 ;
 alter function bulkhead.filled(bulkhead.bucket,bigint) owner to bulkhead_owner;
@@ -2954,7 +2973,7 @@ end $function$
 ;
 alter function bulkhead.ledger_breaker_settle(bulkhead.ledgers,timestamp with time zone,bulkhead.calls,text,json) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.ledger_charge(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_metered text[], p_day integer, p_delta bulkhead.amounts)
+CREATE OR REPLACE FUNCTION bulkhead.ledger_charge(t bulkhead.ledgers, p_now timestamp with time zone, p_run text, p_metered text[], p_day integer, p_delta bulkhead.amounts, p_reserved bigint DEFAULT 0, p_marks numeric[] DEFAULT '{}'::numeric[])
  RETURNS bulkhead.ledgers
  LANGUAGE plpgsql
 AS $function$
@@ -2962,10 +2981,11 @@ declare
   k record;
 begin
   if p_delta <> bulkhead.nothing() then
-    t.meter := bulkhead.meter_true_up(t, p_now, '', t.meter, p_day, p_delta);
+    t.meter := bulkhead.meter_true_up(t, p_now, '', t.meter, p_day, p_delta, p_reserved, p_marks[1]);
     for k in select name, meter from bulkhead.meters
         where tenant_id = t.tenant_id and environment = t.environment and name = any (p_metered) loop
-      update bulkhead.meters set meter = bulkhead.meter_true_up(t, p_now, k.name, k.meter, p_day, p_delta)
+      update bulkhead.meters set meter = bulkhead.meter_true_up(t, p_now, k.name, k.meter, p_day, p_delta, p_reserved,
+          p_marks[1 + array_position(p_metered, k.name)])
         where tenant_id = t.tenant_id and environment = t.environment and name = k.name;
     end loop;
     update bulkhead.runs set steps = steps + p_delta.steps, tool_calls = tool_calls + p_delta.tool_calls,
@@ -2976,7 +2996,7 @@ begin
   return t;
 end $function$
 ;
-alter function bulkhead.ledger_charge(bulkhead.ledgers,timestamp with time zone,text,text[],integer,bulkhead.amounts) owner to bulkhead_owner;
+alter function bulkhead.ledger_charge(bulkhead.ledgers,timestamp with time zone,text,text[],integer,bulkhead.amounts,bigint,numeric[]) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_close_flood(t bulkhead.ledgers, p_now timestamp with time zone, f bulkhead.refusal_floods)
  RETURNS bulkhead.ledgers
@@ -3243,8 +3263,9 @@ CREATE OR REPLACE FUNCTION bulkhead.ledger_lose(t bulkhead.ledgers, c bulkhead.c
  RETURNS void
  LANGUAGE sql
 AS $function$
-  insert into bulkhead.lost_attempts (tenant_id, environment, run_id, path, token, admitted_at, day, metered, reserved)
-    values (t.tenant_id, t.environment, c.run_id, c.path, c.token, c.admitted_at, c.day, c.metered, c.reserved) on conflict do nothing
+  insert into bulkhead.lost_attempts (tenant_id, environment, run_id, path, token, admitted_at, day, metered, reserved,
+      token_marks)
+    values (t.tenant_id, t.environment, c.run_id, c.path, c.token, c.admitted_at, c.day, c.metered, c.reserved, c.token_marks) on conflict do nothing
 $function$
 ;
 alter function bulkhead.ledger_lose(bulkhead.ledgers,bulkhead.calls) owner to bulkhead_owner;
@@ -3317,8 +3338,8 @@ begin
   t := bulkhead.ledger_vacate(t, c);
   t := bulkhead.ledger_append(t, p_now, c.run_id, json_build_object('kind', 'reaped', 'at', bulkhead.iso(p_now), 'run', c.run_id,
     'path', c.path, 'token', c.token, 'action', c.action, 'class', c.class, 'result', p_result, 'rule', x.rule, 'slot', true,
-    'inflight', (t.meter).inflight, 'review', case p_result when 'unknown' then 'outcome_unknown' end), '{}');
-  if p_result = 'unknown' then
+    'inflight', (t.meter).inflight, 'review', case when p_result = 'unknown' and c.review_no is null then 'outcome_unknown' end), '{}');
+  if p_result = 'unknown' and c.review_no is null then
     perform bulkhead.ledger_open_review(t, p_now, c.run_id, c.path, 'outcome_unknown');
   end if;
   return t;
@@ -3394,19 +3415,26 @@ end $function$
 alter function bulkhead.ledger_request_approval(bulkhead.ledgers,timestamp with time zone,bulkhead.asked_call,text) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.ledger_reserve(t bulkhead.ledgers, l bulkhead.limits, p_named bulkhead.named_meter[], p_ask bulkhead.amounts, p_slots integer, p_now timestamp with time zone)
- RETURNS bulkhead.ledgers
+ RETURNS bulkhead.reservation
  LANGUAGE plpgsql
 AS $function$
 declare
   k bulkhead.named_meter;
+  marks numeric[] := '{}';
 begin
   t.meter := bulkhead.meter_spend(t.meter, l.layers, p_ask, p_slots, p_now);
+  if p_ask.model_tokens > 0 then
+    marks := array[bulkhead.token_mark(t.meter, l.layers)];
+  end if;
   foreach k in array coalesce(p_named, '{}') loop
     k.meter := bulkhead.meter_spend(bulkhead.meter_roll(t, k.name, k.meter, (t.meter).day), k.layers, p_ask, p_slots, p_now);
     insert into bulkhead.meters (tenant_id, environment, name, meter) values (t.tenant_id, t.environment, k.name, k.meter)
       on conflict on constraint meters_pk do update set meter = excluded.meter;
+    if p_ask.model_tokens > 0 then
+      marks := array_append(marks, bulkhead.token_mark(k.meter, k.layers));
+    end if;
   end loop;
-  return t;
+  return row(t, marks)::bulkhead.reservation;
 end $function$
 ;
 alter function bulkhead.ledger_reserve(bulkhead.ledgers,bulkhead.limits,bulkhead.named_meter[],bulkhead.amounts,integer,timestamp with time zone) owner to bulkhead_owner;
@@ -3827,14 +3855,15 @@ begin
     m.calls := bulkhead.filled(bulkhead.drained((m).calls, (l).calls_per_minute, p_now), 1);
   end if;
   if (l).model_tokens_per_minute is not null and p_ask.model_tokens > 0 then
-    m.model_tokens := bulkhead.filled(bulkhead.drained((m).model_tokens, (l).model_tokens_per_minute, p_now), p_ask.model_tokens);
+    m := bulkhead.tokens_drained(m, (l).model_tokens_per_minute, p_now);
+    m.model_tokens := bulkhead.filled((m).model_tokens, p_ask.model_tokens);
   end if;
   return m;
 end $function$
 ;
 alter function bulkhead.meter_spend(bulkhead.meter,bulkhead.layers,bulkhead.amounts,integer,timestamp with time zone) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.meter_true_up(t bulkhead.ledgers, p_now timestamp with time zone, p_name text, m bulkhead.meter, p_day integer, p_delta bulkhead.amounts)
+CREATE OR REPLACE FUNCTION bulkhead.meter_true_up(t bulkhead.ledgers, p_now timestamp with time zone, p_name text, m bulkhead.meter, p_day integer, p_delta bulkhead.amounts, p_reserved bigint, p_mark numeric)
  RETURNS bulkhead.meter
  LANGUAGE plpgsql
 AS $function$
@@ -3848,9 +3877,9 @@ begin
       raise exception 'no day % of % to true up', p_day, p_name using errcode = 'data_corrupted';
     end if;
   end if;
-  if p_delta.model_tokens > 0 then
+  if p_delta.model_tokens <> 0 then
     -- An overshoot is known of from now on: the time before has drained none of it.
-    m.model_tokens := bulkhead.drained((m).model_tokens, case when p_name = '' then
+    m := bulkhead.tokens_drained(m, case when p_name = '' then
         (select (l.layers).model_tokens_per_minute from bulkhead.limits l
           where l.tenant_id = t.tenant_id and l.environment = t.environment)
       when p_name like 'pool:%' then
@@ -3858,13 +3887,16 @@ begin
           where s.tenant_id = t.tenant_id and s.environment = t.environment and s.provider <> '' and 'pool:' || s.pool = p_name)
       else (select (n.layers).model_tokens_per_minute from bulkhead.named_limits n
           where n.tenant_id = t.tenant_id and n.environment = t.environment and n.name = p_name) end, p_now);
+    if p_delta.model_tokens > 0 then
+      m.model_tokens := bulkhead.filled((m).model_tokens, p_delta.model_tokens);
+    else
+      m := bulkhead.tokens_returned(m, -p_delta.model_tokens, p_reserved, p_mark);
+    end if;
   end if;
-  -- Where no limit per minute is set, the bucket is emptied by the next call that looks.
-  m.model_tokens := bulkhead.filled((m).model_tokens, p_delta.model_tokens);
   return m;
 end $function$
 ;
-alter function bulkhead.meter_true_up(bulkhead.ledgers,timestamp with time zone,text,bulkhead.meter,integer,bulkhead.amounts) owner to bulkhead_owner;
+alter function bulkhead.meter_true_up(bulkhead.ledgers,timestamp with time zone,text,bulkhead.meter,integer,bulkhead.amounts,bigint,numeric) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.minus(a bulkhead.amounts, b bulkhead.amounts)
  RETURNS bulkhead.amounts
@@ -3923,6 +3955,45 @@ $function$
 ;
 alter function bulkhead.ms_to_fit(bulkhead.bucket,bigint,bigint) owner to bulkhead_owner;
 
+CREATE OR REPLACE FUNCTION bulkhead.must_know(p_quota_classes text[], p_pools jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  unknown text;
+begin
+  select n.name into unknown from unnest(p_quota_classes) as n (name)
+    where not exists (select from quota_classes q where q.name = n.name) order by 1 limit 1;
+  if found then
+    raise exception 'there is no quota class %: apply its document first', unknown using errcode = 'BH010';
+  end if;
+  perform must_know_pools(p_pools);
+end $function$
+;
+alter function bulkhead.must_know(text[],jsonb) owner to bulkhead_owner;
+grant execute on function bulkhead.must_know(text[],jsonb) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.must_know_pools(p_pools jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+declare
+  named record;
+begin
+  for named in select e.key as provider, e.value as pool from jsonb_each_text(p_pools) e order by e.key loop
+    if named.provider = '' and not exists (select from bulkhead.call_capacities c where c.name = named.pool) then
+      raise exception 'there is no shared capacity %: apply its document first', named.pool using errcode = 'BH010';
+    elsif named.provider <> '' and not exists (select from bulkhead.provider_pools p where p.name = named.pool and p.provider = named.provider) then
+      raise exception 'there is no provider pool % of %: apply its document first', named.pool, named.provider using errcode = 'BH010';
+    end if;
+  end loop;
+end $function$
+;
+alter function bulkhead.must_know_pools(jsonb) owner to bulkhead_owner;
+
 CREATE OR REPLACE FUNCTION bulkhead.must_queue(t bulkhead.ledgers, l bulkhead.limits)
  RETURNS boolean
  LANGUAGE sql
@@ -3964,7 +4035,7 @@ CREATE OR REPLACE FUNCTION bulkhead.new_meter(p_day integer, p_now timestamp wit
  LANGUAGE sql
  IMMUTABLE
 AS $function$
-  select row(p_day, bulkhead.nothing(), row(0, p_now), row(0, p_now), 0)::bulkhead.meter
+  select row(p_day, bulkhead.nothing(), row(0, p_now), row(0, p_now), 0, 0)::bulkhead.meter
 $function$
 ;
 alter function bulkhead.new_meter(integer,timestamp with time zone) owner to bulkhead_owner;
@@ -4345,8 +4416,8 @@ begin
     )
     select m.provider, m.name, m.capacity, m.capacity_tokens, m.tenant_id::text, case when m.gone then 0 else m.weight end,
         coalesce(m.calls_in_flight, 0), m.model_tokens_per_minute, coalesce(m.inflight, 0),
-        coalesce(m.inflight > 0, false) or coalesce(m.wanted_at > bulkhead.now() - interval '2 seconds', false),
-        coalesce(m.refused_at > bulkhead.now() - interval '2 seconds', false), m.ceiling, m.promised,
+        coalesce(m.inflight > 0, false) or coalesce(m.wanted_at between bulkhead.now() - interval '2 seconds' and bulkhead.now(), false),
+        coalesce(m.refused_at between bulkhead.now() - interval '2 seconds' and bulkhead.now(), false), m.ceiling, m.promised,
         (m.promised * least(m.promised_in_all, m.capacity) / greatest(m.promised_in_all, 1))::integer,
         coalesce(m.guaranteed, 0)
       from promises m order by 1, 2, 5;
@@ -4369,16 +4440,20 @@ $function$
 ;
 alter function bulkhead.pool_meters(bulkhead.ledgers,bulkhead.limits,text,timestamp with time zone) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.pool_wanted(t bulkhead.ledgers, p_provider text, p_refused boolean, p_now timestamp with time zone)
+CREATE OR REPLACE FUNCTION bulkhead.pool_wanted(t bulkhead.ledgers, p_provider text, p_refused boolean)
  RETURNS void
- LANGUAGE sql
+ LANGUAGE plpgsql
 AS $function$
-  update bulkhead.pool_shares set wanted_at = p_now, refused_at = case when p_refused then p_now else refused_at end
+declare
+  often constant interval := '200 milliseconds';
+  n constant timestamptz := bulkhead.now();
+begin
+  update bulkhead.pool_shares set wanted_at = n, refused_at = case when p_refused then n else refused_at end
     where tenant_id = t.tenant_id and environment = t.environment and provider = p_provider and left_at is null
-      and (wanted_at < p_now - interval '200 milliseconds' or p_refused and refused_at < p_now - interval '200 milliseconds')
-$function$
+      and (wanted_at not between n - often and n or p_refused and refused_at not between n - often and n);
+end $function$
 ;
-alter function bulkhead.pool_wanted(bulkhead.ledgers,text,boolean,timestamp with time zone) owner to bulkhead_owner;
+alter function bulkhead.pool_wanted(bulkhead.ledgers,text,boolean) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.promote_suggestion(p_tenant text, p_environment text, p_run text, p_path text, p_approver text, p_roles text[], p_note text, p_body text)
  RETURNS bulkhead.promotion
@@ -4760,6 +4835,23 @@ end $function$
 ;
 alter function bulkhead.put_tenant(text,text,text,text,jsonb,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.put_tenant(text,text,text,text,jsonb,text,text) to bulkhead_operator;
+
+CREATE OR REPLACE FUNCTION bulkhead.put_tenant_document(p_tenant text, p_environment text, p_profile text, p_quota_class text, p_document jsonb, p_pools jsonb, p_actor text, p_body text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'bulkhead', 'pg_temp'
+AS $function$
+declare
+  created constant boolean := put_tenant(p_tenant, p_environment, p_profile, p_quota_class, p_document, p_actor, p_body);
+begin
+  perform set_pools(p_tenant, p_environment, p_pools);
+  perform apply_tenant(p_tenant, p_environment, p_actor, p_body);
+  return created;
+end $function$
+;
+alter function bulkhead.put_tenant_document(text,text,text,text,jsonb,jsonb,text,text) owner to bulkhead_owner;
+grant execute on function bulkhead.put_tenant_document(text,text,text,text,jsonb,jsonb,text,text) to bulkhead_operator;
 
 CREATE OR REPLACE FUNCTION bulkhead.queue_age_gate(l bulkhead.limits, r bulkhead.runs, p_now timestamp with time zone)
  RETURNS bulkhead.refused
@@ -5171,8 +5263,12 @@ declare
   token uuid := gen_random_uuid();
   day integer;
   slots integer;
+  -- Whether what the ledger had charged was for the attempt that is put back. Else that stays charged, and this one is more: a call that is
+  -- open, kept instead, used up or lost has cost what it cost, and the history tells of a later attempt, or of one that is trued up by itself.
+  same boolean;
   cost amounts;
   delta amounts;
+  metered text[];
   stored bigint;
 begin
   perform enter_scope(p_tenant, p_environment);
@@ -5187,11 +5283,13 @@ begin
     t := ledger_close_review(t, n, c.review_no, case p_to when 'succeeded' then 'happened' when 'claimed' then 'did_not_happen' else 'abandon' end,
       'recover', 'as the run’s history shows', '{"applied": false}');
   end if;
+  same := coalesce(c.state not in ('open', 'suggested') and not c.lost and c.refusal ->> 'rule' is distinct from 'attempts_exhausted', false);
   -- What the ledger had charged is corrected where it was charged; the rest is of today, for its own day is not known.
-  day := case when c.state is null or c.state in ('open', 'suggested') then (t.meter).day else c.day end;
+  day := case when same then c.day else (t.meter).day end;
+  metered := case when same then c.metered else '{}' end;
   slots := (p_to = 'claimed')::integer - coalesce((c.state = 'claimed')::integer, 0);
   cost := amounts_of(k."toolCalls", k.steps, 0, k."microUsd", coalesce(k."modelTokens", 0), (k.class = 'high_risk_write' and k."undoOf" is null)::integer);
-  delta := minus(cost, case when c.state = 'claimed' then c.reserved else coalesce(c.charged, nothing()) end);
+  delta := minus(cost, case when not same then nothing() when c.state = 'claimed' then c.reserved else c.charged end);
   if c.state = 'claimed' then
     t := ledger_vacate(t, c);
   end if;
@@ -5207,15 +5305,15 @@ begin
     on conflict on constraint calls_pk do update set state = p_to, token = excluded.token, admitted_as = 'admitted', host_id = 'recover',
       first_claimed_at = least(o.first_claimed_at, excluded.first_claimed_at), claimed_seq = least(o.claimed_seq, excluded.claimed_seq),
       lease_until = excluded.lease_until, sent_until = excluded.sent_until, admitted_at = n, day = excluded.day, metered = '{}',
-      reserved = excluded.reserved, stored_reserved = 0, charged = excluded.charged, lost = false, refusal = excluded.refusal, value = excluded.value,
+      reserved = excluded.reserved, token_marks = '{}', stored_reserved = 0, charged = excluded.charged, lost = false, refusal = excluded.refusal, value = excluded.value,
       payload_ref = excluded.payload_ref, payload_digest = excluded.payload_digest;
   stored := t.stored_bytes;
   t := ledger_keep(t, n, p_run, p_path, k.payload, '{}', '[]', case when p_to = 'succeeded' then k."dataClasses" end);
   stored := t.stored_bytes - stored;
-  t := ledger_charge(t, n, p_run, coalesce(c.metered, '{}'), day, delta);
+  t := ledger_charge(t, n, p_run, metered, day, delta);
   t := ledger_append(t, n, p_run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'call', 'run', p_run, 'path', p_path,
     'token', token, 'action', k.action, 'class', k.class, 'from', p_from, 'result', p_to, 'slots', slots, 'day', day,
-    'charged', amounts_json(delta), 'payloadDigest', k."payloadDigest", 'storedBytes', stored, 'storedOvershoot', stored_overshoot(stored, 0),
+    'charged', amounts_json(delta), 'metered', metered, 'payloadDigest', k."payloadDigest", 'storedBytes', stored, 'storedOvershoot', stored_overshoot(stored, 0),
     'inflight', (t.meter).inflight,
     'dayUsed', amounts_json((t.meter).used)), '{}');
   if k.review is not null then
@@ -5620,17 +5718,19 @@ declare
   named record;
 begin
   perform bind_scope(p_tenant, p_environment);
+  perform must_know_pools(p_pools);
+  if p_pools = (select coalesce(jsonb_object_agg(s.provider, s.pool), '{}') from pool_shares s
+      where s.tenant_id = p_tenant and s.environment = p_environment and s.left_at is null)
+    and exists (select from limits l where l.tenant_id = p_tenant and l.environment = p_environment
+      and l.capacity is not distinct from p_pools ->> '') then
+    return;
+  end if;
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
   delete from pool_shares where tenant_id = p_tenant and environment = p_environment and pool is distinct from p_pools ->> provider
     and (provider <> '' or (t.meter).inflight = 0);
   update pool_shares set left_at = greatest(bulkhead.now(), t.last_clock), calls_in_flight = 0, guaranteed = 0
     where tenant_id = p_tenant and environment = p_environment and pool is distinct from p_pools ->> provider and left_at is null;
   for named in select e.key as provider, e.value as pool from jsonb_each_text(p_pools) e order by e.key loop
-    if named.provider = '' and not exists (select from call_capacities c where c.name = named.pool) then
-      raise exception 'there is no shared capacity %: apply its document first', named.pool using errcode = 'BH010';
-    elsif named.provider <> '' and not exists (select from provider_pools p where p.name = named.pool and p.provider = named.provider) then
-      raise exception 'there is no provider pool % of %: apply its document first', named.pool, named.provider using errcode = 'BH010';
-    end if;
     insert into pool_shares as s (tenant_id, environment, provider, pool, model_tokens_per_minute)
       select p_tenant, p_environment, named.provider, named.pool,
           (select 0 from provider_pools p where p.name = named.pool and p.provider = named.provider and p.model_tokens_per_minute is not null)
@@ -5641,7 +5741,6 @@ begin
 end $function$
 ;
 alter function bulkhead.set_pools(text,text,jsonb) owner to bulkhead_owner;
-grant execute on function bulkhead.set_pools(text,text,jsonb) to bulkhead_operator;
 
 CREATE OR REPLACE FUNCTION bulkhead.set_quota(p_tenant text, p_environment text, p_overrides jsonb, p_actor text)
  RETURNS void
@@ -5677,6 +5776,9 @@ declare
   delta amounts := nothing();
   day integer;
   metered text[];
+  -- What the attempt had reserved of model tokens, and where that ends in each bucket.
+  tokens bigint;
+  marks numeric[];
   doubt text;
   stored bigint;
 begin
@@ -5695,6 +5797,8 @@ begin
     s.answer := 'settled';
     day := c.day;
     metered := c.metered;
+    tokens := (c.reserved).model_tokens;
+    marks := c.token_marks;
     paid := paid_of(c.reserved, c.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
     delta := minus(paid, c.reserved);
     t := ledger_vacate(t, c);
@@ -5705,6 +5809,8 @@ begin
     s.answer := 'reconciled';
     day := c.day;
     metered := c.metered;
+    tokens := (c.reserved).model_tokens;
+    marks := c.token_marks;
     paid := paid_of(c.reserved, c.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
     delta := minus(paid, c.charged);
   else
@@ -5719,6 +5825,8 @@ begin
     s.answer := 'late';
     day := coalesce(g.day, (t.meter).day);
     metered := g.metered;
+    tokens := (g.reserved).model_tokens;
+    marks := g.token_marks;
     if g.token is not null and not g.trued_up and p_result <> 'unknown' then
       paid := paid_of(g.reserved, g.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
       -- The step was taken, whatever came of it.
@@ -5729,7 +5837,7 @@ begin
     end if;
   end if;
 
-  -- One review of a call at a time: a read that is asked again in other words may have one open already.
+  -- One review of a call at a time. Whoever claims it anew has closed the one before.
   if s.answer = 'settled' and p_result in ('failed', 'unknown') and c.review_no is null then
     doubt := case
       when c.undo_of is not null and p_result = 'failed' then 'undo_failed'
@@ -5758,7 +5866,7 @@ begin
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state in ('running', 'throttled');
   end if;
   stored := t.stored_bytes - stored;
-  t := ledger_charge(t, n, p_run, metered, day, delta);
+  t := ledger_charge(t, n, p_run, metered, day, delta, tokens, marks);
   t := ledger_append(t, n, p_run, json_build_object('kind', s.answer, 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'charged', amounts_json(delta),
     'metered', coalesce(metered, '{}'), 'overshoot', overshoot_json(paid, coalesce(g.reserved, c.reserved)), 'payloadDigest', p_payload_digest,
@@ -5998,6 +6106,47 @@ end $function$
 ;
 alter function bulkhead.tend_line(text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.tend_line(text,text) to bulkhead_app;
+
+CREATE OR REPLACE FUNCTION bulkhead.token_mark(m bulkhead.meter, l bulkhead.layers)
+ RETURNS numeric
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select case when (l).model_tokens_per_minute is not null then (m).tokens_gone + ((m).model_tokens).level end
+$function$
+;
+alter function bulkhead.token_mark(bulkhead.meter,bulkhead.layers) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.tokens_drained(m bulkhead.meter, p_limit bigint, p_now timestamp with time zone)
+ RETURNS bulkhead.meter
+ LANGUAGE plpgsql
+ IMMUTABLE
+AS $function$
+declare
+  b constant bulkhead.bucket := bulkhead.drained((m).model_tokens, p_limit, p_now);
+begin
+  m.tokens_gone := (m).tokens_gone + ((m).model_tokens).level - b.level;
+  m.model_tokens := b;
+  return m;
+end $function$
+;
+alter function bulkhead.tokens_drained(bulkhead.meter,bigint,timestamp with time zone) owner to bulkhead_owner;
+
+CREATE OR REPLACE FUNCTION bulkhead.tokens_returned(m bulkhead.meter, p_units bigint, p_reserved bigint, p_mark numeric)
+ RETURNS bulkhead.meter
+ LANGUAGE plpgsql
+ IMMUTABLE
+AS $function$
+declare
+  -- Without a mark it never was in the bucket.
+  freed constant bigint := least(p_units * 60000, p_reserved * 60000, greatest(0, coalesce(p_mark, 0) - (m).tokens_gone));
+begin
+  m.tokens_gone := (m).tokens_gone + freed;
+  m.model_tokens := row(((m).model_tokens).level - freed, ((m).model_tokens).at)::bulkhead.bucket;
+  return m;
+end $function$
+;
+alter function bulkhead.tokens_returned(bulkhead.meter,bigint,bigint,numeric) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.undo_items(p_tenant text, p_environment text, p_run text)
  RETURNS TABLE(path text, action text, state text, reversible text, undo text, undo_review bigint, claimed_seq bigint)

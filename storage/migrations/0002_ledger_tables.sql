@@ -38,7 +38,10 @@ create type bulkhead.amounts as (tool_calls bigint, steps bigint, active_ms bigi
 -- A token bucket that holds one minute of its limit: 60,000ths of a unit still in it at a moment, so that draining loses nothing.
 create type bulkhead.bucket as (level bigint, at timestamptz);
 -- What somebody has used: a tenant, one of its agents or actions, or its part of a provider's pool. `day` counts local days since 1970.
-create type bulkhead.meter as (day integer, used bulkhead.amounts, calls bulkhead.bucket, model_tokens bulkhead.bucket, inflight integer);
+-- `tokens_gone`: all that ever left the bucket of model tokens, in its 60,000ths. With what is in it, that is all that ever came in, so a
+-- reservation finds out how much of it has not drained. Numeric, for it only grows.
+create type bulkhead.meter as (day integer, used bulkhead.amounts, calls bulkhead.bucket, model_tokens bulkhead.bucket, inflight integer,
+  tokens_gone numeric);
 -- Limits of a meter; null is none.
 create type bulkhead.layers as (per_day bulkhead.amounts, calls_per_minute bigint, model_tokens_per_minute bigint, calls_in_flight integer);
 
@@ -47,7 +50,8 @@ create function bulkhead.counted(a bulkhead.amounts) returns boolean language sq
     and num_nulls((a).tool_calls, (a).steps, (a).active_ms, (a).micro_usd, (a).model_tokens, (a).high_risk_writes) = 0, false)
 $$;
 create function bulkhead.counted(m bulkhead.meter) returns boolean language sql immutable as $$
-  select coalesce(bulkhead.counted((m).used) and (m).inflight >= 0 and ((m).calls).level >= 0 and ((m).model_tokens).level >= 0, false)
+  select coalesce(bulkhead.counted((m).used) and (m).inflight >= 0 and ((m).calls).level >= 0 and ((m).model_tokens).level >= 0
+    and (m).tokens_gone >= 0, false)
 $$;
 
 -- Narrow and rewritten by every admission: integers, no foreign keys, room on the page for hot updates.
@@ -295,6 +299,9 @@ create table bulkhead.calls (
   day integer not null,
   metered text[] not null default '{}',
   reserved bulkhead.amounts not null constraint calls_reserved_counted check (bulkhead.counted(reserved)),
+  -- Of an attempt that reserved model tokens: what will have left the bucket of each meter, the tenant's own first and then as in `metered`,
+  -- once all of its reservation has; null where no limit per minute was in force.
+  token_marks numeric[] not null default '{}',
   -- Bytes that its result may take in storage; held while it is claimed.
   stored_reserved bigint not null default 0 constraint calls_stored_reserved_counted check (stored_reserved >= 0),
   charged bulkhead.amounts constraint calls_charged_counted check (charged is null or bulkhead.counted(charged)),
@@ -321,6 +328,7 @@ create table bulkhead.lost_attempts (
   day integer not null,
   metered text[] not null,
   reserved bulkhead.amounts not null constraint lost_attempts_counted check (bulkhead.counted(reserved)),
+  token_marks numeric[] not null default '{}',
   trued_up boolean not null default false,
   constraint lost_attempts_pk primary key (tenant_id, environment, run_id, path, token)
 );

@@ -38,9 +38,8 @@ create function bulkhead.drained(b bulkhead.bucket, p_limit bigint, p_now timest
     select row(greatest(0, b.level - least(ms, 864000000) * p_limit), b.at + ms * interval '1 millisecond')::bulkhead.bucket
       from (select greatest(0, floor(extract(epoch from p_now - b.at) * 1000)::bigint) as ms) passed) end
 $$;
--- Never below empty: what is given back later than it would have drained frees nothing.
 create function bulkhead.filled(b bulkhead.bucket, p_units bigint) returns bulkhead.bucket language sql immutable as $$
-  select row(greatest(0, b.level + p_units * 60000), b.at)::bulkhead.bucket
+  select row(b.level + p_units * 60000, b.at)::bulkhead.bucket
 $$;
 -- Milliseconds until so many units fit; 0 where they do, null where they never will.
 create function bulkhead.ms_to_fit(b bulkhead.bucket, p_limit bigint, p_units bigint) returns bigint language sql immutable as $$
@@ -49,8 +48,30 @@ create function bulkhead.ms_to_fit(b bulkhead.bucket, p_limit bigint, p_units bi
 $$;
 
 create function bulkhead.new_meter(p_day integer, p_now timestamptz) returns bulkhead.meter language sql immutable as $$
-  select row(p_day, bulkhead.nothing(), row(0, p_now), row(0, p_now), 0)::bulkhead.meter
+  select row(p_day, bulkhead.nothing(), row(0, p_now), row(0, p_now), 0, 0)::bulkhead.meter
 $$;
+
+-- Drains a meter's bucket of model tokens, and counts what left it. What came in first drains first.
+create function bulkhead.tokens_drained(m bulkhead.meter, p_limit bigint, p_now timestamptz) returns bulkhead.meter language plpgsql immutable as $$
+declare
+  b constant bulkhead.bucket := bulkhead.drained((m).model_tokens, p_limit, p_now);
+begin
+  m.tokens_gone := (m).tokens_gone + ((m).model_tokens).level - b.level;
+  m.model_tokens := b;
+  return m;
+end $$;
+-- Gives back what an attempt has not used of its reservation, as far as that has not drained: what has would be other calls' room. Takes
+-- it from the front, so that of those who came before it no more seems left than is. Asked of a bucket that is drained to now.
+create function bulkhead.tokens_returned(m bulkhead.meter, p_units bigint, p_reserved bigint, p_mark numeric) returns bulkhead.meter
+language plpgsql immutable as $$
+declare
+  -- Without a mark it never was in the bucket.
+  freed constant bigint := least(p_units * 60000, p_reserved * 60000, greatest(0, coalesce(p_mark, 0) - (m).tokens_gone));
+begin
+  m.tokens_gone := (m).tokens_gone + freed;
+  m.model_tokens := row(((m).model_tokens).level - freed, ((m).model_tokens).at)::bulkhead.bucket;
+  return m;
+end $$;
 
 -- What a limit per minute says to so many units: a refusal, or null where they fit or nothing limits them.
 create function bulkhead.minute_gate(p_bucket bulkhead.bucket, p_limit bigint, p_units bigint, p_now timestamptz, p_rule text, p_message text)
@@ -211,7 +232,8 @@ begin
     m.calls := bulkhead.filled(bulkhead.drained((m).calls, (l).calls_per_minute, p_now), 1);
   end if;
   if (l).model_tokens_per_minute is not null and p_ask.model_tokens > 0 then
-    m.model_tokens := bulkhead.filled(bulkhead.drained((m).model_tokens, (l).model_tokens_per_minute, p_now), p_ask.model_tokens);
+    m := bulkhead.tokens_drained(m, (l).model_tokens_per_minute, p_now);
+    m.model_tokens := bulkhead.filled((m).model_tokens, p_ask.model_tokens);
   end if;
   return m;
 end $$;
@@ -227,19 +249,34 @@ returns setof bulkhead.named_meter language sql stable as $$
     order by n.name
 $$;
 
+-- Where a reservation of model tokens ends in a meter's bucket; null where nothing limits it there.
+create function bulkhead.token_mark(m bulkhead.meter, l bulkhead.layers) returns numeric language sql immutable as $$
+  select case when (l).model_tokens_per_minute is not null then (m).tokens_gone + ((m).model_tokens).level end
+$$;
+
+-- A ledger after a reservation, and `calls.token_marks` of that.
+create type bulkhead.reservation as (t bulkhead.ledgers, token_marks numeric[]);
+
 -- Reserves on the tenant's meter and on those named, all in the day that the tenant is in.
 create function bulkhead.ledger_reserve(t bulkhead.ledgers, l bulkhead.limits, p_named bulkhead.named_meter[], p_ask bulkhead.amounts,
-  p_slots integer, p_now timestamptz) returns bulkhead.ledgers language plpgsql as $$
+  p_slots integer, p_now timestamptz) returns bulkhead.reservation language plpgsql as $$
 declare
   k bulkhead.named_meter;
+  marks numeric[] := '{}';
 begin
   t.meter := bulkhead.meter_spend(t.meter, l.layers, p_ask, p_slots, p_now);
+  if p_ask.model_tokens > 0 then
+    marks := array[bulkhead.token_mark(t.meter, l.layers)];
+  end if;
   foreach k in array coalesce(p_named, '{}') loop
     k.meter := bulkhead.meter_spend(bulkhead.meter_roll(t, k.name, k.meter, (t.meter).day), k.layers, p_ask, p_slots, p_now);
     insert into bulkhead.meters (tenant_id, environment, name, meter) values (t.tenant_id, t.environment, k.name, k.meter)
       on conflict on constraint meters_pk do update set meter = excluded.meter;
+    if p_ask.model_tokens > 0 then
+      marks := array_append(marks, bulkhead.token_mark(k.meter, k.layers));
+    end if;
   end loop;
-  return t;
+  return row(t, marks)::bulkhead.reservation;
 end $$;
 
 -- Gives back the slot of an attempt, on every meter that it was taken from, and the storage that it held.
@@ -254,9 +291,10 @@ begin
   return t;
 end $$;
 
--- Corrects a meter's use of the day that a call reserved in. That day may be over: then its record is corrected.
+-- Corrects a meter's use of the day that a call reserved in. That day may be over: then its record is corrected. `p_reserved` and `p_mark`:
+-- what the attempt had reserved of model tokens, and where that ends in this meter's bucket.
 create function bulkhead.meter_true_up(t bulkhead.ledgers, p_now timestamptz, p_name text, m bulkhead.meter, p_day integer,
-  p_delta bulkhead.amounts) returns bulkhead.meter language plpgsql as $$
+  p_delta bulkhead.amounts, p_reserved bigint, p_mark numeric) returns bulkhead.meter language plpgsql as $$
 begin
   if p_day = (m).day then
     m.used := bulkhead.plus((m).used, p_delta);
@@ -267,9 +305,9 @@ begin
       raise exception 'no day % of % to true up', p_day, p_name using errcode = 'data_corrupted';
     end if;
   end if;
-  if p_delta.model_tokens > 0 then
+  if p_delta.model_tokens <> 0 then
     -- An overshoot is known of from now on: the time before has drained none of it.
-    m.model_tokens := bulkhead.drained((m).model_tokens, case when p_name = '' then
+    m := bulkhead.tokens_drained(m, case when p_name = '' then
         (select (l.layers).model_tokens_per_minute from bulkhead.limits l
           where l.tenant_id = t.tenant_id and l.environment = t.environment)
       when p_name like 'pool:%' then
@@ -277,23 +315,28 @@ begin
           where s.tenant_id = t.tenant_id and s.environment = t.environment and s.provider <> '' and 'pool:' || s.pool = p_name)
       else (select (n.layers).model_tokens_per_minute from bulkhead.named_limits n
           where n.tenant_id = t.tenant_id and n.environment = t.environment and n.name = p_name) end, p_now);
+    if p_delta.model_tokens > 0 then
+      m.model_tokens := bulkhead.filled((m).model_tokens, p_delta.model_tokens);
+    else
+      m := bulkhead.tokens_returned(m, -p_delta.model_tokens, p_reserved, p_mark);
+    end if;
   end if;
-  -- Where no limit per minute is set, the bucket is emptied by the next call that looks.
-  m.model_tokens := bulkhead.filled((m).model_tokens, p_delta.model_tokens);
   return m;
 end $$;
 
 -- Corrects what a call was charged: in the day it reserved in, on each meter that it reserved on, and in its run. Deltas may be negative.
+-- Whoever names no reservation of model tokens frees none in a bucket: they have drained by then, or are taken to have.
 create function bulkhead.ledger_charge(t bulkhead.ledgers, p_now timestamptz, p_run text, p_metered text[], p_day integer,
-  p_delta bulkhead.amounts) returns bulkhead.ledgers language plpgsql as $$
+  p_delta bulkhead.amounts, p_reserved bigint default 0, p_marks numeric[] default '{}') returns bulkhead.ledgers language plpgsql as $$
 declare
   k record;
 begin
   if p_delta <> bulkhead.nothing() then
-    t.meter := bulkhead.meter_true_up(t, p_now, '', t.meter, p_day, p_delta);
+    t.meter := bulkhead.meter_true_up(t, p_now, '', t.meter, p_day, p_delta, p_reserved, p_marks[1]);
     for k in select name, meter from bulkhead.meters
         where tenant_id = t.tenant_id and environment = t.environment and name = any (p_metered) loop
-      update bulkhead.meters set meter = bulkhead.meter_true_up(t, p_now, k.name, k.meter, p_day, p_delta)
+      update bulkhead.meters set meter = bulkhead.meter_true_up(t, p_now, k.name, k.meter, p_day, p_delta, p_reserved,
+          p_marks[1 + array_position(p_metered, k.name)])
         where tenant_id = t.tenant_id and environment = t.environment and name = k.name;
     end loop;
     update bulkhead.runs set steps = steps + p_delta.steps, tool_calls = tool_calls + p_delta.tool_calls,
@@ -306,6 +349,7 @@ end $$;
 
 -- Keeps an attempt that is replaced or reaped while it might still cost: charged in full, trued up once if it reports.
 create function bulkhead.ledger_lose(t bulkhead.ledgers, c bulkhead.calls) returns void language sql as $$
-  insert into bulkhead.lost_attempts (tenant_id, environment, run_id, path, token, admitted_at, day, metered, reserved)
-    values (t.tenant_id, t.environment, c.run_id, c.path, c.token, c.admitted_at, c.day, c.metered, c.reserved) on conflict do nothing
+  insert into bulkhead.lost_attempts (tenant_id, environment, run_id, path, token, admitted_at, day, metered, reserved,
+      token_marks)
+    values (t.tenant_id, t.environment, c.run_id, c.path, c.token, c.admitted_at, c.day, c.metered, c.reserved, c.token_marks) on conflict do nothing
 $$;

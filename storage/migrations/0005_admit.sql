@@ -94,6 +94,7 @@ declare
   shared boolean := false;
   -- It is to find out whether its system is well again; see 0014.
   probes boolean := false;
+  held reservation;
   asked asked_call;
   standing approval_standing;
 begin
@@ -328,11 +329,11 @@ begin
 
   t := ledger_roll(t, n);
   if cardinality(pooled) > 0 then
-    perform pool_wanted(t, p_system, x.kind is not null, n);
+    perform pool_wanted(t, p_system, x.kind is not null);
   end if;
   -- Also of who is let in: its calls may be short, and all over when shares are divided the next time.
   if shared or a.answer = 'admitted' and l.capacity is not null then
-    perform pool_wanted(t, '', shared, n);
+    perform pool_wanted(t, '', shared);
   end if;
   -- Of a call whose position is another one's, that one's decision stays.
   if p_input is not null and x.kind is distinct from 'idempotency_conflict' then
@@ -457,13 +458,20 @@ begin
     update approvals set used_at = n, used_by = p_token where tenant_id = p_tenant and environment = p_environment
       and approval_no = standing.approval_no and used_at is null;
   end if;
+  if c.review_no is not null then
+    -- Of a read that is asked again as something else: what this attempt ends as is an item of its own.
+    t := ledger_close_review(t, n, c.review_no, 'abandon', 'ledger', 'superseded: this position was asked for again in other words',
+      '{"applied": false}');
+  end if;
+  held := ledger_reserve(t, l, named, ask, 1, n);
+  t := held.t;
   insert into calls as k (tenant_id, environment, run_id, path, digest, action, class, system, state, token, admitted_as, epoch,
       policy_version, host_id, attempts, first_claimed_at, lease_until, sent_until, account, claimed_seq, reversible, undo_of,
-      admitted_at, day, metered, reserved, stored_reserved, approval_no)
+      admitted_at, day, metered, reserved, token_marks, stored_reserved, approval_no)
     values (p_tenant, p_environment, p_run, p_path, p_digest, p_action, p_class, p_system, 'claimed', p_token, 'admitted', t.fence_epoch,
       t.policy_version, p_host, a.attempt, n, n + p_lease_ms * interval '1 millisecond', n + p_lease_ms * interval '1 millisecond',
       p_account, t.journal_seq + 1, p_reversible, p_undo_of, n, (t.meter).day,
-      array(select m.name from unnest(named) m), ask, p_stored_bytes, standing.approval_no)
+      array(select m.name from unnest(named) m), ask, held.token_marks, p_stored_bytes, standing.approval_no)
     on conflict on constraint calls_pk do update set digest = excluded.digest, action = excluded.action, class = excluded.class,
       system = excluded.system, state = 'claimed', token = excluded.token, admitted_as = 'admitted', epoch = excluded.epoch,
       policy_version = excluded.policy_version, host_id = excluded.host_id, attempts = excluded.attempts, looks = 0,
@@ -472,12 +480,11 @@ begin
       approval_no = coalesce(excluded.approval_no, case when k.digest = excluded.digest then k.approval_no end),
       reversible = excluded.reversible,
       undo_of = excluded.undo_of, admitted_at = excluded.admitted_at, day = excluded.day, metered = excluded.metered,
-      reserved = excluded.reserved, stored_reserved = excluded.stored_reserved, charged = null, lost = false, refusal = null,
+      reserved = excluded.reserved, token_marks = excluded.token_marks, stored_reserved = excluded.stored_reserved, charged = null, lost = false, refusal = null,
       value = null, payload_ref = null, payload_digest = null;
   update runs set steps = steps + p_steps, tool_calls = tool_calls + p_tool_calls, spent_micro_usd = spent_micro_usd + p_micro_usd,
       active_ms = active_ms + ask.active_ms, model_tokens = model_tokens + p_model_tokens, touched_at = n, state = case when state in ('throttled', 'provider_degraded', 'frozen', 'approval_required') then 'running' else state end
     where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
-  t := ledger_reserve(t, l, named, ask, 1, n);
   t.stored_reserved := t.stored_reserved + p_stored_bytes;
   t := ledger_append(t, n, p_run, json_build_object('kind', 'admitted', 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'digest', p_digest, 'action', p_action, 'class', p_class, 'system', p_system, 'rules', p_rules, 'effect', p_effect, 'inputs', p_input_digest,

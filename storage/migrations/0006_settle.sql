@@ -71,6 +71,9 @@ declare
   delta amounts := nothing();
   day integer;
   metered text[];
+  -- What the attempt had reserved of model tokens, and where that ends in each bucket.
+  tokens bigint;
+  marks numeric[];
   doubt text;
   stored bigint;
 begin
@@ -89,6 +92,8 @@ begin
     s.answer := 'settled';
     day := c.day;
     metered := c.metered;
+    tokens := (c.reserved).model_tokens;
+    marks := c.token_marks;
     paid := paid_of(c.reserved, c.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
     delta := minus(paid, c.reserved);
     t := ledger_vacate(t, c);
@@ -99,6 +104,8 @@ begin
     s.answer := 'reconciled';
     day := c.day;
     metered := c.metered;
+    tokens := (c.reserved).model_tokens;
+    marks := c.token_marks;
     paid := paid_of(c.reserved, c.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
     delta := minus(paid, c.charged);
   else
@@ -113,6 +120,8 @@ begin
     s.answer := 'late';
     day := coalesce(g.day, (t.meter).day);
     metered := g.metered;
+    tokens := (g.reserved).model_tokens;
+    marks := g.token_marks;
     if g.token is not null and not g.trued_up and p_result <> 'unknown' then
       paid := paid_of(g.reserved, g.admitted_at, n, p_result, p_tool_calls, p_micro_usd, p_model_tokens);
       -- The step was taken, whatever came of it.
@@ -123,7 +132,7 @@ begin
     end if;
   end if;
 
-  -- One review of a call at a time: a read that is asked again in other words may have one open already.
+  -- One review of a call at a time. Whoever claims it anew has closed the one before.
   if s.answer = 'settled' and p_result in ('failed', 'unknown') and c.review_no is null then
     doubt := case
       when c.undo_of is not null and p_result = 'failed' then 'undo_failed'
@@ -152,7 +161,7 @@ begin
       where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state in ('running', 'throttled');
   end if;
   stored := t.stored_bytes - stored;
-  t := ledger_charge(t, n, p_run, metered, day, delta);
+  t := ledger_charge(t, n, p_run, metered, day, delta, tokens, marks);
   t := ledger_append(t, n, p_run, json_build_object('kind', s.answer, 'at', iso(n), 'run', p_run, 'path', p_path, 'token', p_token,
     'action', c.action, 'class', c.class, 'result', p_result, 'slot', s.answer = 'settled', 'day', day, 'charged', amounts_json(delta),
     'metered', coalesce(metered, '{}'), 'overshoot', overshoot_json(paid, coalesce(g.reserved, c.reserved)), 'payloadDigest', p_payload_digest,
@@ -185,8 +194,8 @@ begin
   t := bulkhead.ledger_vacate(t, c);
   t := bulkhead.ledger_append(t, p_now, c.run_id, json_build_object('kind', 'reaped', 'at', bulkhead.iso(p_now), 'run', c.run_id,
     'path', c.path, 'token', c.token, 'action', c.action, 'class', c.class, 'result', p_result, 'rule', x.rule, 'slot', true,
-    'inflight', (t.meter).inflight, 'review', case p_result when 'unknown' then 'outcome_unknown' end), '{}');
-  if p_result = 'unknown' then
+    'inflight', (t.meter).inflight, 'review', case when p_result = 'unknown' and c.review_no is null then 'outcome_unknown' end), '{}');
+  if p_result = 'unknown' and c.review_no is null then
     perform bulkhead.ledger_open_review(t, p_now, c.run_id, c.path, 'outcome_unknown');
   end if;
   return t;

@@ -76,6 +76,8 @@ declare
   x refused;
   s run_acceptance;
   n timestamptz;
+  -- When it came: no two at one moment, also while the ledger's clock stands still after a step back, for the line and pages go by it.
+  arrived timestamptz;
   waits boolean;
   -- Bytes that it begins with.
   begins_with bigint;
@@ -117,6 +119,11 @@ begin
     s := row('refused', null, refusal_json(x, t.policy_version), ledger_save(t, false));
     return s;
   end if;
+  arrived := n;
+  if bulkhead.now() < t.last_clock then
+    select greatest(n, max(r.accepted_at) + interval '1 microsecond') into arrived from runs r
+      where r.tenant_id = p_tenant and r.environment = p_environment;
+  end if;
   insert into run_acceptances (tenant_id, environment, run_id, root_run_id, workflow_id, agent_id, agent_version, workspace_id,
       target_system, target_record_id, idempotency_key, body_digest, signed)
     values (p_tenant, p_environment, e ->> 'runId', e ->> 'rootRunId', e ->> 'workflowId', e ->> 'agentId', e ->> 'agentVersion',
@@ -124,7 +131,7 @@ begin
   insert into runs (tenant_id, environment, run_id, workspace_id, epoch, state, accepted_at, touched_at, state_since, priority, slot_at,
       queued_at)
     values (p_tenant, p_environment, e ->> 'runId', e ->> 'workspaceId', t.fence_epoch, case when waits then 'queued' else 'accepted' end,
-      n, n, n, p_priority, case when not waits then n end, case when waits then n end);
+      arrived, n, n, p_priority, case when not waits then n end, case when waits then n end);
   t.slots := t.slots + (not waits)::integer;
   t.queued := t.queued + waits::integer;
   t.run_starts := filled(drained(t.run_starts, l.run_starts_per_minute, n), 1);

@@ -285,8 +285,12 @@ declare
   token uuid := gen_random_uuid();
   day integer;
   slots integer;
+  -- Whether what the ledger had charged was for the attempt that is put back. Else that stays charged, and this one is more: a call that is
+  -- open, kept instead, used up or lost has cost what it cost, and the history tells of a later attempt, or of one that is trued up by itself.
+  same boolean;
   cost amounts;
   delta amounts;
+  metered text[];
   stored bigint;
 begin
   perform enter_scope(p_tenant, p_environment);
@@ -301,11 +305,13 @@ begin
     t := ledger_close_review(t, n, c.review_no, case p_to when 'succeeded' then 'happened' when 'claimed' then 'did_not_happen' else 'abandon' end,
       'recover', 'as the run’s history shows', '{"applied": false}');
   end if;
+  same := coalesce(c.state not in ('open', 'suggested') and not c.lost and c.refusal ->> 'rule' is distinct from 'attempts_exhausted', false);
   -- What the ledger had charged is corrected where it was charged; the rest is of today, for its own day is not known.
-  day := case when c.state is null or c.state in ('open', 'suggested') then (t.meter).day else c.day end;
+  day := case when same then c.day else (t.meter).day end;
+  metered := case when same then c.metered else '{}' end;
   slots := (p_to = 'claimed')::integer - coalesce((c.state = 'claimed')::integer, 0);
   cost := amounts_of(k."toolCalls", k.steps, 0, k."microUsd", coalesce(k."modelTokens", 0), (k.class = 'high_risk_write' and k."undoOf" is null)::integer);
-  delta := minus(cost, case when c.state = 'claimed' then c.reserved else coalesce(c.charged, nothing()) end);
+  delta := minus(cost, case when not same then nothing() when c.state = 'claimed' then c.reserved else c.charged end);
   if c.state = 'claimed' then
     t := ledger_vacate(t, c);
   end if;
@@ -321,15 +327,15 @@ begin
     on conflict on constraint calls_pk do update set state = p_to, token = excluded.token, admitted_as = 'admitted', host_id = 'recover',
       first_claimed_at = least(o.first_claimed_at, excluded.first_claimed_at), claimed_seq = least(o.claimed_seq, excluded.claimed_seq),
       lease_until = excluded.lease_until, sent_until = excluded.sent_until, admitted_at = n, day = excluded.day, metered = '{}',
-      reserved = excluded.reserved, stored_reserved = 0, charged = excluded.charged, lost = false, refusal = excluded.refusal, value = excluded.value,
+      reserved = excluded.reserved, token_marks = '{}', stored_reserved = 0, charged = excluded.charged, lost = false, refusal = excluded.refusal, value = excluded.value,
       payload_ref = excluded.payload_ref, payload_digest = excluded.payload_digest;
   stored := t.stored_bytes;
   t := ledger_keep(t, n, p_run, p_path, k.payload, '{}', '[]', case when p_to = 'succeeded' then k."dataClasses" end);
   stored := t.stored_bytes - stored;
-  t := ledger_charge(t, n, p_run, coalesce(c.metered, '{}'), day, delta);
+  t := ledger_charge(t, n, p_run, metered, day, delta);
   t := ledger_append(t, n, p_run, json_build_object('kind', 'restored', 'at', iso(n), 'what', 'call', 'run', p_run, 'path', p_path,
     'token', token, 'action', k.action, 'class', k.class, 'from', p_from, 'result', p_to, 'slots', slots, 'day', day,
-    'charged', amounts_json(delta), 'payloadDigest', k."payloadDigest", 'storedBytes', stored, 'storedOvershoot', stored_overshoot(stored, 0),
+    'charged', amounts_json(delta), 'metered', metered, 'payloadDigest', k."payloadDigest", 'storedBytes', stored, 'storedOvershoot', stored_overshoot(stored, 0),
     'inflight', (t.meter).inflight,
     'dayUsed', amounts_json((t.meter).used)), '{}');
   if k.review is not null then

@@ -34,7 +34,7 @@ create table bulkhead.pool_shares (
   model_tokens_per_minute bigint constraint pool_shares_tokens_counted check (model_tokens_per_minute >= 0),
   -- What there is of what its class guarantees, as it was last divided.
   guaranteed integer not null default 0 constraint pool_shares_guaranteed_counted check (guaranteed >= 0),
-  -- When it last asked for a call of the pool, and when one was last refused.
+  -- When it last asked for a call of the pool, and when one was last refused: by the clock itself, for the ledger's stands still after a step back.
   wanted_at timestamptz not null default '-infinity',
   refused_at timestamptz not null default '-infinity',
   constraint pool_shares_pk primary key (tenant_id, environment, provider, pool)
@@ -87,12 +87,17 @@ begin
   return null;
 end $$;
 
--- Notes that the tenant asks for calls of a pool. Now and then is enough: shares are divided twice a second.
-create function bulkhead.pool_wanted(t bulkhead.ledgers, p_provider text, p_refused boolean, p_now timestamptz) returns void language sql as $$
-  update bulkhead.pool_shares set wanted_at = p_now, refused_at = case when p_refused then p_now else refused_at end
+-- Notes that the tenant asks for calls of a pool. Now and then is enough: shares are divided twice a second. A time to come is one that was
+-- noted before the clock was put back, and says nothing.
+create function bulkhead.pool_wanted(t bulkhead.ledgers, p_provider text, p_refused boolean) returns void language plpgsql as $$
+declare
+  often constant interval := '200 milliseconds';
+  n constant timestamptz := bulkhead.now();
+begin
+  update bulkhead.pool_shares set wanted_at = n, refused_at = case when p_refused then n else refused_at end
     where tenant_id = t.tenant_id and environment = t.environment and provider = p_provider and left_at is null
-      and (wanted_at < p_now - interval '200 milliseconds' or p_refused and refused_at < p_now - interval '200 milliseconds')
-$$;
+      and (wanted_at not between n - often and n or p_refused and refused_at not between n - often and n);
+end $$;
 
 -- ---------------------------------------------------------------- for operators
 
@@ -113,8 +118,23 @@ begin
   end if;
 end $$;
 
+-- Refuses names that nobody has given a document for yet. Nothing takes such a document away again, so what was known stays so.
+create function bulkhead.must_know_pools(p_pools jsonb) returns void language plpgsql stable as $$
+declare
+  named record;
+begin
+  for named in select e.key as provider, e.value as pool from jsonb_each_text(p_pools) e order by e.key loop
+    if named.provider = '' and not exists (select from bulkhead.call_capacities c where c.name = named.pool) then
+      raise exception 'there is no shared capacity %: apply its document first', named.pool using errcode = 'BH010';
+    elsif named.provider <> '' and not exists (select from bulkhead.provider_pools p where p.name = named.pool and p.provider = named.provider) then
+      raise exception 'there is no provider pool % of %: apply its document first', named.pool, named.provider using errcode = 'BH010';
+    end if;
+  end loop;
+end $$;
+
 -- Puts the tenant into the pools that its document names, by provider, and out of all others; '' names its shared capacity. It has
 -- nothing of what is new to it until shares are divided the next time. What it has under way in a capacity that it leaves stays counted there.
+-- Where it is in those and no others already, its ledger is left alone.
 create function bulkhead.set_pools(p_tenant text, p_environment text, p_pools jsonb) returns void
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
@@ -122,17 +142,19 @@ declare
   named record;
 begin
   perform bind_scope(p_tenant, p_environment);
+  perform must_know_pools(p_pools);
+  if p_pools = (select coalesce(jsonb_object_agg(s.provider, s.pool), '{}') from pool_shares s
+      where s.tenant_id = p_tenant and s.environment = p_environment and s.left_at is null)
+    and exists (select from limits l where l.tenant_id = p_tenant and l.environment = p_environment
+      and l.capacity is not distinct from p_pools ->> '') then
+    return;
+  end if;
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
   delete from pool_shares where tenant_id = p_tenant and environment = p_environment and pool is distinct from p_pools ->> provider
     and (provider <> '' or (t.meter).inflight = 0);
   update pool_shares set left_at = greatest(bulkhead.now(), t.last_clock), calls_in_flight = 0, guaranteed = 0
     where tenant_id = p_tenant and environment = p_environment and pool is distinct from p_pools ->> provider and left_at is null;
   for named in select e.key as provider, e.value as pool from jsonb_each_text(p_pools) e order by e.key loop
-    if named.provider = '' and not exists (select from call_capacities c where c.name = named.pool) then
-      raise exception 'there is no shared capacity %: apply its document first', named.pool using errcode = 'BH010';
-    elsif named.provider <> '' and not exists (select from provider_pools p where p.name = named.pool and p.provider = named.provider) then
-      raise exception 'there is no provider pool % of %: apply its document first', named.pool, named.provider using errcode = 'BH010';
-    end if;
     insert into pool_shares as s (tenant_id, environment, provider, pool, model_tokens_per_minute)
       select p_tenant, p_environment, named.provider, named.pool,
           (select 0 from provider_pools p where p.name = named.pool and p.provider = named.provider and p.model_tokens_per_minute is not null)
@@ -141,7 +163,35 @@ begin
   update limits l set capacity = p_pools ->> ''
     where l.tenant_id = p_tenant and l.environment = p_environment and l.capacity is distinct from p_pools ->> '';
 end $$;
-grant execute on function bulkhead.put_provider_pool, bulkhead.set_pools to bulkhead_operator;
+
+-- What a tenant's document names, before anything of it is put: see `put_tenant_document`.
+create function bulkhead.must_know(p_quota_classes text[], p_pools jsonb) returns void
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  unknown text;
+begin
+  select n.name into unknown from unnest(p_quota_classes) as n (name)
+    where not exists (select from quota_classes q where q.name = n.name) order by 1 limit 1;
+  if found then
+    raise exception 'there is no quota class %: apply its document first', unknown using errcode = 'BH010';
+  end if;
+  perform must_know_pools(p_pools);
+end $$;
+
+-- All that a tenant's document says of one environment, in one statement: nothing but this tenant's own work is done between the first touch
+-- of its ledger and the end of the transaction. What waits for others (a new environment's partitions, the tenant's row) comes before that.
+-- Answers whether it was created.
+create function bulkhead.put_tenant_document(p_tenant text, p_environment text, p_profile text, p_quota_class text, p_document jsonb,
+  p_pools jsonb, p_actor text, p_body text) returns boolean
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  created constant boolean := put_tenant(p_tenant, p_environment, p_profile, p_quota_class, p_document, p_actor, p_body);
+begin
+  perform set_pools(p_tenant, p_environment, p_pools);
+  perform apply_tenant(p_tenant, p_environment, p_actor, p_body);
+  return created;
+end $$;
+grant execute on function bulkhead.put_provider_pool, bulkhead.must_know, bulkhead.put_tenant_document to bulkhead_operator;
 
 -- ---------------------------------------------------------------- for whoever divides
 
@@ -182,8 +232,8 @@ begin
     )
     select m.provider, m.name, m.capacity, m.capacity_tokens, m.tenant_id::text, case when m.gone then 0 else m.weight end,
         coalesce(m.calls_in_flight, 0), m.model_tokens_per_minute, coalesce(m.inflight, 0),
-        coalesce(m.inflight > 0, false) or coalesce(m.wanted_at > bulkhead.now() - interval '2 seconds', false),
-        coalesce(m.refused_at > bulkhead.now() - interval '2 seconds', false), m.ceiling, m.promised,
+        coalesce(m.inflight > 0, false) or coalesce(m.wanted_at between bulkhead.now() - interval '2 seconds' and bulkhead.now(), false),
+        coalesce(m.refused_at between bulkhead.now() - interval '2 seconds' and bulkhead.now(), false), m.ceiling, m.promised,
         (m.promised * least(m.promised_in_all, m.capacity) / greatest(m.promised_in_all, 1))::integer,
         coalesce(m.guaranteed, 0)
       from promises m order by 1, 2, 5;

@@ -108,8 +108,8 @@ export class LedgerWorld {
   async setClock(at: Date): Promise<void> {
     if (!this.#clockStopped) {
       await this.admin.query(`
-        create table public.stopped_clock (at timestamptz not null);
-        insert into public.stopped_clock values ('epoch');
+        create table if not exists public.stopped_clock (at timestamptz not null);
+        insert into public.stopped_clock select 'epoch' where not exists (select from public.stopped_clock);
         grant select on public.stopped_clock to bulkhead_owner, bulkhead_sweep;
         create or replace function bulkhead.now() returns timestamptz language sql volatile as 'select at from public.stopped_clock'`);
       this.#clockStopped = true;
@@ -122,6 +122,7 @@ export class LedgerWorld {
     await this.admin.query(
       `create or replace function bulkhead.now() returns timestamptz language sql volatile as 'select pg_catalog.clock_timestamp()'`,
     );
+    this.#clockStopped = false;
   }
 
   async tenant(

@@ -315,3 +315,32 @@ test('N7 shares and calls under way never come to more than the capacity, throug
     { numRuns: 12 },
   );
 }, 120_000);
+
+test('N7 after a step back of the clock a tenant is not taken to be short for as long as the step, and is again once it is refused', async () => {
+  const { tenants, name, divide } = await pool(1, null, [1]);
+  const [only] = tenants as [Member];
+  await divide();
+  const short = async (): Promise<[boolean, boolean]> => {
+    const { rows } = await world.admin.query<{ wants: boolean; short: boolean }>(
+      `select wants, short from bulkhead.pool_members($1) where pool = $2`,
+      [ENVIRONMENT, name],
+    );
+    return [rows[0]?.wants ?? false, rows[0]?.short ?? false];
+  };
+  const held = modelCall(only);
+  await only.tenant.store.admit(held);
+  expect(await only.tenant.store.admit(modelCall(only))).toMatchObject({ answer: 'refused' });
+  expect(await short()).toEqual([true, true]);
+  await pass(-1_800_000);
+  await only.tenant.store.settle(only.tenant.settlement(held));
+  await pass(2_001);
+  expect(await short()).toEqual([false, false]);
+  const next = modelCall(only);
+  expect(await only.tenant.store.admit(next)).toMatchObject({ answer: 'admitted' });
+  expect(await short()).toEqual([true, false]);
+  expect(await only.tenant.store.admit(modelCall(only))).toMatchObject({ answer: 'refused' });
+  expect(await short()).toEqual([true, true]);
+  await only.tenant.store.settle(only.tenant.settlement(next));
+  await pass(2_001);
+  expect(await short()).toEqual([false, false]);
+});

@@ -347,3 +347,28 @@ test('N1 the sweep finds counts that are not what the runs say, mends them with 
   ]);
   expect(await world.platform.tendLines()).toEqual([workflow(tenant, 'c')]);
 });
+
+test('N1 after a step back of the clock runs still stand in line by arrival, and no two have come at one moment', async () => {
+  const at = Date.UTC(2025, 2, 10, 12);
+  await world.setClock(new Date(at));
+  try {
+    const tenant = await withSlots(1);
+    await accept(tenant, 'first');
+    await world.setClock(new Date(at - 3_600_000));
+    // Their names are in no order, and no two came at one moment.
+    const names = ['m', 'z', 'a', 'k', 'b'];
+    for (const name of names) await accept(tenant, name);
+    const standing = await Promise.all(names.map((name) => tenant.store.standingInLine(id(name))));
+    expect(standing.map((each) => each?.position)).toEqual([1, 2, 3, 4, 5]);
+    const moments = await Promise.all(['first', ...names].map((name) => tenant.store.run(id(name))));
+    const times = moments.map((run) => run?.acceptedAt ?? '');
+    expect(times).toEqual([...new Set(times)].sort());
+    expect(await leave(tenant, 'first')).toMatchObject({ handed: [workflow(tenant, 'm')] });
+    // Once the clock has caught up it goes by that again.
+    await world.setClock(new Date(at + 1_000));
+    await accept(tenant, 'later');
+    expect((await tenant.store.run(id('later')))?.acceptedAt).toBe('2025-03-10T12:00:01.000000Z');
+  } finally {
+    await world.useRealClock();
+  }
+});

@@ -12,19 +12,49 @@ beforeAll(async () => {
 afterAll(() => world.close());
 beforeEach(() => at(NOON));
 
-test('Q2 what is given back to a bucket frees what is in it, never more: it is not below empty', async () => {
+const UNUSED = { charge: { toolCalls: 0, microUsd: 0, modelTokens: 0 } } as const;
+
+test('Q2 what is given back later than it has drained frees nothing of what others have reserved', async () => {
   const tenant = await world.tenant({ more: { modelTokensPerMinute: 600 } });
   const runId = await tenant.run();
-  const request = await claim(tenant, runId, '1.0', model(600));
-  // All of it has drained by now.
+  const early = await claim(tenant, runId, '1.0', model(600));
+  // All of it has drained by now, and another call has the minute.
   await at(NOON + 60_000);
-  await claim(tenant, runId, '1.1', model(1));
-  await settle(tenant, request, { result: 'failed', charge: { toolCalls: 0, microUsd: 0, modelTokens: 0 } });
-  expect((await counters(tenant)).own.tokens).toBe(0);
-  await claim(tenant, runId, '2.0', model(600));
-  expect(await tenant.store.admit(tenant.admission(runId, '3.0', model(1)))).toMatchObject({
+  await claim(tenant, runId, '1.1', model(600));
+  await settle(tenant, early, UNUSED);
+  expect((await counters(tenant)).own.tokens).toBe(600);
+  expect(await tenant.store.admit(tenant.admission(runId, '2.0', model(1)))).toMatchObject({
     refusal: { rule: 'model_tokens_per_minute', value: 600, used: 600, retryAfterMs: 100 },
   });
+});
+
+test('Q2 what is given back frees what of that reservation has not drained: what came in first drains first', async () => {
+  const perAgent = { support_triage: { modelTokensPerMinute: 600 } };
+  const tenant = await world.tenant({ more: { modelTokensPerMinute: 600 }, perAgent });
+  const runId = await tenant.run();
+  const first = await claim(tenant, runId, '1.0', model(400));
+  const second = await claim(tenant, runId, '1.1', model(200));
+  await at(NOON + 30_000);
+  // 300 of the first have drained, nothing of the second.
+  await settle(tenant, second, UNUSED);
+  expect((await counters(tenant)).own.tokens).toBe(100);
+  const third = await claim(tenant, runId, '2.0', model(500));
+  expect(await answerOf(tenant, tenant.admission(runId, '2.1', model(1)))).toBe('model_tokens_per_minute');
+  await settle(tenant, first, UNUSED);
+  // The room that the second made was made at the front: the last of the first has left with it.
+  expect((await counters(tenant)).own.tokens).toBe(600);
+  await settle(tenant, third, { charge: { toolCalls: 0, microUsd: 0, modelTokens: 200 } });
+  expect((await counters(tenant)).own.tokens).toBe(300);
+});
+
+test('Q2 what was reserved while no limit was in force frees nothing once one is', async () => {
+  const tenant = await world.tenant();
+  const runId = await tenant.run();
+  const early = await claim(tenant, runId, '1.0', model(600));
+  await tenant.setLimits({ ...WIDE, more: { modelTokensPerMinute: 600 } });
+  await claim(tenant, runId, '1.1', model(600));
+  await settle(tenant, early, UNUSED);
+  expect((await counters(tenant)).own.tokens).toBe(600);
 });
 
 test('Q2 an overshoot fills the bucket from when it is known: time that was over before drains none of it', async () => {

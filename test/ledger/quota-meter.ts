@@ -35,11 +35,11 @@ export interface Moment {
 /** Who has used what on which day, how much a minute, and how many at once. */
 export class Meter {
   readonly days = new Map<number, Amounts>();
-  readonly buckets: Record<'calls' | 'modelTokens', Bucket>;
+  readonly buckets: { readonly calls: Bucket; readonly modelTokens: Line };
   inflight = 0;
 
   constructor(at: number) {
-    this.buckets = { calls: { level: 0, at }, modelTokens: { level: 0, at } };
+    this.buckets = { calls: { level: 0, at }, modelTokens: new Line(at) };
   }
 
   /** The first limit that refuses; changes nothing. */
@@ -82,34 +82,62 @@ export class Meter {
     return undefined;
   }
 
-  /** Reserves, where the limits let it. */
-  reserve(of: NamedLimits, amounts: Amounts, time: number): void {
+  /** Reserves, where the limits let it. What nothing limits is in no bucket. */
+  reserve(of: NamedLimits, attempt: string, amounts: Amounts, time: number): void {
     this.inflight += 1;
-    this.#fill(this.buckets.calls, of.callsPerMinute, Math.min(1, amounts.steps + amounts.toolCalls), time);
-    this.#fill(this.buckets.modelTokens, of.modelTokensPerMinute, amounts.modelTokens, time);
+    const { callsPerMinute, modelTokensPerMinute } = of;
+    const { calls, modelTokens } = this.buckets;
+    if (callsPerMinute !== undefined && amounts.steps + amounts.toolCalls > 0) {
+      calls.level = Math.max(0, calls.level - (time - calls.at) * callsPerMinute) + MINUTE;
+      calls.at = time;
+    }
+    if (modelTokensPerMinute !== undefined && amounts.modelTokens > 0) {
+      modelTokens.drain(modelTokensPerMinute, time);
+      modelTokens.join(attempt, amounts.modelTokens);
+    }
   }
 
   charge(day: number, by: Amounts): void {
     this.days.set(day, plus(this.days.get(day) ?? NOTHING, by));
   }
 
-  /** What a call used beside what it had reserved: more is known of from now on, and less frees no more than there is. */
-  correct(of: NamedLimits, modelTokens: number, time: number): void {
-    const bucket = this.buckets.modelTokens;
-    if (modelTokens > 0) drain(bucket, of.modelTokensPerMinute, time);
-    bucket.level = Math.max(0, bucket.level + modelTokens * MINUTE);
-  }
-
-  /** What nothing limits is in no bucket. */
-  #fill(bucket: Bucket, limit: number | undefined, units: number, time: number): void {
-    if (limit === undefined || units === 0) return;
-    drain(bucket, limit, time);
-    bucket.level += units * MINUTE;
+  /** What an attempt used beside what it had reserved: more is known of from now on, and less frees only what is still there of its own. */
+  correct(of: NamedLimits, attempt: string, modelTokens: number, time: number): void {
+    if (modelTokens === 0) return;
+    const line = this.buckets.modelTokens;
+    line.drain(of.modelTokensPerMinute, time);
+    if (modelTokens > 0) line.join('', modelTokens);
+    else line.giveBack(attempt, -modelTokens);
   }
 }
 
-/** A bucket without a limit holds nothing. */
-function drain(bucket: Bucket, limit: number | undefined, time: number): void {
-  bucket.level = limit === undefined ? 0 : Math.max(0, bucket.level - (time - bucket.at) * limit);
-  bucket.at = time;
+/** A bucket whose parcels are known one by one: they leave in the order in which they came. */
+class Line implements Bucket {
+  #parcels: { of: string; left: number }[] = [];
+  constructor(public at: number) {}
+
+  get level(): number {
+    return this.#parcels.reduce((sum, { left }) => sum + left, 0);
+  }
+  /** Without a limit it holds nothing. */
+  drain(limit: number | undefined, time: number): void {
+    this.#leave(limit === undefined ? Infinity : Math.max(0, time - this.at) * limit);
+    this.at = time;
+  }
+  join(of: string, units: number): void {
+    this.#parcels.push({ of, left: units * MINUTE });
+  }
+  /** Room for as much as is left of its own, made at the front. */
+  giveBack(of: string, units: number): void {
+    const own = this.#parcels.find((parcel) => parcel.of === of)?.left ?? 0;
+    this.#leave(Math.min(own, units * MINUTE));
+  }
+  #leave(amount: number): void {
+    for (const parcel of this.#parcels) {
+      const gone = Math.min(parcel.left, amount);
+      parcel.left -= gone;
+      amount -= gone;
+    }
+    this.#parcels = this.#parcels.filter(({ left }) => left > 0);
+  }
 }

@@ -114,7 +114,7 @@ export class QuotaModel {
 
     if (replaces) this.#replace(replaces);
     const metered = limited.map(([name]) => name);
-    const reservation = { at: this.time, day: this.day, metered, amounts };
+    const reservation = { by: ask.token, at: this.time, day: this.day, metered, amounts };
     const attempts = call && call.digest === ask.digest ? call.attempts + 1 : 1;
     const said: Said = { answer: 'admitted', attempt: attempts };
     this.calls.set(key, {
@@ -130,7 +130,7 @@ export class QuotaModel {
       charged: amounts,
       lost: false,
     });
-    for (const [meter, of] of this.#meters(limited)) meter.reserve(of, amounts, this.time);
+    for (const [meter, of] of this.#meters(limited)) meter.reserve(of, ask.token, amounts, this.time);
     this.#charge(ask.run, this.day, metered, amounts);
     return said;
   }
@@ -254,11 +254,12 @@ export class QuotaModel {
     return { ...of.amounts, ...charge, activeMs: Math.min(of.amounts.activeMs, this.time - of.at) };
   }
 
-  #correct(run: string, { day, metered }: Reservation, from: Amounts, to: Amounts): void {
+  #correct(run: string, { by, day, metered }: Reservation, from: Amounts, to: Amounts): void {
     const delta = plus(to, times(from, -1));
     this.#charge(run, day, metered, delta);
-    this.own.correct(this.quota.limits, delta.modelTokens, this.time);
-    for (const name of metered) this.#known(name).correct(this.limitsOf(name), delta.modelTokens, this.time);
+    const { modelTokens } = delta;
+    this.own.correct(this.quota.limits, by, modelTokens, this.time);
+    for (const name of metered) this.#known(name).correct(this.limitsOf(name), by, modelTokens, this.time);
   }
 
   limitsOf(name: string): NamedLimits {

@@ -46,6 +46,8 @@ export interface Charge {
 
 /** What an attempt holds until it is settled. */
 export interface Reservation {
+  /** The attempt that made it. */
+  readonly by: string;
   readonly at: number;
   readonly day: number;
   /** Names of the meters beside the tenant's own. */

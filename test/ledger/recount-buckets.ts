@@ -6,6 +6,9 @@ import type { Amounts } from './recount';
 
 interface Facts {
   readonly kind: string;
+  readonly token?: string;
+  /** Of a take-over: the attempt whose reservation it goes on with. */
+  readonly from?: string;
   /** To the microsecond. */
   readonly at: string;
   readonly quota?: Quota;
@@ -29,6 +32,9 @@ const microseconds = (at: string): number =>
 export function recountBuckets(entries: readonly JournalEntry[]): BucketRecount {
   const buckets: Record<string, Record<'calls' | 'modelTokens', Bucket>> = {};
   const violations: string[] = [];
+  /** What has left each meter's bucket of model tokens, and what will have once a reservation, by attempt and meter, has. */
+  const gone: Record<string, number> = {};
+  const ends = new Map<string, Record<string, { end: number; reserved: number }>>();
   let quota: Quota | undefined;
 
   const limits = (name: string): NamedLimits => {
@@ -51,29 +57,53 @@ export function recountBuckets(entries: readonly JournalEntry[]): BucketRecount 
       quota = facts.quota;
       bucketsOf('');
     }
+    const drainTokens = (name: string): Bucket => {
+      const bucket = bucketsOf(name).modelTokens;
+      const before = bucket.level;
+      drain(bucket, limits(name).modelTokensPerMinute);
+      gone[name] = (gone[name] ?? 0) + before - bucket.level;
+      return bucket;
+    };
     const names = ['', ...(facts.metered ?? [])];
+    const token = facts.token ?? '';
+    if (facts.kind === 'recovering') ends.set(token, ends.get(facts.from ?? '') ?? {});
     if (facts.kind === 'admitted' && facts.reserved && !facts.undoOf) {
       const { toolCalls, steps, modelTokens } = facts.reserved;
       for (const name of names) {
+        // A meter begins with the first call that it is of, limited by then or not.
+        const { calls } = bucketsOf(name);
         const { callsPerMinute, modelTokensPerMinute } = limits(name);
-        const parts = [
-          [bucketsOf(name).calls, callsPerMinute, Math.min(1, toolCalls + steps)],
-          [bucketsOf(name).modelTokens, modelTokensPerMinute, modelTokens],
-        ] as const;
-        for (const [bucket, limit, units] of parts) {
-          if (limit === undefined || units === 0) continue;
-          drain(bucket, limit);
+        const fill = (bucket: Bucket, limit: number, units: number): void => {
           bucket.level += units * MINUTE;
           if (bucket.level > limit * MINUTE)
             violations.push(`${entry.seq}: more of a minute than '${name}' may`);
+        };
+        if (callsPerMinute !== undefined && toolCalls + steps > 0) {
+          drain(calls, callsPerMinute);
+          fill(calls, callsPerMinute, 1);
+        }
+        if (modelTokensPerMinute !== undefined && modelTokens > 0) {
+          const bucket = drainTokens(name);
+          fill(bucket, modelTokensPerMinute, modelTokens);
+          const end = (gone[name] ?? 0) + bucket.level;
+          ends.set(token, { ...ends.get(token), [name]: { end, reserved: modelTokens * MINUTE } });
         }
       }
     } else if (facts.charged) {
       const { modelTokens } = facts.charged;
+      if (modelTokens === 0) continue;
       for (const name of names) {
-        const bucket = bucketsOf(name).modelTokens;
-        if (modelTokens > 0) drain(bucket, limits(name).modelTokensPerMinute);
-        bucket.level = Math.max(0, bucket.level + modelTokens * MINUTE);
+        const bucket = drainTokens(name);
+        if (modelTokens > 0) {
+          bucket.level += modelTokens * MINUTE;
+          continue;
+        }
+        // What a person gives back comes when it has drained.
+        const own = facts.kind === 'reviewed' ? undefined : ends.get(token)?.[name];
+        const left = own ? Math.max(0, own.end - (gone[name] ?? 0)) : 0;
+        const back = Math.min(left, own?.reserved ?? 0, -modelTokens * MINUTE);
+        bucket.level -= back;
+        gone[name] = (gone[name] ?? 0) + back;
       }
     }
   }

@@ -48,6 +48,8 @@ interface Facts {
   readonly slot?: boolean;
   /** Of what `recover` has put back. */
   readonly what?: string;
+  /** The state that it was in before. */
+  readonly from?: string | null;
   readonly slots?: number;
   readonly mode?: string;
   readonly state?: string;
@@ -287,6 +289,10 @@ export function recount(entries: readonly JournalEntry[]): Recount {
           entered.set(Number(facts.followUp), facts.run ?? '');
         if (facts.what === 'follow_up' && facts.state === 'done') entered.delete(Number(facts.followUp));
         state.inflight += facts.slots ?? 0;
+        if (facts.from === 'claimed') {
+          for (const name of held.get(place) ?? []) meter(name).inflight -= 1;
+          held.delete(place);
+        }
         if (state.inflight < 0) violation('a slot was given back that nobody held');
         if (facts.what === 'call') {
           charge(facts.charged);

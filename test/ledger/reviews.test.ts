@@ -228,19 +228,67 @@ test('T4 E4 a mismatch at read-back and an ambiguous record are items of their o
   await expect(
     tenant.store.resolveReview({ reviewNo, resolution: 'did_not_happen', ...NOTHING, ...BY }),
   ).rejects.toThrow(/only be abandoned/);
-  // Asked again in other words while the item is open: still one item.
+  // Asked again in other words while the item is open: that item is over, and what comes of it now is one of its own.
   const reworded = tenant.admission(runId, '1.2', { callClass: 'read', digest: digest('reworded') });
   expect(await tenant.store.admit(reworded)).toMatchObject({ answer: 'admitted' });
-  const why = refusal({ kind: 'scope_ambiguous' });
-  expect(
-    await tenant.store.settle(tenant.settlement(reworded, { result: 'failed', refusal: why })),
-  ).toMatchObject({ reviewNo });
-  expect(
-    await tenant.store.resolveReview({ reviewNo, resolution: 'abandon', ...NOTHING, ...BY }),
-  ).toMatchObject({
-    kind: 'resolved',
+  expect(await tenant.store.review(reviewNo)).toMatchObject({
+    resolution: 'abandon',
+    actor: 'ledger',
+    note: expect.stringMatching(/^superseded/) as unknown,
   });
+  const why = refusal({ kind: 'scope_ambiguous' });
+  const settled = await tenant.store.settle(tenant.settlement(reworded, { result: 'failed', refusal: why }));
+  expect(settled.reviewNo).toBeGreaterThan(reviewNo);
+  expect(
+    await tenant.store.resolveReview({
+      reviewNo: settled.reviewNo ?? -1,
+      resolution: 'abandon',
+      ...NOTHING,
+      ...BY,
+    }),
+  ).toMatchObject({ kind: 'resolved' });
+  expect(recount(await tenant.journal()).violations).toEqual([]);
+  expect(await tenant.verify()).toEqual({ intact: true });
 });
+
+test.each([
+  ['settled', LEASE_MS],
+  ['reaped', 1_000],
+] as const)(
+  'T3 a write where a read in review was, %s as unknown, is an item of its own',
+  async (how, leaseMs) => {
+    const tenant = await world.tenant();
+    const runId = await tenant.run();
+    const read = tenant.admission(runId, '1.1', { callClass: 'read' });
+    await tenant.store.admit(read);
+    const ambiguous = refusal({ kind: 'scope_ambiguous' });
+    const before = await tenant.store.settle(
+      tenant.settlement(read, { result: 'failed', refusal: ambiguous }),
+    );
+    const write = tenant.admission(runId, '1.1', { digest: digest('a write'), leaseMs });
+    expect(await tenant.store.admit(write)).toMatchObject({ answer: 'admitted' });
+    if (how === 'settled')
+      await tenant.store.settle(tenant.settlement(write, { result: 'unknown', refusal: lost }));
+    else {
+      await tenant.store.leaveRun({
+        runId,
+        temporalRunId: null,
+        stopReason: 'completed',
+        outputRef: null,
+        undo: { onFailure: false, onKill: false },
+      });
+      await at(2_000);
+      expect(await world.platform.reapCalls(100)).toBe(1);
+    }
+    const open = await tenant.store.reviews({ open: true, limit: 10 });
+    expect(open).toMatchObject([{ runId, path: '1.1', kind: 'outcome_unknown', callClass: 'write' }]);
+    expect(open[0]?.reviewNo).toBeGreaterThan(before.reviewNo ?? Infinity);
+    expect(await tenant.store.call(runId, '1.1')).toMatchObject({
+      state: 'unknown',
+      reviewNo: open[0]?.reviewNo,
+    });
+  },
+);
 
 test('T3 what a look-up is told: how long ago the last attempt that could send was over', async () => {
   const tenant = await world.tenant();

@@ -147,6 +147,7 @@ test('M1 functions without a tenant are few, and each was judged', () => {
     'policy_history',
     'policy_published',
     'publish_policy',
+    'must_know',
     'put_quota_class',
     'tenant_records',
     'tenants_naming',

@@ -3,6 +3,7 @@ import { Client } from 'pg';
 import { RunId } from '../../contracts/ids';
 import type { TenantStore } from '../../contracts/ports';
 import { StorageBusy } from '../../contracts/storage-busy';
+import { until } from '../support/until';
 import { quotaClass, scopeOf, STAGING, StorageWorld, tenantDocument, PROD } from './arrange';
 
 let world: StorageWorld;
@@ -176,6 +177,67 @@ test('E4 a tenant that names no known quota class is refused with the remedy, an
   expect(await world.operator.tenants()).toEqual([]);
   expect(await world.ask(`select from pg_class where relname like 'kb/%'`)).toEqual([]);
 });
+
+test('E4 a class that one environment alone names and nobody knows is refused before anything is put in the others', async () => {
+  await world.operator.putQuotaClass(quotaClass(), 'ada');
+  const environments = {
+    prod: { policyProfile: 'careful', quotaClass: 'standard' },
+    staging: { policyProfile: 'careful', quotaClass: 'absent' },
+  };
+  await expect(world.operator.putTenant(tenantDocument('acme', { environments }), 'ada')).rejects.toThrow(
+    /no quota class absent: apply its document first/,
+  );
+  const pools = { openai: 'absent' };
+  await expect(world.operator.putTenant(tenantDocument('acme', { pools }), 'ada')).rejects.toThrow(
+    /no provider pool absent of openai: apply its document first/,
+  );
+  expect(await world.operator.tenants()).toEqual([]);
+});
+
+test('N6 while one environment of a tenant waits for others, no ledger of its other environments is held', async () => {
+  const prod = { prod: { policyProfile: 'careful', quotaClass: 'standard' } };
+  await world.operator.putQuotaClass(quotaClass(), 'ada');
+  await world.operator.putTenant(tenantDocument('acme', { environments: prod }), 'ada');
+  const other = new Client({ connectionString: world.database.adminUrl });
+  await other.connect();
+  try {
+    await other.query('begin');
+    // What whoever attaches a partition there, or an autovacuum of it, takes.
+    await other.query('lock table bulkhead."kb/acme" in share update exclusive mode');
+    const changed = tenantDocument('acme', { workspaces: ['main', 'second'] });
+    const putting = world.operator.putTenant(changed, 'ada');
+    await until('it waits for the partition', async () => {
+      const [row] = await world.ask<{ waits: boolean }>(
+        `select exists (select from pg_locks where not granted and relation = 'bulkhead."kb/acme"'::regclass) as waits`,
+      );
+      return row?.waits === true;
+    });
+    const held = world.ask(
+      `select from bulkhead.ledgers where tenant_id = 'acme' and environment = 'prod' for no key update nowait`,
+    );
+    await expect(held).resolves.toHaveLength(1);
+    const record = await world.storage.tenant(scopeOf('acme')).record();
+    expect(record?.workspaces).toEqual(['main', 'second']);
+    await other.query('rollback');
+    await expect(putting).resolves.toEqual({ created: true });
+  } finally {
+    await other.end();
+  }
+});
+
+test('N6 a tenant document that changes nothing waits for no ledger', async () => {
+  await world.tenants('acme');
+  const holder = new Client({ connectionString: world.database.adminUrl });
+  await holder.connect();
+  try {
+    await holder.query('begin');
+    await holder.query(`select 1 from bulkhead.ledgers where tenant_id = 'acme' for update`);
+    expect(await world.operator.putTenant(tenantDocument('acme'), 'ada')).toEqual({ created: false });
+  } finally {
+    await holder.query('rollback');
+    await holder.end();
+  }
+}, 30_000);
 
 test('U1 a tenant is created once, changed after, and read back as its record', async () => {
   await world.operator.putQuotaClass(quotaClass(), 'ada');
