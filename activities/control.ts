@@ -107,12 +107,15 @@ export function createControl(parts: {
  * the epoch alone. So where it fails, the kill goes on to contain and drain.
  */
 async function revoke(store: TenantStore): Promise<void> {
-  await store.revokeLeases().catch((error: unknown) =>
+  try {
+    await store.revokeLeases();
+  } catch (error) {
+    const { tenantId } = store.scope;
     log.warn('the leases of a killed tenant are not noted as revoked; none can be used', {
-      tenantId: store.scope.tenantId,
+      tenantId,
       error: String(error),
-    }),
-  );
+    });
+  }
 }
 
 async function signalKill(

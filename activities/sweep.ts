@@ -56,11 +56,12 @@ export interface SweepParts {
   ) => Promise<'started' | 'already'>;
 }
 
-const skipped: OnSkipped = (tenantId, error) =>
+const skipped: OnSkipped = (tenantId, error) => {
   log.warn('a tenant is left out of a part of this sweep; it comes again', {
     tenantId,
     error: String(error),
   });
+};
 
 /**
  * Some at once, few of the same tenant. One that fails keeps none from its turn; a tenant whose row is held is left alone from then on, so
@@ -136,9 +137,11 @@ export function createSweep(parts: SweepParts): SweepActivities {
     async reapCalls() {
       callingPlatform();
       // First, for what a dead host had claimed is due from then on. What is due already needs no host to be dead.
-      await storage.platform
-        .endLeasesOfDeadHosts(parts.deadHostAfterMs, skipped)
-        .catch((error: unknown) => log.warn('leases of dead hosts were not ended', { error: String(error) }));
+      try {
+        await storage.platform.endLeasesOfDeadHosts(parts.deadHostAfterMs, skipped);
+      } catch (error) {
+        log.warn('leases of dead hosts were not ended', { error: String(error) });
+      }
       return { reaped: await storage.platform.reapCalls(PAGE, skipped) };
     },
 

@@ -32,6 +32,6 @@ export function countingSession(admin: Pool) {
       client.release();
     }
   };
-  const session: PlatformSession = { environment: ENVIRONMENT, call: call as PlatformSession['call'] };
+  const session: PlatformSession = { environment: ENVIRONMENT, call };
   return { session, call, read };
 }

@@ -53,7 +53,7 @@ const sweepWith = (client: Client, deadHostAfterMs = 5_000) =>
     startFollowUp: () => Promise.resolve('already'),
   });
 const as = <T>(zone: CallerZone, work: () => Promise<T>): Promise<T> =>
-  new MockActivityEnvironment().run(() => runInZone(zone, work)) as Promise<T>;
+  new MockActivityEnvironment().run<[], T, () => Promise<T>>(() => runInZone(zone, work));
 const asSweep = <T>(work: () => Promise<T>): Promise<T> =>
   as({ zone: 'platform', environment: ENVIRONMENT }, work);
 const asControl = <T>(tenantId: TenantId, work: () => Promise<T>): Promise<T> =>
