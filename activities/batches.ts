@@ -1,8 +1,14 @@
-/** Runs `body` over items, at most `atOnce` at a time; the first failure rejects after its batch. */
+/** Runs `body` over items, at most `atOnce` at a time. What fails is told of, and keeps none of the others from its turn. */
 export async function inBatches<T>(
   items: readonly T[],
   atOnce: number,
   body: (item: T) => Promise<void>,
+  onFailure: (item: T, error: unknown) => void,
 ): Promise<void> {
-  for (let at = 0; at < items.length; at += atOnce) await Promise.all(items.slice(at, at + atOnce).map(body));
+  const left = items.values();
+  const oneByOne = async (): Promise<void> => {
+    // One iterator for all: whoever is done takes the next.
+    for (const item of left) await body(item).catch((error: unknown) => onFailure(item, error));
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, oneByOne));
 }

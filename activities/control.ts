@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Context } from '@temporalio/activity';
+import { Context, log } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/client';
 import type { Storage, TenantStore } from '../contracts/ports';
@@ -13,8 +13,8 @@ import { failure } from './failure';
 import { slotTeller } from './tell-slots';
 
 const POLL_MS = 50;
-/** Between two looks while a run cannot be told, milliseconds. */
-const TROUBLE_MS = 1_000;
+/** The same where something did not let itself be done. */
+const FAILED_POLL_MS = 1_000;
 const PAGE = 200;
 /** Signals and terminations under way at once: a kill of many runs must not swamp the server that others use too. */
 const AT_ONCE = 16;
@@ -54,7 +54,7 @@ export function createControl(parts: {
       let state = await stateOf(store);
       for (const { op, reason, actor } of inOrder) {
         state = op === 'kill' ? await store.kill({ reason, actor }) : await store.release({ reason, actor });
-        if (op === 'kill') await store.revokeLeases();
+        if (op === 'kill') await revoke(store);
       }
       return state;
     },
@@ -74,29 +74,48 @@ export function createControl(parts: {
       const store = storage.tenant(callingControl());
       const { cancellationSignal, info, log } = Context.current();
       const signalled = new Set<string>();
+      const failed = new Set<string>();
       for (;;) {
         cancellationSignal.throwIfAborted();
         const open = await store.openRuns(PAGE, { beforeEpoch: fenceEpoch });
         Context.current().heartbeat({ open: open.length });
         if (open.length === 0) return await store.markDrained(fenceEpoch);
-        // Of the activity, not of its attempt: one that fails again and again still comes to its end.
+        // Of the activity, not of its attempt: one that is tried again still comes to its end.
         const graceOver = Date.now() - info.scheduledTimestampMs > drainGraceMs;
-        const failures: unknown[] = [];
-        await inBatches(open, AT_ONCE, async (run) => {
-          try {
+        let failures = 0;
+        await inBatches(
+          open,
+          AT_ONCE,
+          async (run) => {
             if (graceOver) await end(client, leave, store, run);
             else if (!signalled.has(run.runId)) await signalKill(client, leave, store, run, signalled);
-          } catch (error) {
-            // One run that cannot be told keeps no other from its end, nor itself from being terminated after the grace.
-            log.warn('a run could not be told of the kill; it is tried again', { runId: run.runId, error });
-            failures.push(error);
-          }
-        });
-        if (failures.length === open.length) throw failures[0];
-        await delay(failures.length > 0 ? TROUBLE_MS : POLL_MS);
+          },
+          ({ runId }, error) => {
+            failures += 1;
+            if (!failed.has(runId)) log.warn('a run is not drained yet', { runId, error: String(error) });
+            failed.add(runId);
+          },
+        );
+        await delay(failures > 0 ? FAILED_POLL_MS : POLL_MS);
       }
     },
   };
+}
+
+/**
+ * Notes what is lent as revoked. The fence stands without it: no call goes out under an older epoch, and hosts end what they have lent by
+ * the epoch alone. So where it fails, the kill goes on to contain and drain.
+ */
+async function revoke(store: TenantStore): Promise<void> {
+  try {
+    await store.revokeLeases();
+  } catch (error) {
+    const { tenantId } = store.scope;
+    log.warn('the leases of a killed tenant are not noted as revoked; none can be used', {
+      tenantId,
+      error: String(error),
+    });
+  }
 }
 
 async function signalKill(

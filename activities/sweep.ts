@@ -1,3 +1,4 @@
+import { Context, log } from '@temporalio/activity';
 import {
   WorkflowFailedError,
   WorkflowNotFoundError,
@@ -7,11 +8,12 @@ import {
 import { ApplicationFailure } from '@temporalio/common';
 import type { SignedEnvelope } from '../contracts/envelope';
 import type { Environment, TenantId } from '../contracts/ids';
-import type { SweepRun } from '../contracts/platform-ports';
+import type { OnSkipped, SweepRun } from '../contracts/platform-ports';
 import type { Storage } from '../contracts/ports';
 import { mintScope } from '../contracts/scope-mint';
 import type { FollowUpKind } from '../contracts/reviews';
 import { STOP_REASONS, type StopReason } from '../contracts/states';
+import { isStorageBusy } from '../contracts/storage-busy';
 import type { SweepActivities } from '../contracts/workflow-io';
 import { callingPlatform } from './call-context';
 import { inBatches } from './batches';
@@ -21,14 +23,17 @@ import { slotTeller } from './tell-slots';
 
 const PAGE = 200;
 const AT_ONCE = 16;
+const OF_ONE_TENANT = 2;
 /** A row younger than this is still being started or closed by its own hands. */
 const SETTLING_MS = 3_000;
 /** A follow-up that nothing was heard of for so long may have no workflow; one that waits for a person is asked for in vain. */
 const FOLLOW_UP_SETTLING_MS = 5_000;
 /** Runs told at a time that they have stood in line for too long: many were accepted together. */
 const TOO_LONG_PAGE = 1_000;
-/** Calls purged at a time: each tenant's in a transaction of its own, under the lock that its calls wait for. */
-const PURGED_AT_ONCE = 500;
+/** Positions purged at a time: a run's in a transaction of their own, under the lock that its tenant's calls wait for. */
+const PURGED_AT_ONCE = 200;
+/** Portions follow each other for so long, and the next firing goes on: half of its usual distance, for the parts of one wait for each other. */
+const PURGE_FOR_MS = 5_000;
 
 export interface SweepParts {
   readonly storage: Storage;
@@ -49,6 +54,43 @@ export interface SweepParts {
     signed: SignedEnvelope,
     followUp: { kind: FollowUpKind; followUpNo: number },
   ) => Promise<'started' | 'already'>;
+}
+
+const skipped: OnSkipped = (tenantId, error) => {
+  log.warn('a tenant is left out of a part of this sweep; it comes again', {
+    tenantId,
+    error: String(error),
+  });
+};
+
+/**
+ * Some at once, few of the same tenant. One that fails keeps none from its turn; a tenant whose row is held is left alone from then on, so
+ * that what waits for it never holds all the connections that others need.
+ */
+async function each<T extends { readonly tenantId: TenantId }>(
+  items: readonly T[],
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  const strands = new Map<string, T[]>();
+  for (const [index, item] of items.entries()) {
+    const key = `${item.tenantId}/${index % OF_ONE_TENANT}`;
+    strands.set(key, [...(strands.get(key) ?? []), item]);
+  }
+  const held = new Set<TenantId>();
+  await inBatches(
+    [...strands.values()],
+    AT_ONCE,
+    async (strand) => {
+      for (const item of strand) {
+        if (held.has(item.tenantId)) return;
+        await work(item).catch((error: unknown) => {
+          if (isStorageBusy(error)) held.add(item.tenantId);
+          skipped(item.tenantId, error);
+        });
+      }
+    },
+    () => undefined,
+  );
 }
 
 /** Mends what was lost between the database and Temporal. Every part is idempotent, bounded, and safe beside itself. */
@@ -74,7 +116,7 @@ export function createSweep(parts: SweepParts): SweepActivities {
       callingPlatform();
       const waiting = await storage.platform.acceptedNotStarted(SETTLING_MS, PAGE);
       let started = 0;
-      await inBatches(waiting, AT_ONCE, async (run) => {
+      await each(waiting, async (run) => {
         if ((await startAccepted(client, run.signed)) === 'started') started += 1;
         // Ended from outside before it ever entered: its id is used up, so the row is all there is to close.
         else await closeEnded(run);
@@ -86,7 +128,7 @@ export function createSweep(parts: SweepParts): SweepActivities {
       callingPlatform();
       const open = await storage.platform.openRunsIdle(SETTLING_MS, PAGE);
       let closed = 0;
-      await inBatches(open, AT_ONCE, async (run) => {
+      await each(open, async (run) => {
         if (await closeEnded(run)) closed += 1;
       });
       return { closed };
@@ -94,16 +136,20 @@ export function createSweep(parts: SweepParts): SweepActivities {
 
     async reapCalls() {
       callingPlatform();
-      // First, for what a dead host had claimed is due from then on.
-      await storage.platform.endLeasesOfDeadHosts(parts.deadHostAfterMs);
-      return { reaped: await storage.platform.reapCalls(PAGE) };
+      // First, for what a dead host had claimed is due from then on. What is due already needs no host to be dead.
+      try {
+        await storage.platform.endLeasesOfDeadHosts(parts.deadHostAfterMs, skipped);
+      } catch (error) {
+        log.warn('leases of dead hosts were not ended', { error: String(error) });
+      }
+      return { reaped: await storage.platform.reapCalls(PAGE, skipped) };
     },
 
     async startFollowUps() {
       callingPlatform();
       const waiting = await storage.platform.followUpsWaiting(FOLLOW_UP_SETTLING_MS, PAGE);
       let started = 0;
-      await inBatches(waiting, AT_ONCE, async ({ signed, kind, followUpNo }) => {
+      await each(waiting, async ({ signed, kind, followUpNo }) => {
         if ((await startFollowUp(client, signed, { kind, followUpNo })) === 'started') started += 1;
       });
       return { started };
@@ -111,26 +157,33 @@ export function createSweep(parts: SweepParts): SweepActivities {
 
     async tendQueues() {
       callingPlatform();
-      const handed = await storage.platform.tendLines();
+      const told = new Set(await storage.platform.tendLines(skipped));
       const [notTaken, tooLong] = await Promise.all([
         storage.platform.slotsNotTaken(SETTLING_MS, PAGE),
         storage.platform.queuedTooLong(TOO_LONG_PAGE),
       ]);
-      const told = new Set([...handed, ...[...notTaken, ...tooLong].map(({ workflowId }) => workflowId)]);
+      for (const { workflowId } of [...notTaken, ...tooLong]) told.add(workflowId);
+      await each(notTaken, async (run) => {
+        // It stood in line when it was ended from outside: it never comes for its slot. One that was never started is another's to start.
+        if (run.temporalRunId !== null && (await closeEnded(run))) told.delete(run.workflowId);
+      });
       await tellSlots([...told]);
       return { told: told.size };
     },
 
     async purge() {
       callingPlatform();
-      return { purged: await storage.platform.purge(PURGED_AT_ONCE) };
+      const until = performance.now() + PURGE_FOR_MS;
+      const { cancellationSignal } = Context.current();
+      const goOn = (): boolean => performance.now() < until && !cancellationSignal.aborted;
+      return { purged: await storage.platform.purge(PURGED_AT_ONCE, goOn, skipped) };
     },
 
     async ensureControls() {
       callingPlatform();
       const tenants = await storage.platform.placements();
       let started = 0;
-      await inBatches(tenants, AT_ONCE, async ({ tenantId }) => {
+      await each(tenants, async ({ tenantId }) => {
         if ((await ensureControl(client, tenantId, environment)) === 'started') started += 1;
       });
       return { started };

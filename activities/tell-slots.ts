@@ -15,12 +15,15 @@ const DEADLINE_MS = 2_000;
  */
 export function slotTeller(client: Client): TellSlots {
   return async (workflowIds) => {
-    await inBatches(workflowIds, AT_ONCE, async (workflowId) => {
-      await client
-        .withDeadline(Date.now() + DEADLINE_MS, () =>
+    await inBatches(
+      workflowIds,
+      AT_ONCE,
+      async (workflowId) => {
+        await client.withDeadline(Date.now() + DEADLINE_MS, () =>
           client.workflow.getHandle(workflowId).signal(SIGNALS.wakeRun),
-        )
-        .catch(() => undefined);
-    });
+        );
+      },
+      () => undefined,
+    );
   };
 }

@@ -60,6 +60,14 @@ export interface SweepFollowUp {
   readonly signed: SignedEnvelope;
 }
 
+/** A run that was given a slot, and has not come for it. */
+export interface SlotNotTaken extends SweepRun {
+  readonly slotSince: string;
+}
+
+/** Told of a tenant that is left out for a while: its row is held, or something of it fails. */
+export type OnSkipped = (tenantId: TenantId, error: unknown) => void;
+
 /** The platform's own view, across tenants of one environment: narrow functions, no payload. */
 export interface PlatformStore {
   /** Divides every provider pool and shared capacity anew; `false` where another host is at it. */
@@ -72,21 +80,25 @@ export interface PlatformStore {
   lostHeads(heads: readonly SeenHead[]): Promise<SeenHead[]>;
   heartbeatHost(host: { hostId: string; pid: number; roles: string[] }): Promise<void>;
   acceptedNotStarted(olderThanMs: number, limit: number): Promise<SweepRun[]>;
+  /** Up to half of them hold a slot; the rest are any. */
   openRunsIdle(olderThanMs: number, limit: number): Promise<SweepRun[]>;
   /** Runs that have held a slot for so long and have not come for it; those asked often are listed ever more rarely. */
-  slotsNotTaken(olderThanMs: number, limit: number): Promise<{ workflowId: string; slotSince: string }[]>;
+  slotsNotTaken(olderThanMs: number, limit: number): Promise<SlotNotTaken[]>;
   /** Runs that have waited for their first slot for longer than they may; listed as rarely. */
   queuedTooLong(limit: number): Promise<{ workflowId: string }[]>;
-  /** Counts the slots and lines of tenants anew, hands over what is free, and answers who has a slot for it. */
-  tendLines(): Promise<Handed>;
+  /** Hands over what is free of tenants' slots, counts those anew that are not what their runs say, and answers who has a slot for it. */
+  tendLines(onSkipped?: OnSkipped): Promise<Handed>;
   /** Ordered, not done, and last touched so long ago. */
   followUpsWaiting(olderThanMs: number, limit: number): Promise<SweepFollowUp[]>;
   /** Ends the leases of hosts that have not renewed their row for so long; answers how many. */
-  endLeasesOfDeadHosts(silentMs: number): Promise<number>;
-  /** Deletes what keys older than the purge horizon have left, in small portions; answers how many calls. */
-  purge(limit: number): Promise<number>;
+  endLeasesOfDeadHosts(silentMs: number, onSkipped?: OnSkipped): Promise<number>;
+  /**
+   * Forgets what is kept of runs older than the purge horizon: a portion of so many positions (calls, and what was asked of those that
+   * were refused), and more of them for as long as `goOn` says so. Answers how many positions.
+   */
+  purge(limit: number, goOn?: () => boolean, onSkipped?: OnSkipped): Promise<number>;
   /** Settles reads and model calls whose lease is over as lost, writes without any way to know as unknown. */
-  reapCalls(limit: number): Promise<number>;
+  reapCalls(limit: number, onSkipped?: OnSkipped): Promise<number>;
   publishAgent(agent: Agent): Promise<void>;
 }
 

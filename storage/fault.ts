@@ -26,12 +26,21 @@ const BUSY_STATES = new Set([
   '40001', // serialization_failure
   '40P01', // deadlock_detected
 ]);
+/** Of these, the trouble of one statement: its row is held, or it takes too long. Another may well be answered at once. */
+const HELD_UP = new Set(['55P03', '57014', '40001', '40P01']);
 /** Connection exceptions, refused authorization (a password that is being rotated), insufficient resources, system errors. */
 const BUSY_CLASSES = new Set(['08', '28', '53', '58']);
 const NETWORK = /^(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)/;
 /** The driver's own, which carry no code. */
 const DRIVER =
   /timeout|connection (terminated|ended)|establishing an SSL|client (was closed|has encountered)|not queryable/i;
+
+/** Whether it is one statement that waited in vain, and not the database that is away; of what {@link faultOf} answers. */
+export function heldUp(fault: unknown): boolean {
+  if (!(fault instanceof StorageBusy)) return false;
+  const { code } = (fault.cause ?? {}) as { code?: unknown };
+  return typeof code === 'string' && HELD_UP.has(code);
+}
 
 /** Tells apart: the database's trouble (`StorageBusy`), a foreign scope (`ScopeRefused`), and the rest, as it is. */
 export function faultOf(error: unknown): Error {

@@ -2,8 +2,7 @@ import type { PoolClient } from 'pg';
 import type { Environment } from '../contracts/ids';
 import type { PoolMember, PoolView } from '../contracts/pools';
 import type { PlatformStore } from '../contracts/platform-ports';
-import { isStorageBusy } from '../contracts/storage-busy';
-import { faultOf } from './fault';
+import { faultOf, heldUp } from './fault';
 import type { ClientPool } from './pool';
 import { callsSql } from './sql';
 
@@ -114,7 +113,7 @@ async function rewrite(
       return rows[0]?.inflight;
     } catch (error) {
       // Its row is held, and it keeps what it has: the others are not to wait for it.
-      if (isStorageBusy(faultOf(error))) return undefined;
+      if (heldUp(faultOf(error))) return undefined;
       throw error;
     }
   };

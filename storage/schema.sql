@@ -357,6 +357,7 @@ alter table bulkhead.follow_ups add constraint follow_ups_pk PRIMARY KEY (tenant
 alter table bulkhead.follow_ups add constraint follow_ups_reason_known CHECK ((reason = ANY (ARRAY['failed'::text, 'killed'::text, 'rollback'::text, 'retry'::text])));
 alter table bulkhead.follow_ups add constraint follow_ups_state_known CHECK ((state = ANY (ARRAY['wanted'::text, 'entered'::text, 'done'::text])));
 CREATE INDEX follow_ups_at_work ON bulkhead.follow_ups USING btree (tenant_id, environment, run_id) WHERE (state <> 'done'::text);
+CREATE INDEX follow_ups_by_run ON bulkhead.follow_ups USING btree (tenant_id, environment, run_id, kind);
 CREATE UNIQUE INDEX follow_ups_one_undo ON bulkhead.follow_ups USING btree (tenant_id, environment, run_id) WHERE ((kind = 'undo'::text) AND (state <> 'done'::text));
 alter table bulkhead.follow_ups enable row level security;
 alter table bulkhead.follow_ups force row level security;
@@ -437,6 +438,7 @@ create table bulkhead.leases (
 );
 alter table bulkhead.leases owner to bulkhead_owner;
 alter table bulkhead.leases add constraint leases_pkey PRIMARY KEY (tenant_id, environment, lease_id);
+CREATE INDEX leases_by_call ON bulkhead.leases USING btree (tenant_id, environment, run_id, path);
 CREATE INDEX leases_out ON bulkhead.leases USING btree (tenant_id, environment, expires_at) WHERE (revoked_at IS NULL);
 alter table bulkhead.leases enable row level security;
 alter table bulkhead.leases force row level security;
@@ -792,7 +794,9 @@ create table bulkhead.runs (
   spent_micro_usd bigint not null default 0,
   active_ms bigint not null default 0,
   model_tokens bigint not null default 0,
-  output_ref text
+  output_ref text,
+  purged_at timestamp with time zone,
+  purge_again_at timestamp with time zone
 ) with (fillfactor=50);
 alter table bulkhead.runs owner to bulkhead_owner;
 alter table bulkhead.runs add constraint runs_active_counted CHECK ((active_ms >= 0));
@@ -812,6 +816,8 @@ CREATE INDEX runs_draining ON bulkhead.runs USING btree (tenant_id, environment,
 CREATE INDEX runs_holding ON bulkhead.runs USING btree (environment, tenant_id) WHERE (slot_at IS NOT NULL);
 CREATE INDEX runs_in_line ON bulkhead.runs USING btree (tenant_id, environment, epoch, priority, accepted_at, run_id) WHERE (queued_at IS NOT NULL);
 CREATE INDEX runs_open ON bulkhead.runs USING btree (environment, tenant_id) WHERE ((state)::text <> 'closed'::text);
+CREATE INDEX runs_to_purge ON bulkhead.runs USING btree (environment, accepted_at) WHERE (((state)::text = 'closed'::text) AND (purged_at IS NULL) AND (purge_again_at IS NULL));
+CREATE INDEX runs_to_purge_again ON bulkhead.runs USING btree (environment, purge_again_at) WHERE (purge_again_at IS NOT NULL);
 CREATE TRIGGER state_changes BEFORE UPDATE ON bulkhead.runs FOR EACH ROW WHEN (((old.state)::text IS DISTINCT FROM (new.state)::text)) EXECUTE FUNCTION bulkhead.mark_state_change();
 alter table bulkhead.runs enable row level security;
 alter table bulkhead.runs force row level security;
@@ -3602,17 +3608,19 @@ $function$
 alter function bulkhead.line_before(bulkhead.ledgers,bulkhead.runs,bigint) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.lines_to_tend(p_environment text)
- RETURNS TABLE(tenant_id text)
+ RETURNS TABLE(tenant_id text, differs boolean)
  LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
-  select t.tenant_id from bulkhead.ledgers t
+  select t.tenant_id, counted.differs from bulkhead.ledgers t
     left join (select r.tenant_id, count(*) as n from bulkhead.runs r where r.environment = p_environment and r.slot_at is not null
       group by 1) held on held.tenant_id = t.tenant_id
     left join (select r.tenant_id, count(*) as n from bulkhead.runs r where r.environment = p_environment and r.queued_at is not null
-      group by 1) line on line.tenant_id = t.tenant_id
-    where t.environment = p_environment and (t.queued > 0 or t.slots <> coalesce(held.n, 0) or coalesce(line.n, 0) > 0)
+      group by 1) line on line.tenant_id = t.tenant_id,
+    lateral (select t.slots <> coalesce(held.n, 0) or t.queued <> coalesce(line.n, 0) as differs) counted
+    where t.environment = p_environment and (t.queued > 0 or counted.differs)
+    order by random()
 $function$
 ;
 alter function bulkhead.lines_to_tend(text) owner to bulkhead_sweep;
@@ -4131,16 +4139,27 @@ alter function bulkhead.open_ledger(text,text,jsonb,bigint,text,text) owner to b
 
 CREATE OR REPLACE FUNCTION bulkhead.open_runs_idle(p_environment text, p_older_than_ms bigint, p_limit integer)
  RETURNS TABLE(tenant_id text, run_id text, workflow_id text, temporal_run_id text, signed json)
- LANGUAGE sql
+ LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
-  select r.tenant_id, r.run_id, a.workflow_id, r.temporal_run_id, a.signed
-    from bulkhead.runs r join bulkhead.run_acceptances a using (tenant_id, environment, run_id)
-    where r.environment = p_environment and r.state <> 'closed' and r.temporal_run_id is not null
-      and r.touched_at <= bulkhead.now() - p_older_than_ms * interval '1 millisecond'
-    order by random() limit p_limit
-$function$
+declare
+  since timestamptz := bulkhead.now() - p_older_than_ms * interval '1 millisecond';
+begin
+  return query with holding as (
+      select r.tenant_id, r.run_id, r.temporal_run_id from bulkhead.runs r
+        where r.environment = p_environment and r.slot_at is not null and r.temporal_run_id is not null and r.touched_at <= since
+        order by random() limit (p_limit + 1) / 2
+    ), others as (
+      select r.tenant_id, r.run_id, r.temporal_run_id from bulkhead.runs r
+        where r.environment = p_environment and r.state <> 'closed' and r.temporal_run_id is not null and r.touched_at <= since
+          and not exists (select from holding h where h.tenant_id = r.tenant_id and h.run_id = r.run_id)
+        order by random() limit p_limit - (select count(*) from holding)
+    )
+    select due.tenant_id::text, due.run_id, a.workflow_id, due.temporal_run_id, a.signed
+      from (select * from holding union all select * from others) due
+        join bulkhead.run_acceptances a on a.tenant_id = due.tenant_id and a.environment = p_environment and a.run_id = due.run_id;
+end $function$
 ;
 alter function bulkhead.open_runs_idle(text,bigint,integer) owner to bulkhead_sweep;
 grant execute on function bulkhead.open_runs_idle(text,bigint,integer) to bulkhead_app;
@@ -4604,36 +4623,51 @@ AS $function$
 declare
   t ledgers;
   n timestamptz;
-  gone text[];
+  gone text[] := '{}';
+  calls_gone bigint;
+  followed boolean;
+  waits boolean;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
   n := greatest(bulkhead.now(), t.last_clock);
   if not exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state = 'closed'
-      and accepted_at <= n - key_horizon())
-      or exists (select from follow_ups where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'done') then
+      and accepted_at <= n - key_horizon()) then
     return 0;
   end if;
-  with doomed as (
-    select c.path from calls c where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run
-      and c.state <> 'claimed' and c.review_no is null order by c.undo_of nulls first, c.path limit p_limit
-  ), deleted as (
-    delete from calls c using doomed d where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run
-      and c.path = d.path returning c.path
-  ) select coalesce(array_agg(d.path), '{}') into gone from deleted d;
+  -- A follow-up at work needs its keys.
+  followed := exists (select from follow_ups where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'done');
+  if not followed then
+    select coalesce(array_agg(doomed.path), '{}') into gone from (
+      select position.path from (
+        select c.path, c.undo_of from calls c where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run
+          and c.state <> 'claimed' and c.review_no is null
+        union all
+        select refused.path, null from (
+          select d.path from decisions d where d.tenant_id = p_tenant and d.environment = p_environment and d.run_id = p_run
+          union select v.path from approvals v where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run
+          union select g.path from suggestions g where g.tenant_id = p_tenant and g.environment = p_environment and g.run_id = p_run) refused
+        where not exists (select from calls c where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run
+          and c.path = refused.path)
+      ) position order by position.undo_of nulls first, position.path limit p_limit) doomed;
+    delete from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+    get diagnostics calls_gone = row_count;
+    delete from lost_attempts where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+    delete from leases where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+    delete from approvals where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+    delete from suggestions where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+    delete from decisions where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+  end if;
+  if cardinality(gone) < p_limit then
+    waits := followed or exists (select from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run);
+    update runs set purged_at = case when not waits then n end, purge_again_at = case when waits then n + interval '1 day' end
+      where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  end if;
   if cardinality(gone) = 0 then
     return 0;
   end if;
-  delete from lost_attempts where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
-  delete from leases where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
-  -- What was asked, shown and said of a call goes with it; of those that were refused, with the first.
-  delete from approvals v where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run and not exists (select from calls c
-    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.path = v.path);
-  delete from suggestions g where g.tenant_id = p_tenant and g.environment = p_environment and g.run_id = p_run and not exists (select from calls c
-    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.path = g.path);
-  delete from decisions d where d.tenant_id = p_tenant and d.environment = p_environment and d.run_id = p_run and not exists (select from calls c
-    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.path = d.path);
-  t := ledger_append(t, n, p_run, json_build_object('kind', 'purged', 'at', iso(n), 'run', p_run, 'calls', cardinality(gone)), '{}');
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'purged', 'at', iso(n), 'run', p_run, 'calls', calls_gone,
+    'refused', cardinality(gone) - calls_gone), '{}');
   perform ledger_save(t, true);
   return cardinality(gone);
 end $function$
@@ -5539,11 +5573,15 @@ CREATE OR REPLACE FUNCTION bulkhead.revoke_leases(p_tenant text, p_environment t
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
 declare
+  t ledgers;
+  n timestamptz;
   revoked bigint;
 begin
   perform enter_scope(p_tenant, p_environment);
-  perform from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
-  update leases set revoked_at = bulkhead.now() where tenant_id = p_tenant and environment = p_environment and revoked_at is null;
+  select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
+  n := greatest(bulkhead.now(), t.last_clock);
+  update leases set revoked_at = n where tenant_id = p_tenant and environment = p_environment and revoked_at is null
+    and expires_at > n - interval '1 minute';
   get diagnostics revoked = row_count;
   perform set_config('synchronous_commit', 'on', true);
   return revoked;
@@ -5581,24 +5619,26 @@ $function$
 ;
 alter function bulkhead.run_gate(bulkhead.runs,bulkhead.amounts,bulkhead.amounts) owner to bulkhead_owner;
 
-CREATE OR REPLACE FUNCTION bulkhead.runs_expired(p_environment text, p_limit integer)
+CREATE OR REPLACE FUNCTION bulkhead.runs_expired(p_environment text, p_limit integer, p_without text[])
  RETURNS TABLE(tenant_id text, run_id text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
+declare
+  n timestamptz := bulkhead.now();
 begin
-  return query select r.tenant_id::text, r.run_id from bulkhead.runs r
-    where r.environment = p_environment and r.state = 'closed' and r.accepted_at <= bulkhead.now() - bulkhead.key_horizon()
-      and exists (select from bulkhead.calls c where c.tenant_id = r.tenant_id and c.environment = r.environment and c.run_id = r.run_id
-        and c.state <> 'claimed' and c.review_no is null)
-      and not exists (select from bulkhead.follow_ups f where f.tenant_id = r.tenant_id and f.environment = r.environment
-        and f.run_id = r.run_id and f.state <> 'done')
-    order by random() limit p_limit;
+  return query (select r.tenant_id::text, r.run_id from bulkhead.runs r
+      where r.environment = p_environment and r.state = 'closed' and r.purged_at is null and r.purge_again_at is null
+        and r.accepted_at <= n - bulkhead.key_horizon() and r.tenant_id <> all (p_without)
+      order by r.accepted_at limit p_limit)
+    union all (select r.tenant_id::text, r.run_id from bulkhead.runs r
+      where r.environment = p_environment and r.purge_again_at <= n and r.tenant_id <> all (p_without)
+      order by r.purge_again_at limit p_limit);
 end $function$
 ;
-alter function bulkhead.runs_expired(text,integer) owner to bulkhead_sweep;
-grant execute on function bulkhead.runs_expired(text,integer) to bulkhead_app;
+alter function bulkhead.runs_expired(text,integer,text[]) owner to bulkhead_sweep;
+grant execute on function bulkhead.runs_expired(text,integer,text[]) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.search_knowledge(p_tenant text, p_environment text, p_query text, p_limit integer)
  RETURNS TABLE(document_id text, title text, body text, score real, tenant_id text, environment text)
@@ -5910,12 +5950,12 @@ end $function$
 alter function bulkhead.share_gate(bulkhead.ledgers,bulkhead.limits) owner to bulkhead_owner;
 
 CREATE OR REPLACE FUNCTION bulkhead.slots_not_taken(p_environment text, p_older_than_ms bigint, p_limit integer)
- RETURNS TABLE(workflow_id text, slot_at text)
+ RETURNS TABLE(tenant_id text, run_id text, workflow_id text, temporal_run_id text, signed json, slot_at text)
  LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
-  select a.workflow_id, r.slot_at::text from bulkhead.runs r join bulkhead.run_acceptances a using (tenant_id, environment, run_id)
+  select r.tenant_id, r.run_id, a.workflow_id, r.temporal_run_id, a.signed, r.slot_at::text from bulkhead.runs r join bulkhead.run_acceptances a using (tenant_id, environment, run_id)
     where r.environment = p_environment and r.slot_at <= bulkhead.now() - p_older_than_ms * interval '1 millisecond'
       and r.state in ('accepted', 'queued')
       -- Ever more rarely: each time it is told is an event in its history.
@@ -6070,7 +6110,7 @@ end $function$
 alter function bulkhead.tenants_naming(text,text) owner to bulkhead_sweep;
 grant execute on function bulkhead.tenants_naming(text,text) to bulkhead_operator;
 
-CREATE OR REPLACE FUNCTION bulkhead.tend_line(p_tenant text, p_environment text)
+CREATE OR REPLACE FUNCTION bulkhead.tend_line(p_tenant text, p_environment text, p_recount boolean)
  RETURNS text[]
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -6082,30 +6122,32 @@ declare
   n timestamptz;
   held integer;
   line integer;
+  differed boolean := false;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
   n := greatest(bulkhead.now(), t.last_clock);
-  select count(*) into held from runs where tenant_id = p_tenant and environment = p_environment and slot_at is not null;
-  select count(*) into line from runs where tenant_id = p_tenant and environment = p_environment and queued_at is not null;
-  if (t.slots, t.queued) is distinct from (held, line) then
-    t := ledger_append(t, n, null, json_build_object('kind', 'recounted', 'at', iso(n), 'slots', t.slots, 'queued', t.queued,
-      'slotsHeld', held, 'inLine', line), '{}');
-    t.slots := held;
-    t.queued := line;
-    h := ledger_hand_over(t, n);
-  else
-    h := ledger_hand_over(t, n);
-    if cardinality(h.workflows) = 0 then
-      return '{}';
+  if p_recount then
+    select count(*) into held from runs where tenant_id = p_tenant and environment = p_environment and slot_at is not null;
+    select count(*) into line from runs where tenant_id = p_tenant and environment = p_environment and queued_at is not null;
+    differed := (t.slots, t.queued) is distinct from (held, line);
+    if differed then
+      t := ledger_append(t, n, null, json_build_object('kind', 'recounted', 'at', iso(n), 'slots', t.slots, 'queued', t.queued,
+        'slotsHeld', held, 'inLine', line), '{}');
+      t.slots := held;
+      t.queued := line;
     end if;
+  end if;
+  h := ledger_hand_over(t, n);
+  if not differed and cardinality(h.workflows) = 0 then
+    return '{}';
   end if;
   perform ledger_save(h.t, true);
   return h.workflows;
 end $function$
 ;
-alter function bulkhead.tend_line(text,text) owner to bulkhead_owner;
-grant execute on function bulkhead.tend_line(text,text) to bulkhead_app;
+alter function bulkhead.tend_line(text,text,boolean) owner to bulkhead_owner;
+grant execute on function bulkhead.tend_line(text,text,boolean) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.token_mark(m bulkhead.meter, l bulkhead.layers)
  RETURNS numeric

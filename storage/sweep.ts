@@ -1,8 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { SignedEnvelope } from '../contracts/envelope';
 import type { RunId, TenantId } from '../contracts/ids';
 import type { PlatformStore, SweepFollowUp, SweepRun } from '../contracts/platform-ports';
 import type { PlatformSession } from './session';
 import { callsSql } from './sql';
+import { Round } from './tenant-by-tenant';
 
 /** One sweep's worth: each is a transaction of its own, and the rest waits for the next. */
 const LEASES_AT_ONCE = 1_000;
@@ -29,22 +31,22 @@ export function sweepOf(
 > {
   const { environment } = session;
 
-  const sweepRuns = async (list: string, olderThanMs: number, limit: number): Promise<SweepRun[]> => {
-    const rows = await session.call<{
-      tenant_id: TenantId;
-      run_id: RunId;
-      workflow_id: string;
-      temporal_run_id: string | null;
-      signed: SignedEnvelope;
-    }>(callsSql(list, 3), [environment, olderThanMs, limit]);
-    return rows.map((row) => ({
-      tenantId: row.tenant_id,
-      runId: row.run_id,
-      workflowId: row.workflow_id,
-      temporalRunId: row.temporal_run_id,
-      signed: row.signed,
-    }));
-  };
+  interface Row {
+    readonly tenant_id: TenantId;
+    readonly run_id: RunId;
+    readonly workflow_id: string;
+    readonly temporal_run_id: string | null;
+    readonly signed: SignedEnvelope;
+  }
+  const sweepRun = (row: Row): SweepRun => ({
+    tenantId: row.tenant_id,
+    runId: row.run_id,
+    workflowId: row.workflow_id,
+    temporalRunId: row.temporal_run_id,
+    signed: row.signed,
+  });
+  const sweepRuns = async (list: string, olderThanMs: number, limit: number): Promise<SweepRun[]> =>
+    (await session.call<Row>(callsSql(list, 3), [environment, olderThanMs, limit])).map(sweepRun);
 
   return {
     async controlVersions() {
@@ -70,11 +72,12 @@ export function sweepOf(
     openRunsIdle: (olderThanMs, limit) => sweepRuns('open_runs_idle', olderThanMs, limit),
 
     async slotsNotTaken(olderThanMs, limit) {
-      const rows = await session.call<{ workflow_id: string; slot_at: string }>(
-        callsSql('slots_not_taken', 3),
-        [environment, olderThanMs, limit],
-      );
-      return rows.map((row) => ({ workflowId: row.workflow_id, slotSince: row.slot_at }));
+      const rows = await session.call<Row & { slot_at: string }>(callsSql('slots_not_taken', 3), [
+        environment,
+        olderThanMs,
+        limit,
+      ]);
+      return rows.map((row) => ({ ...sweepRun(row), slotSince: row.slot_at }));
     },
 
     async queuedTooLong(limit) {
@@ -85,16 +88,20 @@ export function sweepOf(
       return rows.map((row) => ({ workflowId: row.workflow_id }));
     },
 
-    async tendLines() {
-      const tenants = await session.call<{ tenant_id: string }>(callsSql('lines_to_tend', 1), [environment]);
+    async tendLines(onSkipped) {
+      const tenants = await session.call<{ tenant_id: TenantId; differs: boolean }>(
+        callsSql('lines_to_tend', 1),
+        [environment],
+      );
       const handed: string[] = [];
-      for (const { tenant_id: tenant } of tenants) {
-        const [row] = await session.call<{ handed: string[] }>(callsSql('tend_line', 2, 'handed'), [
+      await new Round(onSkipped).each(tenants, async ({ tenant_id: tenant, differs }) => {
+        const [row] = await session.call<{ handed: string[] }>(callsSql('tend_line', 3, 'handed'), [
           tenant,
           environment,
+          differs,
         ]);
         handed.push(...(row?.handed ?? []));
-      }
+      });
       return handed;
     },
 
@@ -115,16 +122,16 @@ export function sweepOf(
       }));
     },
 
-    async endLeasesOfDeadHosts(silentMs) {
+    async endLeasesOfDeadHosts(silentMs, onSkipped) {
       const held = await session.call<{
-        tenant_id: string;
+        tenant_id: TenantId;
         run_id: string;
         path: string;
         token: string;
         host_id: string;
       }>(callsSql('calls_of_dead_hosts', 3), [environment, silentMs, LEASES_AT_ONCE]);
       let ended = 0;
-      for (const call of held) {
+      await new Round(onSkipped).each(held, async (call) => {
         const [row] = await session.call<{ ended: boolean }>(callsSql('end_lease', 7, 'ended'), [
           call.tenant_id,
           environment,
@@ -135,36 +142,47 @@ export function sweepOf(
           silentMs,
         ]);
         if (row?.ended) ended += 1;
-      }
+      });
       return ended;
     },
 
-    async purge(limit) {
-      const runs = await session.call<{ tenant_id: string; run_id: string }>(callsSql('runs_expired', 2), [
-        environment,
-        limit,
-      ]);
+    async purge(limit, goOn = () => false, onSkipped) {
+      const round = new Round(onSkipped);
       let purged = 0;
-      for (const run of runs) {
-        if (purged >= limit) break;
-        const [row] = await session.call<{ purged: string }>(callsSql('purge_run', 4, 'purged'), [
-          run.tenant_id,
-          environment,
-          run.run_id,
-          limit - purged,
-        ]);
-        purged += Number(row?.purged ?? 0);
-      }
+      const portion = async (): Promise<boolean> => {
+        const runs = await session.call<{ tenant_id: TenantId; run_id: string }>(
+          callsSql('runs_expired', 3),
+          [environment, limit, round.skipped],
+        );
+        let left = limit;
+        await round.each(runs, async (run) => {
+          if (left <= 0) return;
+          const began = performance.now();
+          const [row] = await session.call<{ purged: string }>(callsSql('purge_run', 4, 'purged'), [
+            run.tenant_id,
+            environment,
+            run.run_id,
+            left,
+          ]);
+          left -= Number(row?.purged ?? 0);
+          // Its calls come in between: their row is free for half of the time at least.
+          await delay(performance.now() - began);
+        });
+        purged += limit - left;
+        return runs.length > 0 && !round.over;
+      };
+      while ((await portion()) && goOn());
       return purged;
     },
 
-    async reapCalls(limit) {
-      const due = await session.call<{ tenant_id: string; run_id: string; path: string; token: string }>(
+    async reapCalls(limit, onSkipped) {
+      const round = new Round(onSkipped);
+      const due = await session.call<{ tenant_id: TenantId; run_id: string; path: string; token: string }>(
         callsSql('calls_due', 2),
         [environment, limit],
       );
       let reaped = 0;
-      for (const call of due) {
+      await round.each(due, async (call) => {
         const [row] = await session.call<{ reaped: boolean }>(callsSql('reap_call', 5, 'reaped'), [
           call.tenant_id,
           environment,
@@ -173,14 +191,14 @@ export function sweepOf(
           call.token,
         ]);
         if (row?.reaped) reaped += 1;
-      }
-      const floods = await session.call<{ tenant_id: string }>(callsSql('floods_due', 2), [
+      });
+      const floods = await session.call<{ tenant_id: TenantId }>(callsSql('floods_due', 2), [
         environment,
         limit,
       ]);
-      for (const { tenant_id: tenant } of floods) {
+      await round.each(floods, async ({ tenant_id: tenant }) => {
         await session.call(callsSql('close_floods', 2, 'closed'), [tenant, environment]);
-      }
+      });
       return reaped;
     },
   };

@@ -187,6 +187,7 @@ create table leases (
   primary key (tenant_id, environment, lease_id)
 );
 create index leases_out on leases (tenant_id, environment, expires_at) where revoked_at is null;
+create index leases_by_call on leases (tenant_id, environment, run_id, path);
 select protect('leases');
 
 -- ---------------------------------------------------------------- reading one's own

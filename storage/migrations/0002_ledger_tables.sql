@@ -209,6 +209,10 @@ create table bulkhead.runs (
   active_ms bigint not null default 0 constraint runs_active_counted check (active_ms >= 0),
   model_tokens bigint not null default 0 constraint runs_model_tokens_counted check (model_tokens >= 0),
   output_ref text,
+  -- Closed and beyond the horizon of keys: when all of it was forgotten, or else when it is looked at again, for something of it waits for a
+  -- person or a follow-up. Neither: nobody has looked yet. See 0009.
+  purged_at timestamptz,
+  purge_again_at timestamptz,
   constraint runs_pk primary key (tenant_id, environment, run_id),
   constraint runs_one_place check (slot_at is null or queued_at is null),
   constraint runs_closed_hold_nothing check (state <> 'closed' or slot_at is null and queued_at is null),
@@ -225,6 +229,8 @@ create index runs_in_line on bulkhead.runs (tenant_id, environment, epoch, prior
 create function bulkhead.workspace_of(p_tenant text, p_environment text, p_run text) returns text language sql stable as $$
   select r.workspace_id from bulkhead.runs r where r.tenant_id = p_tenant and r.environment = p_environment and r.run_id = p_run
 $$;
+create index runs_to_purge on bulkhead.runs (environment, accepted_at) where state = 'closed' and purged_at is null and purge_again_at is null;
+create index runs_to_purge_again on bulkhead.runs (environment, purge_again_at) where purge_again_at is not null;
 
 create function bulkhead.mark_state_change() returns trigger language plpgsql as $$
 begin

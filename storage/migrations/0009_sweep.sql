@@ -24,15 +24,28 @@ language sql volatile security definer set search_path = bulkhead, pg_temp as $$
     order by random() limit p_limit
 $$;
 
+-- Half of them of those that hold a slot, for somebody may wait for it: a run whose workflow is gone has to be found among those, and not
+-- among all that stand in line.
 create function bulkhead.open_runs_idle(p_environment text, p_older_than_ms bigint, p_limit integer)
 returns table (tenant_id text, run_id text, workflow_id text, temporal_run_id text, signed json)
-language sql volatile security definer set search_path = bulkhead, pg_temp as $$
-  select r.tenant_id, r.run_id, a.workflow_id, r.temporal_run_id, a.signed
-    from bulkhead.runs r join bulkhead.run_acceptances a using (tenant_id, environment, run_id)
-    where r.environment = p_environment and r.state <> 'closed' and r.temporal_run_id is not null
-      and r.touched_at <= bulkhead.now() - p_older_than_ms * interval '1 millisecond'
-    order by random() limit p_limit
-$$;
+language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  since timestamptz := bulkhead.now() - p_older_than_ms * interval '1 millisecond';
+begin
+  return query with holding as (
+      select r.tenant_id, r.run_id, r.temporal_run_id from bulkhead.runs r
+        where r.environment = p_environment and r.slot_at is not null and r.temporal_run_id is not null and r.touched_at <= since
+        order by random() limit (p_limit + 1) / 2
+    ), others as (
+      select r.tenant_id, r.run_id, r.temporal_run_id from bulkhead.runs r
+        where r.environment = p_environment and r.state <> 'closed' and r.temporal_run_id is not null and r.touched_at <= since
+          and not exists (select from holding h where h.tenant_id = r.tenant_id and h.run_id = r.run_id)
+        order by random() limit p_limit - (select count(*) from holding)
+    )
+    select due.tenant_id::text, due.run_id, a.workflow_id, due.temporal_run_id, a.signed
+      from (select * from holding union all select * from others) due
+        join bulkhead.run_acceptances a on a.tenant_id = due.tenant_id and a.environment = p_environment and a.run_id = due.run_id;
+end $$;
 
 create function bulkhead.floods_due(p_environment text, p_limit integer) returns table (tenant_id text)
 language sql volatile security definer set search_path = bulkhead, pg_temp as $$
@@ -128,56 +141,74 @@ end $$;
 
 -- ---------------------------------------------------------------- keys beyond their horizon
 
--- Runs whose keys may go: closed, accepted before the horizon, nothing claimed, nothing that waits for a person, no follow-up that
--- still needs them.
-create function bulkhead.runs_expired(p_environment text, p_limit integer) returns table (tenant_id text, run_id text)
+-- Closed runs beyond the horizon, the oldest first, and those that it is time to look at again. Each is looked at once, or once a day, for
+-- `purge_run` notes what it found. Not of these tenants, whose rows are held: theirs would stand before everybody's.
+create function bulkhead.runs_expired(p_environment text, p_limit integer, p_without text[]) returns table (tenant_id text, run_id text)
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  n timestamptz := bulkhead.now();
 begin
-  return query select r.tenant_id::text, r.run_id from bulkhead.runs r
-    where r.environment = p_environment and r.state = 'closed' and r.accepted_at <= bulkhead.now() - bulkhead.key_horizon()
-      and exists (select from bulkhead.calls c where c.tenant_id = r.tenant_id and c.environment = r.environment and c.run_id = r.run_id
-        and c.state <> 'claimed' and c.review_no is null)
-      and not exists (select from bulkhead.follow_ups f where f.tenant_id = r.tenant_id and f.environment = r.environment
-        and f.run_id = r.run_id and f.state <> 'done')
-    order by random() limit p_limit;
+  return query (select r.tenant_id::text, r.run_id from bulkhead.runs r
+      where r.environment = p_environment and r.state = 'closed' and r.purged_at is null and r.purge_again_at is null
+        and r.accepted_at <= n - bulkhead.key_horizon() and r.tenant_id <> all (p_without)
+      order by r.accepted_at limit p_limit)
+    union all (select r.tenant_id::text, r.run_id from bulkhead.runs r
+      where r.environment = p_environment and r.purge_again_at <= n and r.tenant_id <> all (p_without)
+      order by r.purge_again_at limit p_limit);
 end $$;
 
--- Forgets calls of one such run: keys, attempts, leases; not the journal. Undos go last, so that none is made twice. Answers how many calls.
+-- Forgets what is kept of positions of one such run, called or refused: keys, attempts, leases, and what was asked, shown and said; not the
+-- journal. Undos go last, so that none is made twice; what is claimed or waits for a person stays. Answers how many positions, so many at most.
 create function bulkhead.purge_run(p_tenant text, p_environment text, p_run text, p_limit integer) returns bigint
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   t ledgers;
   n timestamptz;
-  gone text[];
+  gone text[] := '{}';
+  calls_gone bigint;
+  followed boolean;
+  waits boolean;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
   n := greatest(bulkhead.now(), t.last_clock);
   if not exists (select from runs where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state = 'closed'
-      and accepted_at <= n - key_horizon())
-      or exists (select from follow_ups where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'done') then
+      and accepted_at <= n - key_horizon()) then
     return 0;
   end if;
-  with doomed as (
-    select c.path from calls c where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run
-      and c.state <> 'claimed' and c.review_no is null order by c.undo_of nulls first, c.path limit p_limit
-  ), deleted as (
-    delete from calls c using doomed d where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run
-      and c.path = d.path returning c.path
-  ) select coalesce(array_agg(d.path), '{}') into gone from deleted d;
+  -- A follow-up at work needs its keys.
+  followed := exists (select from follow_ups where tenant_id = p_tenant and environment = p_environment and run_id = p_run and state <> 'done');
+  if not followed then
+    select coalesce(array_agg(doomed.path), '{}') into gone from (
+      select position.path from (
+        select c.path, c.undo_of from calls c where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run
+          and c.state <> 'claimed' and c.review_no is null
+        union all
+        select refused.path, null from (
+          select d.path from decisions d where d.tenant_id = p_tenant and d.environment = p_environment and d.run_id = p_run
+          union select v.path from approvals v where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run
+          union select g.path from suggestions g where g.tenant_id = p_tenant and g.environment = p_environment and g.run_id = p_run) refused
+        where not exists (select from calls c where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run
+          and c.path = refused.path)
+      ) position order by position.undo_of nulls first, position.path limit p_limit) doomed;
+    delete from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+    get diagnostics calls_gone = row_count;
+    delete from lost_attempts where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+    delete from leases where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+    delete from approvals where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+    delete from suggestions where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+    delete from decisions where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
+  end if;
+  if cardinality(gone) < p_limit then
+    waits := followed or exists (select from calls where tenant_id = p_tenant and environment = p_environment and run_id = p_run);
+    update runs set purged_at = case when not waits then n end, purge_again_at = case when waits then n + interval '1 day' end
+      where tenant_id = p_tenant and environment = p_environment and run_id = p_run;
+  end if;
   if cardinality(gone) = 0 then
     return 0;
   end if;
-  delete from lost_attempts where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
-  delete from leases where tenant_id = p_tenant and environment = p_environment and run_id = p_run and path = any (gone);
-  -- What was asked, shown and said of a call goes with it; of those that were refused, with the first.
-  delete from approvals v where v.tenant_id = p_tenant and v.environment = p_environment and v.run_id = p_run and not exists (select from calls c
-    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.path = v.path);
-  delete from suggestions g where g.tenant_id = p_tenant and g.environment = p_environment and g.run_id = p_run and not exists (select from calls c
-    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.path = g.path);
-  delete from decisions d where d.tenant_id = p_tenant and d.environment = p_environment and d.run_id = p_run and not exists (select from calls c
-    where c.tenant_id = p_tenant and c.environment = p_environment and c.run_id = p_run and c.path = d.path);
-  t := ledger_append(t, n, p_run, json_build_object('kind', 'purged', 'at', iso(n), 'run', p_run, 'calls', cardinality(gone)), '{}');
+  t := ledger_append(t, n, p_run, json_build_object('kind', 'purged', 'at', iso(n), 'run', p_run, 'calls', calls_gone,
+    'refused', cardinality(gone) - calls_gone), '{}');
   perform ledger_save(t, true);
   return cardinality(gone);
 end $$;

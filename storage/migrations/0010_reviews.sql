@@ -84,6 +84,7 @@ create table bulkhead.follow_ups (
   constraint follow_ups_path_of_retry check ((kind = 'retry') = (path is not null))
 );
 create unique index follow_ups_one_undo on bulkhead.follow_ups (tenant_id, environment, run_id) where kind = 'undo' and state <> 'done';
+create index follow_ups_by_run on bulkhead.follow_ups (tenant_id, environment, run_id, kind);
 create index follow_ups_at_work on bulkhead.follow_ups (tenant_id, environment, run_id) where state <> 'done';
 
 do $$

@@ -122,9 +122,9 @@ end $$;
 
 -- Workflows that hold a slot and have not come for it. In any order.
 create function bulkhead.slots_not_taken(p_environment text, p_older_than_ms bigint, p_limit integer)
-returns table (workflow_id text, slot_at text)
+returns table (tenant_id text, run_id text, workflow_id text, temporal_run_id text, signed json, slot_at text)
 language sql volatile security definer set search_path = bulkhead, pg_temp as $$
-  select a.workflow_id, r.slot_at::text from bulkhead.runs r join bulkhead.run_acceptances a using (tenant_id, environment, run_id)
+  select r.tenant_id, r.run_id, a.workflow_id, r.temporal_run_id, a.signed, r.slot_at::text from bulkhead.runs r join bulkhead.run_acceptances a using (tenant_id, environment, run_id)
     where r.environment = p_environment and r.slot_at <= bulkhead.now() - p_older_than_ms * interval '1 millisecond'
       and r.state in ('accepted', 'queued')
       -- Ever more rarely: each time it is told is an event in its history.
@@ -145,20 +145,23 @@ language sql volatile security definer set search_path = bulkhead, pg_temp as $$
     join bulkhead.run_acceptances a using (tenant_id, environment, run_id)
 $$;
 
--- Tenants whose counts of slots or of the line are not what their runs say, and those with runs in line, who may be next.
-create function bulkhead.lines_to_tend(p_environment text) returns table (tenant_id text)
+-- Tenants with runs in line, who may be next, and those whose counts of slots or of the line are not what their runs say, which is counted
+-- here, where nobody waits for it. In any order: whose row is held must not stand before the others.
+create function bulkhead.lines_to_tend(p_environment text) returns table (tenant_id text, differs boolean)
 language sql volatile security definer set search_path = bulkhead, pg_temp as $$
-  select t.tenant_id from bulkhead.ledgers t
+  select t.tenant_id, counted.differs from bulkhead.ledgers t
     left join (select r.tenant_id, count(*) as n from bulkhead.runs r where r.environment = p_environment and r.slot_at is not null
       group by 1) held on held.tenant_id = t.tenant_id
     left join (select r.tenant_id, count(*) as n from bulkhead.runs r where r.environment = p_environment and r.queued_at is not null
-      group by 1) line on line.tenant_id = t.tenant_id
-    where t.environment = p_environment and (t.queued > 0 or t.slots <> coalesce(held.n, 0) or coalesce(line.n, 0) > 0)
+      group by 1) line on line.tenant_id = t.tenant_id,
+    lateral (select t.slots <> coalesce(held.n, 0) or t.queued <> coalesce(line.n, 0) as differs) counted
+    where t.environment = p_environment and (t.queued > 0 or counted.differs)
+    order by random()
 $$;
 
--- Counts a tenant's slots and line again under its lock, journals and mends a difference, which nothing here can make, and hands over
--- what is free. Answers the workflows that have a slot for it.
-create function bulkhead.tend_line(p_tenant text, p_environment text) returns text[]
+-- Hands over what is free of a tenant's slots. Where its counts are said to differ, its slots and line are counted again first, under its
+-- lock; a difference, which nothing here can make, is journaled and mended. Answers the workflows that have a slot for it.
+create function bulkhead.tend_line(p_tenant text, p_environment text, p_recount boolean) returns text[]
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
 declare
   t ledgers;
@@ -166,23 +169,25 @@ declare
   n timestamptz;
   held integer;
   line integer;
+  differed boolean := false;
 begin
   perform enter_scope(p_tenant, p_environment);
   select * into strict t from ledgers where tenant_id = p_tenant and environment = p_environment for no key update;
   n := greatest(bulkhead.now(), t.last_clock);
-  select count(*) into held from runs where tenant_id = p_tenant and environment = p_environment and slot_at is not null;
-  select count(*) into line from runs where tenant_id = p_tenant and environment = p_environment and queued_at is not null;
-  if (t.slots, t.queued) is distinct from (held, line) then
-    t := ledger_append(t, n, null, json_build_object('kind', 'recounted', 'at', iso(n), 'slots', t.slots, 'queued', t.queued,
-      'slotsHeld', held, 'inLine', line), '{}');
-    t.slots := held;
-    t.queued := line;
-    h := ledger_hand_over(t, n);
-  else
-    h := ledger_hand_over(t, n);
-    if cardinality(h.workflows) = 0 then
-      return '{}';
+  if p_recount then
+    select count(*) into held from runs where tenant_id = p_tenant and environment = p_environment and slot_at is not null;
+    select count(*) into line from runs where tenant_id = p_tenant and environment = p_environment and queued_at is not null;
+    differed := (t.slots, t.queued) is distinct from (held, line);
+    if differed then
+      t := ledger_append(t, n, null, json_build_object('kind', 'recounted', 'at', iso(n), 'slots', t.slots, 'queued', t.queued,
+        'slotsHeld', held, 'inLine', line), '{}');
+      t.slots := held;
+      t.queued := line;
     end if;
+  end if;
+  h := ledger_hand_over(t, n);
+  if not differed and cardinality(h.workflows) = 0 then
+    return '{}';
   end if;
   perform ledger_save(h.t, true);
   return h.workflows;

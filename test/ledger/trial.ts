@@ -199,6 +199,11 @@ export class Trial extends Workers {
       }
       case 'purge':
         model.purge();
+        // How often a run is looked at again that could not be forgotten whole is no matter of the model's.
+        await world.admin.query(
+          'update bulkhead.runs set purge_again_at = null where purge_again_at is not null and tenant_id = $1',
+          [this.tenant.tenantId],
+        );
         while ((await world.platform.purge(1_000)) > 0);
         return;
     }
