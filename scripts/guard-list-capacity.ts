@@ -37,7 +37,7 @@ export const CAPACITY_GUARDS: readonly Guard[] = [
   {
     name: 'shared capacity: a refusal is noted for whoever divides',
     file: ADMIT,
-    find: `    perform pool_wanted(t, '', shared, n);`,
+    find: `    perform pool_wanted(t, '', shared);`,
     put: '    null;',
     tests: capacity,
     titles: 'N7 idle capacity is used',

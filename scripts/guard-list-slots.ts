@@ -187,8 +187,8 @@ export const SLOT_GUARDS: readonly Guard[] = [
   {
     name: 'counts of slots are held against the runs',
     file: QUEUE,
-    find: 'if (t.slots, t.queued) is distinct from (held, line) then',
-    put: 'if false then',
+    find: 'differed := (t.slots, t.queued) is distinct from (held, line);',
+    put: 'differed := false;',
     tests,
     titles: 'N1 the sweep finds',
   },

@@ -1,6 +1,7 @@
 import { BYTES_GUARDS } from './guard-list-bytes';
 import { BREAKER_GUARDS } from './guard-list-breakers';
 import { CAPACITY_GUARDS } from './guard-list-capacity';
+import { BESIDE_GUARDS } from './guard-list-beside';
 import { CROWD_GUARDS } from './guard-list-crowds';
 import { END_GUARDS } from './guard-list-ends';
 import { GATEWAY_GUARDS } from './guard-list-gateway';
@@ -179,5 +180,6 @@ export const GUARDS: readonly Guard[] = [
   ...LANE_GUARDS,
   ...MODEL_GUARDS,
   ...CROWD_GUARDS,
+  ...BESIDE_GUARDS,
   ...END_GUARDS,
 ];
