@@ -24,14 +24,16 @@ export type AskedFor = Pick<
 interface Remembered {
   readonly refusal: Refusal;
   readonly asked: AskedFor;
-  /** Monotonic. */
+  /** Monotonic, as the next. */
+  readonly askedAt: number;
   until: number;
   /** Under way to the ledger since then, for all who ask meanwhile. */
   asks?: Promise<void>;
 }
 interface Counted {
   readonly store: TenantStore;
-  readonly refusals: Map<string, RepeatedRefusal>;
+  /** Each as it was answered the last time, and when that was: it frees at the moment that the ledger said, whenever that is told. */
+  readonly refusals: Map<string, { readonly told: RepeatedRefusal; readonly at: number }>;
 }
 
 /**
@@ -64,7 +66,7 @@ export class RememberedRefusals {
     const before = known.get(key);
     // What was refused to a call that asked for less says more, and is not made to last.
     if (before && before.until > this.now() && concerns(before.refusal, before.asked, asked)) return;
-    known.set(key, { refusal, asked, until: askedAt + Math.min(retryAfterMs, BELIEVED_MS) });
+    known.set(key, { refusal, asked, askedAt, until: askedAt + Math.min(retryAfterMs, BELIEVED_MS) });
   }
 
   /**
@@ -78,11 +80,11 @@ export class RememberedRefusals {
   ): { refusal: Refusal; forMs: number } | undefined {
     const known = this.known.get(store.scope.tenantId) ?? new Map<string, Remembered>();
     const now = this.now();
-    for (const [key, { refusal, asked: before, until }] of known) {
+    for (const [key, { refusal, asked: before, askedAt, until }] of known) {
       const forMs = until - now;
       if (forMs <= -FADES_MS) known.delete(key);
       if (forMs > 0 && (refusal.retryAfterMs ?? 0) <= longestMs && concerns(refusal, before, asked))
-        return { refusal, forMs };
+        return { refusal: later(refusal, now - askedAt), forMs };
     }
     return undefined;
   }
@@ -95,11 +97,11 @@ export class RememberedRefusals {
     count = 1,
   ): void {
     const { tenantId } = store.scope;
-    const counted = this.counted.get(tenantId) ?? { store, refusals: new Map<string, RepeatedRefusal>() };
+    const counted: Counted = this.counted.get(tenantId) ?? { store, refusals: new Map() };
     this.counted.set(tenantId, counted);
     const key = [refusal.rule, refusal.policyVersion, refusal.kind, action, runId].join(' ');
-    const sum = (counted.refusals.get(key)?.count ?? 0) + count;
-    counted.refusals.set(key, { runId, action, refusal, count: sum });
+    const sum = (counted.refusals.get(key)?.told.count ?? 0) + count;
+    counted.refusals.set(key, { told: { runId, action, refusal, count: sum }, at: this.now() });
   }
 
   /**
@@ -153,11 +155,16 @@ export class RememberedRefusals {
       const counted = this.counted;
       this.counted = new Map();
       for (const { store, refusals } of counted.values()) {
+        const now = this.now();
+        const told = [...refusals.values()].map((each) => ({
+          ...each.told,
+          refusal: later(each.told.refusal, now - each.at),
+        }));
         try {
-          await store.countRefusals([...refusals.values()]);
+          await store.countRefusals(told);
         } catch (error) {
           this.settings.onError?.(error);
-          for (const { runId, action, refusal, count } of refusals.values())
+          for (const { runId, action, refusal, count } of told)
             this.count(store, { runId, action }, refusal, count);
         }
       }
@@ -175,6 +182,12 @@ export class RememberedRefusals {
     return (this.settings.now ?? (() => performance.now()))();
   }
 }
+
+/** The same refusal so much later: it frees so much sooner. */
+const later = (refusal: Refusal, ms: number): Refusal =>
+  refusal.retryAfterMs === undefined
+    ? refusal
+    : { ...refusal, retryAfterMs: Math.max(0, Math.round(refusal.retryAfterMs - ms)) };
 
 const SHARED = 'shared_capacity/';
 const layerOf = (rule: string): string => rule.slice(rule.lastIndexOf('/') + 1);

@@ -15,6 +15,14 @@ export const CROWD_GUARDS: readonly Guard[] = [
     titles: 'P9 for a second at most',
   },
   {
+    name: 'what is answered from memory frees when the ledger said',
+    file: REMEMBERED,
+    find: 'refusal: later(refusal, now - askedAt), forMs',
+    put: 'refusal, forMs',
+    tests: remembered,
+    titles: 'Q3 P9 what is answered',
+  },
+  {
     name: 'a refusal is believed no longer than until it frees',
     file: REMEMBERED,
     find: 'Math.min(retryAfterMs, BELIEVED_MS)',

@@ -69,6 +69,21 @@ describe('P9 N5 what a host remembers of refusals', () => {
     expect(find()).toBeUndefined();
   });
 
+  test('Q3 P9 what is answered from memory frees at the moment that the ledger said, and is told so whenever it is told', async () => {
+    remembered.remember(acme, asked(), throttled('tool_calls_per_day', { retryAfterMs: 60_000 }), 100);
+    now = 700;
+    const found = remembered.find(acme, asked(), Number.POSITIVE_INFINITY);
+    expect(found?.refusal.retryAfterMs).toBe(59_400);
+    if (found) remembered.count(acme, asked(), found.refusal);
+    fails = true;
+    now = 1_500;
+    await remembered.flush();
+    fails = false;
+    now = 2_100;
+    await remembered.flush();
+    expect(told).toMatchObject([[{ count: 1, refusal: { retryAfterMs: 58_000 } }]]);
+  });
+
   test('P9 a limit of an agent concerns no run whose agent is not known, whichever run met it', () => {
     const unknown = asked({ agentId: null });
     remembered.remember(acme, unknown, throttled('agent:worker/tool_calls_per_day'), 0);

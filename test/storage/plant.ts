@@ -116,12 +116,13 @@ const COMPOSITES: Record<string, string> = {
   amounts: AMOUNTS,
   bucket: BUCKET,
   layers: `("${AMOUNTS}",,,)`,
-  meter: `(1,"${AMOUNTS}","${BUCKET}","${BUCKET}",0)`,
+  meter: `(1,"${AMOUNTS}","${BUCKET}","${BUCKET}",0,0)`,
 };
 
 function canary(type: string, text: string): unknown {
   if (type === 'text') return text;
   if (type === 'text[]') return [text];
+  if (type === 'numeric[]') return [1];
   if (type === 'json' || type === 'jsonb') return JSON.stringify({ canary: text });
   if (type === 'bytea') return Buffer.from(text);
   if (type === 'uuid') return randomUUID();
