@@ -200,8 +200,8 @@ export function createGateway(parts: GatewayParts): Gateway {
       if (found?.refusal.kind === 'provider_degraded' && attempt.another) return undefined;
       if (found) {
         if (turn > 1 && (await store.call(envelope.rootRunId, path))?.state === 'claimed') return undefined;
-        const { refusal, forMs } = found;
-        remembered.count(store, asked, refusal);
+        const { refusal, asOfNow, forMs } = found;
+        remembered.count(store, asked, asOfNow);
         const lasts = (refusal.retryAfterMs ?? 0) > SHORT_WAIT_MS;
         const waitMs = lasts ? inTurn(attempt, refusal, turn, forMs) : pauseOf(attempt, refusal, turn);
         throw failure('Waiting', `${refusal.rule}: ${refusal.message}`, waitMs);

@@ -71,20 +71,20 @@ export class RememberedRefusals {
 
   /**
    * The refusal that this call would meet, and for how long that is believed, milliseconds; of those that free within
-   * `longestMs`. Whoever answers with it counts it.
+   * `longestMs`. Whoever answers with it counts it `asOfNow`: what frees at a moment frees so much sooner since it was told.
    */
   find(
     store: TenantStore,
     asked: AskedFor,
     longestMs: number,
-  ): { refusal: Refusal; forMs: number } | undefined {
+  ): { refusal: Refusal; asOfNow: Refusal; forMs: number } | undefined {
     const known = this.known.get(store.scope.tenantId) ?? new Map<string, Remembered>();
     const now = this.now();
     for (const [key, { refusal, asked: before, askedAt, until }] of known) {
       const forMs = until - now;
       if (forMs <= -FADES_MS) known.delete(key);
       if (forMs > 0 && (refusal.retryAfterMs ?? 0) <= longestMs && concerns(refusal, before, asked))
-        return { refusal: later(refusal, now - askedAt), forMs };
+        return { refusal, asOfNow: later(refusal, now - askedAt), forMs };
     }
     return undefined;
   }

@@ -17,8 +17,8 @@ export const CROWD_GUARDS: readonly Guard[] = [
   {
     name: 'what is answered from memory frees when the ledger said',
     file: REMEMBERED,
-    find: 'refusal: later(refusal, now - askedAt), forMs',
-    put: 'refusal, forMs',
+    find: 'asOfNow: later(refusal, now - askedAt)',
+    put: 'asOfNow: refusal',
     tests: remembered,
     titles: 'Q3 P9 what is answered',
   },
@@ -113,7 +113,7 @@ export const CROWD_GUARDS: readonly Guard[] = [
   {
     name: 'what a host answers is counted',
     file: 'activities/gateway.ts',
-    find: 'remembered.count(store, asked, refusal);',
+    find: 'remembered.count(store, asked, asOfNow);',
     put: '',
     tests: spam,
     titles: 'P9 ten thousand',
