@@ -93,7 +93,14 @@ export class LedgerWorld {
     const admin = new Pool({ connectionString: database.adminUrl, max: 4, application_name: 'test/witness' });
     // A server that ends under it would end this process, too, and hide why.
     admin.on('error', () => undefined);
-    const pool = new ClientPool({ databaseUrl: database.appUrl, size: connections, name: 'test/ledger' });
+    // Dozens of connections are made at once, on a machine that has other things to do.
+    const connectTimeoutMs = 20_000;
+    const pool = new ClientPool({
+      databaseUrl: database.appUrl,
+      size: connections,
+      name: 'test/ledger',
+      connectTimeoutMs,
+    });
     return new LedgerWorld(database, admin, pool);
   }
 
