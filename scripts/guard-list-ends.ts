@@ -5,8 +5,13 @@ export const END_GUARDS: readonly Guard[] = [
   {
     name: 'a caller that has stopped waiting before it began to',
     file: 'client/run.ts',
-    find: 'either.throwIfAborted();\n      const ends',
-    put: 'const ends',
+    find: `either.throwIfAborted();
+      const ends = this.ports.temporal.withAbortSignal(either, () =>
+        this.ports.temporal.workflow.getHandle(this.workflowId).result(),
+      );
+      // Temporal's client minds a signal that is aborted while a poll is under way, not one that was between two of them.
+      await orAborted(ends, either);`,
+    put: 'await this.ports.temporal.withAbortSignal(either, () => this.ports.temporal.workflow.getHandle(this.workflowId).result());',
     tests: ['test/client/result'],
     titles: 'Q5 an impatient caller',
   },
