@@ -32,14 +32,6 @@ export const END_GUARDS: readonly Guard[] = [
     titles: 'N4 Q5 a run that is over',
   },
   {
-    name: 'the grace of a kill is the activity’s, not its attempt’s',
-    file: 'activities/control.ts',
-    find: 'Date.now() - info.scheduledTimestampMs > drainGraceMs',
-    put: 'Date.now() - info.currentAttemptScheduledTimestampMs > drainGraceMs',
-    tests: ['test/control/untold'],
-    titles: 'O1 a run that cannot be told',
-  },
-  {
     name: 'a result that a person tells taints its run',
     file: 'contracts/shown.ts',
     find: 'dataClasses: action.resultClasses,',
