@@ -72,7 +72,7 @@ export function createControl(parts: {
 
     async drainRuns({ fenceEpoch }) {
       const store = storage.tenant(callingControl());
-      const { cancellationSignal, info, log } = Context.current();
+      const { cancellationSignal, info } = Context.current();
       const signalled = new Set<string>();
       const failed = new Set<string>();
       for (;;) {

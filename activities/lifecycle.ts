@@ -211,7 +211,7 @@ async function untilNoneClaimed(store: TenantStore, runId: RunId): Promise<void>
     if (performance.now() > patience)
       throw failure(
         'Waiting',
-        `${claimed} calls of the run may still act, until their leases are over`,
+        `calls of the run that may still act, until their leases are over: ${claimed}`,
         1_000,
       );
     await delay(POLL_MS);

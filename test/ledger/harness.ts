@@ -26,11 +26,12 @@ import { runsOf } from '../../storage/runs';
 import { platformSession, tenantSession } from '../../storage/session';
 import { sweepOf } from '../../storage/sweep';
 import { Limits, type NamedLimits, type PerRun } from '../../contracts/documents';
+import { admissionOf, settlementOf } from '../support/calls';
 import { createTestDatabase, type TestDatabase } from '../support/database';
 import { bytesOf, type Bytes } from './bytes';
 
 export const ENVIRONMENT = Environment.parse('test');
-export const LEASE_MS = 10_000;
+export { LEASE_MS } from '../support/calls';
 
 export interface LedgerLimits {
   callsInFlight: number;
@@ -208,52 +209,11 @@ export class LedgerTenant {
   }
 
   admission(runId: string, path: string, change: Partial<AdmitRequest> = {}): AdmitRequest {
-    return {
-      runId,
-      path,
-      digest: digest(path),
-      action: 'ticket.update',
-      callClass: 'write',
-      system: 'helpdesk',
-      token: randomUUID(),
-      temporalRunId: `${runId}/1`,
-      hostId: 'host-1',
-      decidedBy: decidedBy(1),
-      verdict: { effect: 'allow', rules: ['update-ticket'] },
-      decided: null,
-      leaseMs: LEASE_MS,
-      keyValidMs: 86_400_000,
-      seenSeq: 0,
-      reserve: { toolCalls: 1, steps: 1, microUsd: 0, modelTokens: 0 },
-      capability: null,
-      reversible: 'compensable',
-      undoOf: null,
-      pastFence: false,
-      account: digest('account'),
-      ...change,
-    };
+    return admissionOf({ runId, path, temporalRunId: `${runId}/1`, decidedBy: decidedBy(1) }, change);
   }
 
   settlement(of: AdmitRequest, change: Partial<SettleRequest> = {}): SettleRequest {
-    return {
-      runId: of.runId,
-      path: of.path,
-      token: of.token,
-      result: 'succeeded',
-      charge: {
-        toolCalls: of.reserve.toolCalls,
-        microUsd: of.reserve.microUsd,
-        modelTokens: of.reserve.modelTokens,
-      },
-      refusal: null,
-      value: null,
-      payload: null,
-      payloadDigest: null,
-      facts: {},
-      records: [],
-      dataClasses: [],
-      ...change,
-    };
+    return settlementOf(of, change);
   }
 
   /** What a call of the run would be judged by. */

@@ -3,6 +3,7 @@ import { Client } from 'pg';
 import { startAccepted } from '../../client/start';
 import type { SignedEnvelope } from '../../contracts/envelope';
 import { RUNS_QUEUE, WORKFLOW } from '../../contracts/names';
+import { admissionOf, settlementOf } from '../support/calls';
 import { plays } from '../support/model';
 import { until } from '../support/until';
 import { call, closed, note, runIdOf, type Case, type Ground } from './ground';
@@ -138,44 +139,13 @@ export const RUN_CASES: readonly Case[] = [
       const { runId: temporalRunId } = await ground.stack.temporal.workflow.getHandle(workflowId).describe();
       const token = randomUUID();
       const context = await store.callContext({ runId, records: [], capability: null });
-      const admitted = await store.admit({
-        runId,
-        path: '0.1',
-        digest: 'a'.repeat(64) as never,
-        action: 'note.write',
-        callClass: 'write',
-        system: 'keeper',
-        token,
-        temporalRunId,
-        hostId: 'recorder',
-        decidedBy: context!.versions,
-        verdict: { effect: 'allow', rules: ['all'] },
-        decided: null,
-        leaseMs: 60_000,
-        keyValidMs: null,
-        seenSeq: 0,
-        reserve: { toolCalls: 1, steps: 0, microUsd: 0, modelTokens: 0 },
-        capability: null,
-        reversible: 'final',
-        undoOf: null,
-        pastFence: false,
-        account: 'b'.repeat(64) as never,
-      });
+      const asked = admissionOf(
+        { runId, path: '0.1', temporalRunId, decidedBy: context!.versions },
+        { token, action: 'note.write', system: 'keeper', hostId: 'recorder', leaseMs: 60_000 },
+      );
+      const admitted = await store.admit(asked);
       if (admitted.answer !== 'admitted') throw new Error(`not admitted: ${JSON.stringify(admitted)}`);
-      await store.settle({
-        runId,
-        path: '0.1',
-        token,
-        result: 'succeeded',
-        charge: { toolCalls: 1, microUsd: 0, modelTokens: 0 },
-        refusal: null,
-        value: null,
-        payload: null,
-        payloadDigest: null,
-        facts: {},
-        records: [],
-        dataClasses: [],
-      });
+      await store.settle(settlementOf(asked));
       return note('other');
     };
     await startAccepted(ground.stack.temporal, (await accepted(ground, 'conflict', workflowId)).signed);

@@ -5,6 +5,7 @@ import { RunId } from '../../contracts/ids';
 import type { AdmitRequest, Claim } from '../../contracts/ledger';
 import type { TenantStore } from '../../contracts/ports';
 import type { CallContext } from '../../contracts/rows';
+import { admissionOf as anAdmission } from '../support/calls';
 
 export const CAPABILITY = 'payments:refund';
 
@@ -19,29 +20,11 @@ export async function readContext(store: TenantStore): Promise<CallContext> {
 }
 
 /** A write of a fresh run that needs what the context has sealed. */
-export const admissionOf = async (store: TenantStore, context: CallContext): Promise<AdmitRequest> => ({
-  runId: await enteredRun(store),
-  path: '0.1',
-  digest: digestOf('call'),
-  action: 'payment.refund',
-  callClass: 'write',
-  system: 'payments',
-  token: randomUUID(),
-  temporalRunId: 'temporal-1',
-  hostId: 'host-1',
-  decidedBy: context.versions,
-  verdict: { effect: 'allow', rules: ['any'] },
-  decided: null,
-  leaseMs: 10_000,
-  keyValidMs: null,
-  seenSeq: 0,
-  reserve: { toolCalls: 1, steps: 1, microUsd: 0, modelTokens: 0 },
-  capability: context.sealed?.capability ?? null,
-  reversible: 'final',
-  undoOf: null,
-  pastFence: false,
-  account: digestOf('account'),
-});
+export const admissionOf = async (store: TenantStore, context: CallContext): Promise<AdmitRequest> =>
+  anAdmission(
+    { runId: await enteredRun(store), path: '0.1', temporalRunId: 'temporal-1', decidedBy: context.versions },
+    { action: 'payment.refund', system: 'payments', capability: context.sealed?.capability ?? null },
+  );
 /** What a broker is shown where admission said no. */
 export const NOT_LET_IN: Claim = { epoch: 0, attempt: 0, leaseId: null, seq: 0 };
 /** Asks for one such write. */

@@ -1,7 +1,5 @@
-import { randomUUID } from 'node:crypto';
-import { digestOf } from '../../contracts/digest';
-import type { AdmitRequest } from '../../contracts/ledger';
 import { call, idOf, openDesk, type Desk } from '../runs/desk';
+import { admissionOf, settlementOf } from '../support/calls';
 import { until } from '../support/until';
 
 /** The end of a run one of whose calls may still act, because the host that made it died. */
@@ -20,29 +18,10 @@ test('N4 Q5 a run that is over waits for the lease of a lost call without a slot
   const context = await store.callContext({ runId: idOf(run), records: [], capability: null });
   const handle = desk.stack.temporal.workflow.getHandle(run.workflowId);
   const { runId: temporalRunId } = await handle.describe();
-  const lost: AdmitRequest = {
-    runId: idOf(run),
-    path: '7.1',
-    digest: digestOf('lost'),
-    action: 'note.write',
-    callClass: 'write',
-    system: 'keeper',
-    token: randomUUID(),
-    temporalRunId,
-    hostId: 'a-host-that-died',
-    decidedBy: context?.versions ?? fail(),
-    verdict: { effect: 'allow', rules: ['any'] },
-    decided: null,
-    leaseMs: 60_000,
-    keyValidMs: null,
-    seenSeq: 0,
-    reserve: { toolCalls: 1, steps: 0, microUsd: 0, modelTokens: 0 },
-    capability: null,
-    reversible: 'final',
-    undoOf: null,
-    pastFence: false,
-    account: digestOf('account'),
-  };
+  const lost = admissionOf(
+    { runId: idOf(run), path: '7.1', temporalRunId, decidedBy: context?.versions ?? fail() },
+    { action: 'note.write', system: 'keeper', hostId: 'a-host-that-died', leaseMs: 60_000 },
+  );
   expect(await store.admit(lost)).toMatchObject({ answer: 'admitted' });
 
   await run.cancel('enough');
@@ -57,25 +36,17 @@ test('N4 Q5 a run that is over waits for the lease of a lost call without a slot
   expect(waiting).toMatchObject({
     activityType: { name: 'leaveRun' },
     lastFailure: {
-      message: expect.stringContaining('may still act'),
+      message: expect.stringMatching(/may still act.*: 1$/),
       applicationFailureInfo: { type: 'Waiting' },
     },
   });
   expect(await run.state()).not.toBe('closed');
-  await store.settle({
-    runId: lost.runId,
-    path: lost.path,
-    token: lost.token,
-    result: 'failed',
-    charge: { toolCalls: 1, microUsd: 0, modelTokens: 0 },
-    refusal: { kind: 'failed', origin: 'platform', rule: 'lost', rules: ['lost'], message: 'lost' },
-    value: null,
-    payload: null,
-    payloadDigest: null,
-    facts: {},
-    records: [],
-    dataClasses: [],
-  });
+  await store.settle(
+    settlementOf(lost, {
+      result: 'failed',
+      refusal: { kind: 'failed', origin: 'platform', rule: 'lost', rules: ['lost'], message: 'lost' },
+    }),
+  );
   expect(await run.result({ timeoutMs: 30_000 })).toMatchObject({ stopReason: 'cancelled' });
 }, 90_000);
 
