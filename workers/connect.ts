@@ -46,11 +46,14 @@ export class ConnectedBulkhead extends BulkheadClient {
 
 /**
  * Connects the client. Temporal is reached at the first call that needs it, so that runs are accepted while it is away.
- * Throws a {@link ConfigError} that names every setting that is missing.
+ * Throws a {@link ConfigError} that names every setting that is missing or wrong.
  */
 export async function connectBulkhead(options: ConnectOptions = {}): Promise<ConnectedBulkhead> {
   const config = isComplete(options) ? undefined : loadConfigOfStack();
-  const environment = Environment.parse(options.environment ?? config?.environment ?? 'prod');
+  const named = Environment.safeParse(options.environment ?? config?.environment ?? 'prod');
+  if (!named.success)
+    throw new ConfigError(named.error.issues.map(({ message }) => `environment: ${message}`));
+  const environment = named.data;
   const problems: string[] = [];
   const tokens = tokensOf(options, config, environment, problems);
   const signer = signerOf(options, config, problems);

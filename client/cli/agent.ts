@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { BulkheadError } from '../errors';
 import { noun, verb, withRuntime, type Common } from './command';
 import type { CliContext } from './context';
+import { UsageError } from './exit';
 import { printRows } from './output';
 
 /** `bulkhead agent list`: the agents of the app. */
@@ -12,12 +12,7 @@ export function registerAgent(program: Command, context: CliContext): void {
   ]).action(async (options: Common) =>
     withRuntime(context, options, async (runtime) => {
       const app = await runtime.app();
-      if (!app)
-        throw new BulkheadError(
-          'not_found',
-          'no app is named: set BULKHEAD_APP to the module that exports `app`',
-          { reason: 'no_app' },
-        );
+      if (!app) throw new UsageError('no app is named: set BULKHEAD_APP to the module that exports `app`');
       printRows(
         context,
         options.output,

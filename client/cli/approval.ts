@@ -167,7 +167,7 @@ function sayHow(context: CliContext, { approval, existing, told }: DecidedApprov
     );
   if (!told)
     context.say(
-      'the decision stands; Temporal does not answer, so the run was not told: it looks again within the hour, or when you repeat the command',
+      'the decision stands; Temporal could not be reached, so the run was not told: it looks again within the hour, or when you repeat the command',
     );
 }
 

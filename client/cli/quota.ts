@@ -106,7 +106,7 @@ export async function wakeTenants(
     });
     if (!told)
       context.say(
-        `Temporal does not answer, so the waiting runs of ${tenant} are not told: they ask again by themselves`,
+        `Temporal could not be reached, so the waiting runs of ${tenant} are not told: they ask again by themselves`,
       );
   }
 }

@@ -121,7 +121,7 @@ export function registerReview(program: Command, context: CliContext): void {
         printReview(context, options.output, review);
         if (!told)
           context.say(
-            'Temporal does not answer, so nobody was told: what waits for this looks again within the hour, or when you repeat the command',
+            'Temporal could not be reached, so nobody was told: what waits for this looks again within the hour, or when you repeat the command',
           );
       });
     });

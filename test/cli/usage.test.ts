@@ -31,3 +31,11 @@ test('U2 a token lives a day at most, and a day it may', async () => {
   expect(code).toBe(0);
   expect(JSON.parse(out)).toMatchObject({ expiresInSeconds: 86_400 });
 });
+
+test('U2 what needs the app says which setting names it', async () => {
+  expect(await world.run(['agent', 'list'], { app: null })).toMatchObject({
+    code: 2,
+    out: '',
+    said: expect.stringContaining('set BULKHEAD_APP'),
+  });
+});

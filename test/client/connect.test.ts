@@ -96,6 +96,10 @@ test('U1 all that is missing is told together, each with its remedy, and nothing
     expect(String(error)).toMatch(/BULKHEAD_TOKEN_ISSUER/);
     expect(String(error)).toMatch(/BULKHEAD_ENVELOPE_SIGNING_KEY/);
     expect(String(error)).toMatch(/bulkhead up/);
+    await expect(Bulkhead.connect({ environment: 'PROD' })).rejects.toMatchObject({
+      name: 'ConfigError',
+      problems: ['environment: an environment is 2 to 16 of a-z, 0-9 and -'],
+    });
   } finally {
     process.env = before;
   }
