@@ -1,4 +1,5 @@
 import { HttpForbidden, HttpNotSent, HttpRefused, HttpUnavailable } from '../contracts/http-errors';
+import { holdsNoNumber, overgrown } from '../contracts/json-shape';
 import type { SettleResult } from '../contracts/ledger';
 import type { Refusal } from '../contracts/refusal';
 import { FenceUnconfirmed } from './fence-watch';
@@ -21,15 +22,27 @@ export class ResultOutOfSchema extends Error {
 /** What was answered is more than its call may store: asking again would answer the same. */
 export class ResultTooLarge extends Error {
   override readonly name = 'ResultTooLarge';
-  constructor(action: string, bytes: number, most: number) {
-    super(`${action} answered ${bytes} bytes and may answer ${most}; all of it was discarded`);
+  /** @param what `answered …`. */
+  constructor(action: string, what: string) {
+    super(`${action} answered ${what}; all of it was discarded`);
   }
 }
 
-/** Throws {@link ResultTooLarge} for what has more bytes as JSON. What is kept is whole, or not kept. */
+/** Throws {@link ResultTooLarge} for what no schema should be asked of: it has too many parts, or is nested too deeply. */
+export function requireModest(action: string, result: unknown): void {
+  const why = overgrown(result);
+  if (why !== undefined) throw new ResultTooLarge(action, why);
+}
+
+/**
+ * Throws {@link ResultTooLarge} for what has more bytes as JSON, or no digest of its own, and {@link ResultOutOfSchema} for numbers that JSON
+ * cannot hold. What is kept is whole, or not kept.
+ */
 export function requireStorable(action: string, result: unknown, most: number): void {
+  requireModest(action, result);
+  if (holdsNoNumber(result)) throw new ResultOutOfSchema(action);
   const bytes = Buffer.byteLength(JSON.stringify(result) ?? '', 'utf8');
-  if (bytes > most) throw new ResultTooLarge(action, bytes, most);
+  if (bytes > most) throw new ResultTooLarge(action, `${bytes} bytes and may answer ${most}`);
 }
 
 /** How a failed effect is settled, and whether the same call may be tried again. */

@@ -12,8 +12,11 @@ import { z } from 'zod';
 import type { Action } from '../contracts/action';
 import type { Agent } from '../contracts/agent';
 import type { StoredModelStep } from '../contracts/calls';
+import { MODEL_ACTION } from '../contracts/names';
 import { HttpForbidden, HttpNotSent, HttpRefused, HttpUnavailable } from '../contracts/http-errors';
+import { holdsNoNumber, overgrown } from '../contracts/json-shape';
 import { retryAfterMs } from '../contracts/retry-after';
+import { ResultTooLarge } from './acting';
 import type { ActIo } from './governed-call';
 import { usageOf, type Prompt, type ToldUsage } from './model-bounds';
 import { toolNameOfAction } from './tool-names';
@@ -50,6 +53,9 @@ export function questionOf(
   return { system: agent.instructions, messages, tools, maxOutputTokens: agent.budget.maxOutputTokens };
 }
 
+/** Calls in one answer: each of them costs events of the run's history, also where it is refused at once. */
+const MAX_CALLS_ASKED = 64;
+
 /**
  * Asks once, without streaming, so that usage comes with the answer. Throws the errors of `contracts/http-errors.ts` and no
  * others of its own.
@@ -81,6 +87,11 @@ export async function askModel(
   }).catch((error: unknown) => {
     throw ours(error);
   });
+  if (answer.toolCalls.length > MAX_CALLS_ASKED)
+    throw new ResultTooLarge(
+      MODEL_ACTION,
+      `${answer.toolCalls.length} tool calls at once and may ask for ${MAX_CALLS_ASKED}`,
+    );
   const empty = answer.text === '' && answer.toolCalls.length === 0;
   return {
     kind: 'model',
@@ -109,24 +120,12 @@ const toolSetOf = (tools: readonly ShownTool[]): ToolSet =>
     ]),
   );
 
-/** Arguments nested deeper than this are nobody's: canonical JSON is made by recursion. */
-const MAX_DEPTH = 500;
-
 /**
- * The arguments as they can be stored. What has no JSON form (`1e400` is read as infinity) or is nested too deeply becomes
- * `null`, which is in no schema: the call is refused by its form, and the model is told.
+ * The arguments as they can be stored. What has no JSON form, is nested too deeply or has too many parts becomes `null`, which is in no
+ * schema: the call is refused by its form, and the model is told.
  */
-function storable(args: unknown): unknown {
-  let level: unknown[] = [args];
-  for (let depth = 0; level.length > 0; depth += 1) {
-    if (depth > MAX_DEPTH || level.some((value) => typeof value === 'number' && !Number.isFinite(value)))
-      return null;
-    level = level.flatMap((value) =>
-      typeof value === 'object' && value !== null ? Object.values(value as Record<string, unknown>) : [],
-    );
-  }
-  return args ?? null;
-}
+const storable = (args: unknown): unknown =>
+  overgrown(args) !== undefined || holdsNoNumber(args) ? null : (args ?? null);
 
 /** The SDK wraps what `fetch` threw, and reports a status as its own error: back to the four ways a request fails. */
 function ours(error: unknown): unknown {
@@ -140,10 +139,12 @@ function ours(error: unknown): unknown {
       'the model provider answered 429; nothing was charged',
       retryAfterMs(headers?.['retry-after']),
     );
-  // A time-out of theirs (408) is trouble that passes, as a 5xx is.
-  if (status >= 500 || status === 408)
+  // A time-out of theirs (408) is trouble that passes, as a 5xx is, and as a success is that is no completion: the page of a gateway before them.
+  if (status >= 500 || status === 408 || status < 400)
     return new HttpUnavailable(
-      `the model provider answered ${status}`,
+      status < 400
+        ? `the model provider answered ${status} and no completion`
+        : `the model provider answered ${status}`,
       retryAfterMs(headers?.['retry-after']),
     );
   return new HttpRefused(`the model provider answered ${status}`, status, null);

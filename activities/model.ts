@@ -1,12 +1,19 @@
 import type { ModelMessage } from 'ai';
 import type { Action } from '../contracts/action';
 import type { Agent } from '../contracts/agent';
-import type { CallAnswer, ModelStep, Position, StoredModelStep } from '../contracts/calls';
+import {
+  ConversationTooLarge,
+  type CallAnswer,
+  type ModelStep,
+  type Position,
+  type StoredModelStep,
+} from '../contracts/calls';
 import { digestOf } from '../contracts/digest';
 import { MODEL_ACTION } from '../contracts/names';
 import type { Envelope } from '../contracts/envelope';
 import type { CompiledPolicy } from '../contracts/policy-decision';
 import type { Storage, TenantStore } from '../contracts/ports';
+import type { Refusal } from '../contracts/refusal';
 import type { StoredItem } from '../contracts/rows';
 import { requireStorable } from './acting';
 import { refusalOf } from './attempt';
@@ -47,7 +54,7 @@ export function createCallModel(parts: {
     const { envelope } = signed;
     const store = parts.storage.tenant(scope);
     const [conversation, agent] = await Promise.all([
-      store.conversation(envelope.rootRunId),
+      store.conversation(envelope.rootRunId).catch(tooLarge),
       store.agent(envelope.agentId, envelope.agentVersion),
     ]);
     if (!agent)
@@ -55,9 +62,11 @@ export function createCallModel(parts: {
         'ContractBroken',
         `version ${envelope.agentVersion} of agent ${envelope.agentId} is not registered`,
       );
-    const messages = await messagesOf(store, envelope, conversation, input);
-    const question =
-      messages instanceof ForeignContext ? messages : questionOf(agent, messages, parts.actions);
+    const messages =
+      conversation instanceof ConversationTooLarge
+        ? conversation
+        : await messagesOf(store, envelope, conversation, input);
+    const question = messages instanceof Error ? messages : questionOf(agent, messages, parts.actions);
     let stored: StoredModelStep | undefined;
     const answer = await throughFallbacks({
       model: agent.model,
@@ -90,6 +99,20 @@ export function createCallModel(parts: {
   };
 }
 
+/** Why a conversation is not asked about. */
+type Unaskable = ForeignContext | ConversationTooLarge;
+
+function tooLarge(error: unknown): ConversationTooLarge {
+  if (error instanceof ConversationTooLarge) return error;
+  throw error;
+}
+
+const overBudget = ({ message, bytes, most }: ConversationTooLarge): Refusal => ({
+  ...refusalOf('budget_exceeded', 'platform', 'conversation_bytes', message),
+  value: most,
+  used: bytes,
+});
+
 /** The call of one model, the agent's own or one that answers in its place. */
 function modelCall(of: {
   position: Position;
@@ -97,14 +120,14 @@ function modelCall(of: {
   agent: Agent;
   /** `provider/model`. */
   model: string;
-  question: Question | ForeignContext;
+  question: Question | Unaskable;
   actions: ReadonlyMap<string, Action>;
   another: (policy: CompiledPolicy) => boolean;
   keep: (step: StoredModelStep) => void;
 }): GovernedCall {
   const { agent, model, question, actions } = of;
   const [provider, name] = splitModel(model);
-  const inputTokens = question instanceof ForeignContext ? 0 : inputBound(question);
+  const inputTokens = question instanceof Error ? 0 : inputBound(question);
   const instead = model !== agent.model;
   const storedBytes = storedBound(agent.budget.maxOutputTokens);
   return {
@@ -128,7 +151,7 @@ function modelCall(of: {
     reserve: { toolCalls: 0, steps: 1, microUsd: 0, modelTokens: 0, storedBytes },
     bound: ({ prices }) => costOf(prices[model], inputTokens, agent.budget.maxOutputTokens),
     another: of.another,
-    refusedByForm: null,
+    refusedByForm: question instanceof ConversationTooLarge ? overBudget(question) : null,
     destination: (record) => {
       const base = record.connections[provider];
       if (base !== undefined) return { url: new URL(base), connection: true };
@@ -140,7 +163,7 @@ function modelCall(of: {
     visibleWithinMs: null,
     act: async (io) => {
       // Thrown in here, so that the ledger has it and a person gets it to review.
-      if (question instanceof ForeignContext) throw question;
+      if (question instanceof Error) throw question;
       const step = await askModel(io, io.record.models[model] ?? name, question, inputTokens);
       const payload: StoredModelStep = instead ? { ...step, model } : step;
       requireStorable(MODEL_ACTION, payload, storedBytes);

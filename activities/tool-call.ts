@@ -11,7 +11,7 @@ import type { CallRow } from '../contracts/rows';
 import { plainUrl } from '../contracts/http-url';
 import type { Refusal } from '../contracts/refusal';
 import { shownBy } from '../contracts/shown';
-import { ResultOutOfSchema, requireStorable } from './acting';
+import { ResultOutOfSchema, requireModest, requireStorable } from './acting';
 import { callingRun } from './call-context';
 import type { Acted, ActIo, Destination, GovernedCall } from './governed-call';
 
@@ -86,7 +86,7 @@ export function forwardCall({ position, seq, asked, lost, action, agentClass }: 
       system: action.system,
       refusedByForm: refusal,
       // What is wrong quotes the model's own words, so it is told to nobody but the model.
-      refusalPayload: observation(action.name, z.prettifyError(parsed.error).slice(0, 1_000)),
+      refusalPayload: observation(action.name, firstOf(parsed.error)),
     };
   }
   const args = parsed.data;
@@ -210,6 +210,10 @@ const observation =
     ...(detail === undefined ? {} : { detail }),
   });
 
+/** The first mistakes, in a thousand characters at most: a model mends one after the other. */
+const firstOf = ({ issues }: z.ZodError): string =>
+  z.prettifyError(new z.ZodError(issues.slice(0, 20))).slice(0, 1_000);
+
 /** The URL that policy judges: the tenant's connection, or the one that the arguments name. */
 function destinationOf(action: Action, args: unknown, record: TenantRecord): Destination | Refusal | null {
   if (action.destination) {
@@ -234,6 +238,7 @@ function destinationOf(action: Action, args: unknown, record: TenantRecord): Des
 
 /** A result that is not in the action's schema is not believed: the action's own promise is broken. */
 function acted(action: Action, args: unknown, result: unknown): Acted {
+  requireModest(action.name, result);
   const parsed = action.result.safeParse(result);
   if (!parsed.success) throw new ResultOutOfSchema(action.name);
   requireStorable(action.name, parsed.data, action.maxResultBytes);

@@ -59,7 +59,7 @@ export type Reconciled<R> = { happened: true; result: R } | 'absent' | 'unknown'
 export type Attribute = string | number | boolean;
 
 /**
- * A tool as its author declares it, one file each. `args` and `result` are strict: an unknown field is an error.
+ * A tool as its author declares it, one file each. An unknown field of `args`, at any depth, is an error; one of `result` is left out.
  * Numbers that rules compare are integers (Cedar has no fractions).
  */
 export interface ActionSpec<A extends z.ZodObject = z.ZodObject, R extends z.ZodType = z.ZodType> {

@@ -75,6 +75,23 @@ export const STORED_BESIDE_BYTES = 4_096;
 /** The most that one call stores: a larger outcome fails instead. */
 export const MAX_STORED_BYTES = MAX_RESULT_BYTES + STORED_BESIDE_BYTES;
 
+/**
+ * The most that a model is asked with: what its run has said and been told, in bytes of JSON. All of it is read, walked and sent anew for every step,
+ * by a host that other tenants are on too.
+ */
+export const MAX_CONVERSATION_BYTES = 4_194_304;
+
+/** What a run has said and been told is more than a model may be asked with. It never becomes less. */
+export class ConversationTooLarge extends Error {
+  override readonly name = 'ConversationTooLarge';
+  constructor(
+    readonly bytes: number,
+    readonly most: number,
+  ) {
+    super(`what the run has said and been told is ${bytes} bytes, and its model may be asked with ${most}`);
+  }
+}
+
 /** What is kept of a call in tenant storage, under its position. */
 export type StoredModelStep = {
   readonly kind: 'model';

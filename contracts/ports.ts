@@ -133,8 +133,11 @@ export interface TenantStore {
 
   // payloads: the conversation and results of a run, by position path; `input` is the caller's
   payload(runId: RunId, ref: string): Promise<StoredPayload | undefined>;
-  /** In order of position, `input` first. */
-  conversation(runId: RunId): Promise<StoredItem[]>;
+  /**
+   * In order of position, `input` first, and without what undoing brought, which is nobody's answer to the model. Rejects with
+   * `ConversationTooLarge` where it has more bytes than `mostBytes` (default: `MAX_CONVERSATION_BYTES`), unread.
+   */
+  conversation(runId: RunId, mostBytes?: number): Promise<StoredItem[]>;
   /** Keeps the first; a second with the same ref changes nothing. */
   putPayload(runId: RunId, ref: string, payload: StoredPayload): Promise<void>;
 

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { type PolicyJson, type ValidationError, validate } from '@cedar-policy/cedar-wasm/nodejs';
 import { digestOfTuple } from '../contracts/digest';
 import type { CompiledPolicy } from '../contracts/policy-decision';
@@ -13,11 +14,35 @@ import { type Registry, type Vocabulary, schemaOf, vocabularyOf } from './vocabu
 
 export type Compilation = { ok: true; policy: CompiledPolicy } | { ok: false; mistakes: Mistake[] };
 
+export type CompileInput = { text: string; version: number } & Registry;
+
 /**
  * Makes a policy of the text of one PolicyProfile document. Answers all its mistakes together: of form, of names
  * that the app does not have, of types in its expressions. Pure; never throws on what the text says.
  */
-export function compileProfile(input: { text: string; version: number } & Registry): Compilation {
+export const compileProfile = (input: CompileInput): Compilation => atOnce(compiling(input));
+
+/** The same, a rule or an action at a time: between two, others in this process have their turn. */
+export async function compileInTurns(input: CompileInput): Promise<Compilation> {
+  const steps = compiling(input);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+    await setImmediate();
+  }
+}
+
+/** Work that may be interrupted wherever it yields. */
+type Steps<T> = Generator<void, T>;
+
+function atOnce<T>(steps: Steps<T>): T {
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
+
+function* compiling(input: CompileInput): Steps<Compilation> {
   const { read, mistakes } = readDocuments(input.text);
   const [first, ...others] = read;
   if (others.length > 0 || (first && first.kind !== 'PolicyProfile')) {
@@ -32,7 +57,7 @@ export function compileProfile(input: { text: string; version: number } & Regist
   }
   if (first?.kind !== 'PolicyProfile') return { ok: false, mistakes: orderMistakes(mistakes) };
   const vocabulary = vocabularyOf(input.actions);
-  const checked = check(first, vocabulary, input);
+  const checked = yield* check(first, vocabulary, input);
   mistakes.push(...checked.mistakes);
   if (mistakes.length > 0 || first.parsed?.kind !== 'PolicyProfile') {
     return { ok: false, mistakes: orderMistakes(mistakes) };
@@ -63,24 +88,26 @@ export function checkDocuments(
   const { read, mistakes } = readDocuments(text);
   const vocabulary = vocabularyOf(registry.actions);
   for (const document of read) {
-    if (document.kind === 'PolicyProfile') mistakes.push(...check(document, vocabulary, registry).mistakes);
+    if (document.kind === 'PolicyProfile')
+      mistakes.push(...atOnce(check(document, vocabulary, registry)).mistakes);
   }
   if (mistakes.length > 0) return { ok: false, mistakes: orderMistakes(mistakes) };
   return { ok: true, documents: read.flatMap(({ parsed }) => (parsed ? [parsed] : [])) };
 }
 
 /** Everything about a profile that its form alone does not say. Goes on past mistakes, on the rules that are right. */
-function check(
+function* check(
   document: ReadDocument,
   vocabulary: Vocabulary,
   registry: Registry,
-): { mistakes: Mistake[]; slices: Map<string, RuleSet>; rules: readonly CedarRule[] } {
+): Steps<{ mistakes: Mistake[]; slices: Map<string, RuleSet>; rules: readonly CedarRule[] }> {
   const { raw, locate } = document;
   const { rules, models, fallbacks, secrets, waivers } = profileParts(raw);
   const mistakes: Mistake[] = [];
   const right: { rule: CedarRule; path: PropertyKey[] }[] = [];
   const checksLeft = new ChecksLeft();
   for (const part of rules) {
+    yield;
     const checked = checkRule(part, { vocabulary, registry, locate, checksLeft });
     mistakes.push(...checked.mistakes);
     if (checked.rule) right.push({ rule: checked.rule, path: checked.path });
@@ -103,6 +130,7 @@ function check(
   ];
   const slices = new Map<string, RuleSet>();
   for (const action of vocabulary.contexts.keys()) {
+    yield;
     const slice = all.filter((rule) => rule.actions.includes(action));
     if (slice.length === 0) continue;
     const policies = Object.fromEntries(slice.map((rule) => [rule.id, policyOf(rule, action)]));
@@ -110,7 +138,7 @@ function check(
     const size = Math.max(slice.length, Math.ceil(text.length / PLAIN_RULE));
     slices.set(action, { key: digestOfTuple([text]), policies, size });
   }
-  const types = typeProblems(all, vocabulary);
+  const types = yield* typeProblems(all, vocabulary);
   for (const { rule, path } of right) {
     for (const { message, remedy } of types(rule)) {
       mistakes.push({ ...locate(path), path: pathText(path), message, remedy });
@@ -128,10 +156,10 @@ interface TypeProblem {
 }
 
 /** Cedar's strict validation of what authors wrote, in the schema of each action that it is about, told by rule. */
-function typeProblems(
+function* typeProblems(
   rules: readonly CedarRule[],
   vocabulary: Vocabulary,
-): (rule: CedarRule) => TypeProblem[] {
+): Steps<(rule: CedarRule) => TypeProblem[]> {
   const found = new Map<string, Map<string, { problem: TypeProblem; actions: string[] }>>();
   const note = (ruleId: string, action: string, problem: TypeProblem): void => {
     const ofRule = found.get(ruleId) ?? new Map<string, { problem: TypeProblem; actions: string[] }>();
@@ -143,6 +171,7 @@ function typeProblems(
   for (const [action, context] of vocabulary.contexts) {
     const written = rules.filter((rule) => rule.hasExpression && rule.actions.includes(action));
     if (written.length === 0) continue;
+    yield;
     const policies = Object.fromEntries(written.map((rule) => [rule.id, policyOf(rule, action)]));
     const { errors, impossible } = validated(schemaOf(action, context), policies);
     for (const error of errors) note(error.policyId, action, inPlainWords(error));

@@ -1,10 +1,10 @@
-import type { StoredPayload } from '../contracts/calls';
+import { ConversationTooLarge, MAX_CONVERSATION_BYTES, type StoredPayload } from '../contracts/calls';
 import type { TenantStore } from '../contracts/ports';
 import type { StoredItem } from '../contracts/rows';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
 
-const PAYLOADS = callsSql('payloads_of', 4);
+const PAYLOADS = callsSql('payloads_of', 5);
 const PUT = callsSql('put_payload', 5);
 
 /** What a run has said and been told; history holds references to it. */
@@ -12,29 +12,38 @@ export function payloadsOf(
   session: TenantSession,
 ): Pick<TenantStore, 'payload' | 'conversation' | 'putPayload'> {
   const { tenantId, environment } = session.scope;
-  type Row = {
+  type Row<P = StoredPayload> = {
     ref: string;
-    payload: StoredPayload;
+    payload: P;
     tenant_id: string | null;
     environment: string | null;
     run_id: string | null;
   };
+  /** In the place of a conversation that is too large. */
+  type TooLarge = { ref: null; payload: number };
   return {
     async payload(runId, ref) {
-      const [row] = await session.call<Row>(PAYLOADS, [tenantId, environment, runId, ref]);
+      const [row] = await session.call<Row>(PAYLOADS, [tenantId, environment, runId, ref, null]);
       return row?.payload;
     },
 
-    async conversation(runId) {
-      const rows = await session.call<Row>(PAYLOADS, [tenantId, environment, runId, null]);
-      // What undoing brought is nobody's answer to the model.
+    async conversation(runId, mostBytes = MAX_CONVERSATION_BYTES) {
+      const rows = await session.call<Row | TooLarge>(PAYLOADS, [
+        tenantId,
+        environment,
+        runId,
+        null,
+        mostBytes,
+      ]);
       return rows
-        .filter(({ ref }) => !ref.endsWith('/undo'))
-        .map((row): StoredItem => ({
-          ref: row.ref,
-          payload: row.payload,
-          marker: { tenantId: row.tenant_id, environment: row.environment, runId: row.run_id },
-        }))
+        .map((row): StoredItem => {
+          if (row.ref === null) throw new ConversationTooLarge(row.payload, mostBytes);
+          return {
+            ref: row.ref,
+            payload: row.payload,
+            marker: { tenantId: row.tenant_id, environment: row.environment, runId: row.run_id },
+          };
+        })
         .sort((a, b) => byPosition(a.ref, b.ref));
     },
 

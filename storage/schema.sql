@@ -4271,20 +4271,31 @@ end $function$
 alter function bulkhead.park_run(text,text,text,text,text) owner to bulkhead_owner;
 grant execute on function bulkhead.park_run(text,text,text,text,text) to bulkhead_app;
 
-CREATE OR REPLACE FUNCTION bulkhead.payloads_of(p_tenant text, p_environment text, p_run text, p_ref text)
+CREATE OR REPLACE FUNCTION bulkhead.payloads_of(p_tenant text, p_environment text, p_run text, p_ref text, p_most bigint)
  RETURNS TABLE(ref text, payload json, tenant_id text, environment text, run_id text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'bulkhead', 'pg_temp'
 AS $function$
+declare
+  taken bigint;
 begin
   perform bind_scope(p_tenant, p_environment);
+  if p_ref is null then
+    select coalesce(sum(bytes_of(k.payload)), 0) into taken from payloads k
+      where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and k.ref not like '%/undo';
+    if taken > p_most then
+      return query select null::text, to_json(taken), null::text, null::text, null::text;
+      return;
+    end if;
+  end if;
   return query select k.ref, k.payload, k.tenant_id::text, k.environment::text, k.run_id from payloads k
-    where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and (p_ref is null or k.ref = p_ref);
+    where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run
+      and case when p_ref is null then k.ref not like '%/undo' else k.ref = p_ref end;
 end $function$
 ;
-alter function bulkhead.payloads_of(text,text,text,text) owner to bulkhead_owner;
-grant execute on function bulkhead.payloads_of(text,text,text,text) to bulkhead_app;
+alter function bulkhead.payloads_of(text,text,text,text,bigint) owner to bulkhead_owner;
+grant execute on function bulkhead.payloads_of(text,text,text,text,bigint) to bulkhead_app;
 
 CREATE OR REPLACE FUNCTION bulkhead.place_of(r bulkhead.runs)
  RETURNS text

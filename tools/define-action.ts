@@ -5,6 +5,7 @@ import { digestOf } from '../contracts/digest';
 import { milliseconds } from '../contracts/duration';
 import { ActionName, Capability, SystemName } from '../contracts/ids';
 import { MODEL_ACTION } from '../contracts/names';
+import { dropsFieldsAt } from './dropped-fields';
 
 const DAY_MS = 86_400_000;
 const DATA_CLASS = /^[a-z][a-z0-9_]{0,39}$/;
@@ -51,6 +52,11 @@ export function defineAction<A extends z.ZodObject, R extends z.ZodType>(spec: A
   }
 
   const args = spec.args.strict();
+  const dropping = dropsFieldsAt(args);
+  if (dropping !== undefined)
+    wrong(
+      `args.${dropping} drops fields that it does not know, so that a call would do other than it was asked: write z.strictObject (or z.looseObject, to take them)`,
+    );
   return Object.freeze<Action>({
     name: name.data,
     description: spec.description,

@@ -194,12 +194,17 @@ function openHttp(grant: HttpGrant, agentFor: AgentFor): GrantedHttp {
         },
         body: asked.body ? await asked.text() : null,
       });
-      return new Response(answer.text, { status: answer.status, headers: answer.headers });
+      const { status, headers } = answer;
+      // No other can be told so.
+      if (status < 200 || status > 599) throw new HttpUnavailable(`the system answered ${status}`);
+      return new Response(WITHOUT_BODY.has(status) ? null : answer.text, { status, headers });
     },
   };
 }
 
 const JSON_WANTED = { accept: 'application/json' };
+/** A `Response` refuses to be made of these with a body, be it an empty one. */
+const WITHOUT_BODY: ReadonlySet<number> = new Set([204, 205, 304]);
 
 const nowhere = (): Promise<never> =>
   Promise.reject(new HttpForbidden('this action has no destination; nothing was sent'));

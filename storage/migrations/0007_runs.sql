@@ -353,14 +353,26 @@ begin
   perform ledger_save(t, true);
 end $$;
 
--- All payloads of a run, or the one named. Each names whose it is, which whoever puts it into a prompt checks again.
-create function bulkhead.payloads_of(p_tenant text, p_environment text, p_run text, p_ref text)
+-- What a run has said and been told, or the payload named. Each names whose it is, which whoever puts it into a prompt checks again. What undoing brought is
+-- nobody's answer to a model. Of more than `p_most` bytes only how many there are, in a row without a name.
+create function bulkhead.payloads_of(p_tenant text, p_environment text, p_run text, p_ref text, p_most bigint)
 returns table (ref text, payload json, tenant_id text, environment text, run_id text)
 language plpgsql volatile security definer set search_path = bulkhead, pg_temp as $$
+declare
+  taken bigint;
 begin
   perform bind_scope(p_tenant, p_environment);
+  if p_ref is null then
+    select coalesce(sum(bytes_of(k.payload)), 0) into taken from payloads k
+      where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and k.ref not like '%/undo';
+    if taken > p_most then
+      return query select null::text, to_json(taken), null::text, null::text, null::text;
+      return;
+    end if;
+  end if;
   return query select k.ref, k.payload, k.tenant_id::text, k.environment::text, k.run_id from payloads k
-    where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run and (p_ref is null or k.ref = p_ref);
+    where k.tenant_id = p_tenant and k.environment = p_environment and k.run_id = p_run
+      and case when p_ref is null then k.ref not like '%/undo' else k.ref = p_ref end;
 end $$;
 
 -- What one call is judged by and done with, in one round trip: the version in force, facts and data classes of its run, the tenant as it is

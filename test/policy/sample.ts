@@ -77,8 +77,8 @@ export const app = defineApp({
         either: z.union([z.string(), z.int()]),
         maybe: z.string().nullable(),
         free: z.record(z.string(), z.string()),
-        nested: z.object({
-          deep: z.object({ n: z.int(), f: z.number() }),
+        nested: z.strictObject({
+          deep: z.strictObject({ n: z.int(), f: z.number() }),
           word: z.enum(['a', 'b']).optional(),
         }),
         matrix: z.array(z.array(z.int())),

@@ -6,6 +6,7 @@ import type { ActIo, GovernedCall } from '../../activities/governed-call';
 import { storedBound } from '../../activities/model-bounds';
 import { forwardCall } from '../../activities/tool-call';
 import { MAX_RESULT_BYTES, MAX_STORED_BYTES, STORED_BESIDE_BYTES } from '../../contracts/calls';
+import { digestOf } from '../../contracts/digest';
 import { Environment, TenantId } from '../../contracts/ids';
 import { mintScope } from '../../contracts/scope-mint';
 import { defineAction } from '../../tools/define-action';
@@ -81,7 +82,7 @@ test.each([1, 1.5, -1, MAX_RESULT_BYTES + 1, Number.NaN])(
 
 test('Q2 T3 one that is too large fails a read for good; of a write that may have been applied nobody can say', () => {
   const clean = { mayHaveApplied: false, before: false, aborted: false, timedOut: false };
-  const error = new ResultTooLarge('text.make', 7, 6);
+  const error = new ResultTooLarge('text.make', '7 bytes and may answer 6');
   expect(readFailure(error, callOf(action('')), clean)).toMatchObject({
     result: 'failed',
     refusal: { kind: 'failed', origin: 'provider', rule: 'result_size', message: error.message },
@@ -97,4 +98,44 @@ test('Q2 T3 one that is too large fails a read for good; of a write that may hav
 
 test('Q2 what has no JSON takes nothing', () => {
   expect(() => requireStorable('text.make', undefined, 0)).not.toThrow();
+});
+
+describe('what costs a host more to look at than it has bytes', () => {
+  const of = (result: z.ZodType, answers: unknown) =>
+    act(
+      defineAction({
+        name: 'text.make',
+        description: 'Makes a text.',
+        effect: 'read',
+        args: z.object({}),
+        result,
+        system: null,
+        timeout: '1s',
+        run: () => Promise.resolve(answers),
+      }),
+    );
+  const nested = (levels: number): unknown =>
+    Array.from({ length: levels }).reduce<unknown>((inside) => [inside], 'x');
+
+  test('N6 T7 an answer of very many small parts is thrown away before its schema is asked of each', async () => {
+    const list = z.object({ list: z.array(z.object({ id: z.string(), text: z.string() })) });
+    await expect(of(list, { list: Array.from({ length: 20_000 }, () => ({})) })).rejects.toThrow(
+      'text.make answered more than 20000 values; all of it was discarded',
+    );
+    const fitting = { list: Array.from({ length: 6_000 }, () => ({ id: 'a', text: 'b' })) };
+    await expect(of(list, fitting)).resolves.toMatchObject({ payload: { result: fitting } });
+  });
+
+  test('T3 T7 an answer nested too deeply for a digest is thrown away while that can be told, and not after its effect', async () => {
+    await expect(of(z.unknown(), nested(3_000))).rejects.toThrow('nested deeper than 500 levels');
+    const { payload } = await of(z.unknown(), nested(490));
+    expect(digestOf(payload)).toMatch(/^[0-9a-f]{64}$/);
+    const round: unknown[] = [];
+    round.push(round);
+    await expect(of(z.unknown(), round)).rejects.toThrow('nested deeper than 500 levels');
+  });
+
+  test('T3 a number that JSON cannot hold is out of every schema', async () => {
+    await expect(of(z.unknown(), { n: [Infinity] })).rejects.toThrow('out of its result schema');
+  });
 });

@@ -69,3 +69,50 @@ test('P3 classes of arguments and of the result are kept, each once; none where 
     resultClasses: ['pii', 'a_1'],
   });
 });
+
+const inner = z.object({ id: z.string() });
+test.each<[string, z.ZodObject, string]>([
+  ['an object in it', z.object({ order: inner }), 'args.order'],
+  ['one in a list', z.object({ orders: z.array(inner) }), 'args.orders[]'],
+  [
+    'one that may be left out',
+    z.object({ order: z.strictObject({ to: inner.nullable().default(null) }) }),
+    'args.order.to',
+  ],
+  [
+    'one of several',
+    z.object({
+      order: z.union([z.string(), z.discriminatedUnion('id', [z.object({ id: z.literal('a') })])]),
+    }),
+    'args.order',
+  ],
+  ['one in a record', z.object({ orders: z.record(z.string(), inner) }), 'args.orders{}'],
+  ['one in a tuple', z.object({ orders: z.tuple([z.string()]).rest(inner) }), 'args.orders[]'],
+  [
+    'one behind a function',
+    z.object({
+      order: z.preprocess(
+        (given) => given,
+        z.lazy(() => inner),
+      ),
+    }),
+    'args.order',
+  ],
+])(
+  'T1 arguments of which %s drops fields that it does not know are a mistake, told at load',
+  (_what, loose, where) => {
+    expect(() => defineAction(spec({ args: loose }))).toThrow(`${where} drops fields that it does not know`);
+  },
+);
+
+test('T1 arguments that refuse or take what they do not know are as their author wrote them, also one that holds itself', () => {
+  interface Tree {
+    kids: Tree[];
+  }
+  const tree: z.ZodType<Tree> = z.lazy(() => z.strictObject({ kids: z.array(tree) }));
+  const strict = z.object({ tree, more: z.looseObject({}), all: z.array(z.strictObject({ n: z.int() })) });
+  const { args } = defineAction(spec({ args: strict }));
+  const given = { tree: { kids: [{ kids: [] }] }, more: { x: 1 }, all: [{ n: 1 }] };
+  expect(args.parse(given)).toEqual(given);
+  expect(args.safeParse({ ...given, all: [{ n: 1, dryRun: true }] }).success).toBe(false);
+});
