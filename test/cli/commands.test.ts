@@ -208,6 +208,10 @@ describe('U2 runs, with a token or on a development stack', () => {
     expect(
       await world.run(['run', 'cancel', runId, '--tenant', 'globex', '--reason', 'mine now']),
     ).toMatchObject({ code: 4 });
+    const cancel = ['run', 'cancel', runId, '--tenant', 'acme', '--reason', 'by mistake', '-o', 'json'];
+    const cancelled = await world.run(cancel);
+    expect(cancelled).toMatchObject({ code: 0, said: expect.stringContaining('was told to stop') });
+    expect(JSON.parse(cancelled.out)).toMatchObject({ runId, state: 'accepted' });
   }, 30_000);
 
   test('E1 a tenant named against the token is refused; without token and issuer the remedy is said', async () => {
