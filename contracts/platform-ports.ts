@@ -113,6 +113,9 @@ export interface PolicyVersion {
   readonly tenants: number;
 }
 
+/** What tenants' documents name: it is put before them. */
+export type NamedByTenants = CallCapacityDocument | ProviderPoolDocument | QuotaClassDocument;
+
 /** What operators change. Each act is one transaction, journaled with the actor. */
 export interface OperatorStore {
   /** Creates the pool, or changes its capacity; its tenants' shares follow within a second. */
@@ -120,6 +123,11 @@ export interface OperatorStore {
   /** Creates the shared capacity, or changes it; its tenants' shares follow within a second. */
   putCallCapacity(document: CallCapacityDocument, actor: string): Promise<void>;
   putQuotaClass(document: QuotaClassDocument, actor: string): Promise<void>;
+  /**
+   * Throws where the tenant's document names a quota class, pool or shared capacity that neither exists nor is `beside` it,
+   * to be put first. Puts nothing.
+   */
+  checkTenant(document: TenantDocument, beside: readonly NamedByTenants[]): Promise<void>;
   /** Creates or updates the tenant in every environment it names, one transaction each; refuses names that are not known before the first. */
   putTenant(document: TenantDocument, actor: string): Promise<{ created: boolean }>;
   /** The next version of the profile, brought into force tenant by tenant, one transaction each; the same text keeps its version. */

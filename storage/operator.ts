@@ -7,7 +7,7 @@ import {
   type TenantRecord,
 } from '../contracts/documents';
 import { Capability, type Environment } from '../contracts/ids';
-import type { OperatorStore } from '../contracts/platform-ports';
+import type { NamedByTenants, OperatorStore } from '../contracts/platform-ports';
 import type { SealedCredential } from '../contracts/rows';
 import { changed, type QuotaOverrides } from '../contracts/quotas';
 import type { TenantScope } from '../contracts/scope';
@@ -100,6 +100,20 @@ export function openOperator(options: OperatorOptions): OperatorStore & { close(
     return tenants.length;
   };
 
+  const mustKnow = async (
+    tenant: TenantDocument,
+    isBeside: (kind: NamedByTenants['kind'], name: string, provider?: string) => boolean = () => false,
+  ): Promise<void> => {
+    const classes = Object.values(tenant.environments).map(({ quotaClass }) => quotaClass);
+    const pools = Object.entries(poolsOf(tenant)).filter(([provider, name]) =>
+      provider === CAPACITY ? !isBeside('CallCapacity', name) : !isBeside('ProviderPool', name, provider),
+    );
+    await ask(callsSql('must_know', 2), [
+      classes.filter((name) => !isBeside('QuotaClass', name)),
+      JSON.stringify(Object.fromEntries(pools)),
+    ]);
+  };
+
   return {
     async putQuotaClass(document, actor) {
       const parsed = QuotaClassDocument.parse(document);
@@ -125,19 +139,26 @@ export function openOperator(options: OperatorOptions): OperatorStore & { close(
       await ask(callsSql('put_call_capacity', 3), [metadata.name, callsInFlight, actor]);
     },
 
+    async checkTenant(document, beside) {
+      await mustKnow(TenantDocument.parse(document), (kind, name, provider) =>
+        beside.some(
+          (one) =>
+            one.kind === kind &&
+            one.metadata.name === name &&
+            (one.kind !== 'ProviderPool' || one.provider === provider),
+        ),
+      );
+    },
+
     async putTenant(document, actor) {
       const parsed = TenantDocument.parse(document);
       const { name } = parsed.metadata;
       const body = canonicalJson({ tenant: name });
       const { workspaces, connections, scope, models, prices, timeZone } = parsed;
       const own = JSON.stringify({ workspaces, connections, scope, models, prices, timeZone });
-      const pools = JSON.stringify({
-        ...parsed.pools,
-        ...(parsed.capacity !== undefined && { '': parsed.capacity }),
-      });
+      const pools = JSON.stringify(poolsOf(parsed));
       const environments = Object.entries(parsed.environments).sort(([a], [b]) => (a < b ? -1 : 1));
-      const classes = environments.map(([, { quotaClass }]) => quotaClass);
-      await ask(callsSql('must_know', 2), [classes, pools]);
+      await mustKnow(parsed);
       let created = false;
       for (const [environment, { policyProfile, quotaClass }] of environments) {
         const [row] = await ask<{ created: boolean }>(callsSql('put_tenant_document', 8, 'created'), [
@@ -273,3 +294,11 @@ export function openOperator(options: OperatorOptions): OperatorStore & { close(
     close: () => pool.close(),
   };
 }
+
+/** Where a pool is named by its provider, the name of the shared capacity stands. */
+const CAPACITY = '';
+
+const poolsOf = ({ pools, capacity }: TenantDocument): Record<string, string> => ({
+  ...pools,
+  ...(capacity !== undefined && { [CAPACITY]: capacity }),
+});

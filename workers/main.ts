@@ -1,15 +1,15 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
-import { userInfo } from 'node:os';
 import path from 'node:path';
 import type { CliContext } from '../client/cli/context';
 import { EXIT } from '../client/cli/exit';
 import { buildProgram, runProgram } from '../client/cli/program';
 import { openRuntime } from './cli-runtime';
-import { loadConfigOfStack } from './config';
+import { inheritedEnvironment, loadConfigOfStack } from './config';
 import { registerDoctor } from './doctor';
 import { packageRoot } from './package-paths';
 import { registerUp } from './up';
+import { userName } from './user-name';
 import { registerWorker } from './worker-command';
 
 /** The `bulkhead` command: settings, database, Temporal and terminal put together. */
@@ -45,7 +45,7 @@ const context: CliContext = {
   write: (text) => void process.stdout.write(text),
   say: (text) => void process.stderr.write(`${text}\n`),
   stdin: standardInput,
-  user: userInfo().username,
+  user: userName(inheritedEnvironment()),
   signal: interrupt.signal,
 };
 

@@ -69,10 +69,22 @@ const hostPort = text.regex(
   'write host:port, as in temporal.internal:7233',
 );
 const httpUrl = z.url({ protocol: /^https?$/, error: 'write an http or https URL' });
-const postgresUrl = z.url({
-  protocol: /^postgres(ql)?$/,
-  error: 'write postgresql://user:password@host:5432/database',
-});
+const postgresUrl = z
+  .url({ protocol: /^postgres(ql)?$/, error: 'write postgresql://user:password@host:5432/database' })
+  .refine(
+    (url) => !URL.canParse(url) || isDecodable(new URL(url)),
+    'a % in it begins an escape: write one of a password, or of a name, as %25',
+  );
+// Whoever connects decodes these, and would only say that some URI is malformed.
+const isDecodable = ({ username, password, hostname, pathname }: URL): boolean => {
+  try {
+    [username, password, hostname, pathname].forEach(decodeURIComponent);
+    return true;
+  } catch (error) {
+    if (error instanceof URIError) return false;
+    throw error;
+  }
+};
 const absolute = text.transform((value) => path.resolve(value));
 
 /** The variables, in the order of `.env.example`. An empty variable counts as absent. */

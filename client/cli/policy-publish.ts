@@ -56,7 +56,7 @@ export function registerPolicyPublish(group: Command, context: CliContext): void
   );
 }
 
-/** Replays first, then publishes all or, where one is refused, none. */
+/** Replays first, then publishes all or, where one is refused, none. Where publishing one fails, those before it are printed. */
 export async function publish(
   context: CliContext,
   runtime: CliRuntime,
@@ -81,27 +81,32 @@ export async function publish(
   }
   const operator = await runtime.operator();
   const rows: { profile: string; version: number; tenants: number }[] = [];
-  for (const { document, text } of candidates) {
-    const { name } = document.metadata;
-    const published = await operator.publishPolicy(
-      { name, environments: document.environments, text },
-      options.actor,
-      options.reason,
-    );
-    const look = looks.find(({ profile }) => profile === name);
-    rows.push({ profile: name, ...published, ...(look && plainLook(look)) });
+  try {
+    for (const { document, text } of candidates) {
+      const { name } = document.metadata;
+      const published = await operator.publishPolicy(
+        { name, environments: document.environments, text },
+        options.actor,
+        options.reason,
+      );
+      const look = looks.find(({ profile }) => profile === name);
+      rows.push({ profile: name, ...published, ...(look && plainLook(look)) });
+    }
+  } finally {
+    // Where one fails, those before it are in force.
+    if (rows.length > 0)
+      printRows(
+        context,
+        options.output,
+        rows,
+        {
+          PROFILE: (row) => row.profile,
+          VERSION: (row) => row.version,
+          'IN FORCE FOR': (row) => `${row.tenants} ${row.tenants === 1 ? 'tenant' : 'tenants'}`,
+        },
+        '',
+      );
   }
-  printRows(
-    context,
-    options.output,
-    rows,
-    {
-      PROFILE: (row) => row.profile,
-      VERSION: (row) => row.version,
-      'IN FORCE FOR': (row) => `${row.tenants} ${row.tenants === 1 ? 'tenant' : 'tenants'}`,
-    },
-    '',
-  );
 }
 
 /** What publishing a profile would change. */

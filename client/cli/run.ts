@@ -158,6 +158,7 @@ export function registerRun(program: Command, context: CliContext): void {
     .action(async (runId: string, options: Who & { reason: string }) =>
       one(options, runId, async (run) => {
         await run.cancel(options.reason);
+        printRun(context, options.output, await run.row());
         context.say(`run ${run.runId} was told to stop; \`bulkhead run wait ${run.runId}\` says when it has`);
       }),
     );

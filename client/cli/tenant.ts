@@ -1,15 +1,12 @@
 import type { Command } from 'commander';
-import { TenantId, type Environment } from '../../contracts/ids';
 import type { Breaker } from '../../contracts/breakers';
 import type { TenantRecord } from '../../contracts/documents';
-import { ensureControl } from '../control';
-import { isTemporalTrouble, temporalTroubleIn } from '../temporal-trouble';
 import { noun, requireTenant, unknownTenant, verb, withRuntime, type Common } from './command';
-import type { CliContext, CliRuntime } from './context';
+import type { CliContext } from './context';
 import { readDocuments } from './documents';
 import { UsageError } from './exit';
 import { printFields, printRows } from './output';
-import { wakeTenants } from './quota';
+import { putDocuments } from './tenant-documents';
 
 /** `bulkhead tenant …`: an operator's, with the operator's own access to the database. */
 export function registerTenant(program: Command, context: CliContext): void {
@@ -23,7 +20,7 @@ export function registerTenant(program: Command, context: CliContext): void {
   verb(
     group,
     'create',
-    'create or update tenants, quota classes, provider pools and shared capacity from documents; all or, where one has a mistake, none',
+    'create or update tenants, quota classes, provider pools and shared capacity from documents; none where one has a mistake or names what there is not',
     [
       'bulkhead tenant create -f tenants/acme.yaml',
       'bulkhead tenant create -f quota-classes.yaml -f tenants/acme.yaml --actor release-42',
@@ -45,45 +42,7 @@ export function registerTenant(program: Command, context: CliContext): void {
         throw new UsageError(
           'there is no document in it: write a Tenant, QuotaClass, ProviderPool or CallCapacity',
         );
-      await withRuntime(context, options, async (runtime) => {
-        const operator = await runtime.operator();
-        const done: { kind: string; name: string; done: string }[] = [];
-        // Tenants name pools, capacity and quota classes, so those come first.
-        for (const one of documents) {
-          if (one.kind === 'ProviderPool') await operator.putProviderPool(one.document, options.actor);
-          else if (one.kind === 'CallCapacity') await operator.putCallCapacity(one.document, options.actor);
-          else continue;
-          done.push({ kind: one.kind, name: one.document.metadata.name, done: 'saved' });
-        }
-        for (const one of documents) {
-          if (one.kind !== 'QuotaClass') continue;
-          await operator.putQuotaClass(one.document, options.actor);
-          done.push({ kind: one.kind, name: one.document.metadata.name, done: 'saved' });
-        }
-        for (const one of documents) {
-          if (one.kind !== 'Tenant') continue;
-          const { created } = await operator.putTenant(one.document, options.actor);
-          done.push({
-            kind: one.kind,
-            name: one.document.metadata.name,
-            done: created ? 'created' : 'updated',
-          });
-          await startControls(
-            context,
-            runtime,
-            one.document.metadata.name,
-            Object.keys(one.document.environments) as Environment[],
-          );
-        }
-        await wakeChanged(context, runtime, done);
-        printRows(
-          context,
-          options.output,
-          done,
-          { KIND: (row) => row.kind, NAME: (row) => row.name, '': (row) => row.done },
-          '',
-        );
-      });
+      await withRuntime(context, options, (runtime) => putDocuments(context, runtime, documents, options));
     });
 
   verb(group, 'list', 'the tenants of the environment', [
@@ -160,48 +119,4 @@ function inWords({ system, state, failures, openedAt, openUntil, cause }: Breake
   const next =
     state === 'open' ? `let alone until ${openUntil}` : 'one call finds out whether it is well again';
   return `${system}: failing since ${openedAt}, ${failures} times; ${next}; last: ${cause}`;
-}
-
-/** Runs that wait for a limit go on at once where these documents have raised it; those of other environments look by themselves. */
-async function wakeChanged(
-  context: CliContext,
-  runtime: CliRuntime,
-  done: readonly { kind: string; name: string }[],
-): Promise<void> {
-  const names = (kind: string): Set<string> =>
-    new Set(done.filter((one) => one.kind === kind).map(({ name }) => name));
-  const [classes, tenants] = [names('QuotaClass'), names('Tenant')];
-  const records = await (await runtime.operator()).tenants();
-  const changed = records.filter(
-    ({ tenantId, quotaClass, environment }) =>
-      environment === runtime.environment && (tenants.has(tenantId) || classes.has(quotaClass)),
-  );
-  await wakeTenants(
-    context,
-    runtime,
-    changed.map(({ tenantId }) => tenantId),
-  );
-}
-
-/** Of the environment that this command speaks to; the sweep of each other one starts its own. */
-async function startControls(
-  context: CliContext,
-  runtime: CliRuntime,
-  name: string,
-  environments: readonly Environment[],
-): Promise<void> {
-  if (!environments.includes(runtime.environment)) {
-    context.say(
-      `${name} is not in environment ${runtime.environment}; the workers of ${environments.join(', ')} take it up`,
-    );
-    return;
-  }
-  try {
-    await ensureControl(await runtime.temporal(), TenantId.parse(name), runtime.environment);
-  } catch (error) {
-    if (!isTemporalTrouble(error)) throw error;
-    context.say(
-      `${temporalTroubleIn(error)}, so the kill switch of ${name} is not known to be started; the sweep starts it once it can`,
-    );
-  }
 }

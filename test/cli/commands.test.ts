@@ -63,8 +63,49 @@ describe('U2 tenants, from documents', () => {
     expect(said).toMatch(/workspaces/);
   });
 
-  test('U2 list and show; an unknown tenant is exit code 4, none named is 2', async () => {
+  test('U2 where a tenant names what neither exists nor is among the documents, none of them is put', async () => {
+    const tenant = (name: string, more: string): string =>
+      `---\napiVersion: bulkhead/v1\nkind: Tenant\nmetadata: { name: ${name} }\nworkspaces: [main]\n${more}\n`;
+    const inClass = (name: string): string =>
+      `environments: { \${ENV}: { policyProfile: careful, quotaClass: ${name} } }`;
+    const brought = `
+apiVersion: bulkhead/v1
+kind: ProviderPool
+metadata: { name: brought }
+provider: openai
+callsInFlight: 4
+---
+apiVersion: bulkhead/v1
+kind: CallCapacity
+metadata: { name: brought }
+callsInFlight: 4
+---
+apiVersion: bulkhead/v1
+kind: QuotaClass
+metadata: { name: brought }
+`;
+    const first = tenant('first', `${inClass('brought')}\npools: { openai: brought }\ncapacity: brought`);
+    const create = (text: string) => world.run(['tenant', 'create', '-f', world.file('several.yaml', text)]);
+    for (const [more, unknown] of [
+      [inClass('absent'), 'no quota class absent'],
+      [`${inClass('brought')}\npools: { openai: absent }`, 'no provider pool absent of openai'],
+      [`${inClass('brought')}\npools: { other: brought }`, 'no provider pool brought of other'],
+      [`${inClass('brought')}\ncapacity: absent`, 'no shared capacity absent'],
+    ] as const) {
+      expect(await create(`${brought}${first}${tenant('second', more)}`)).toEqual({
+        code: 1,
+        out: '',
+        said: expect.stringContaining(unknown),
+      });
+    }
     expect(JSON.parse((await world.run(['tenant', 'list', '-o', 'json'])).out)).toHaveLength(2);
+    // None of what it names is there either: alone it is refused, and with them it is put.
+    expect(await create(first)).toMatchObject({ code: 1, said: expect.stringContaining('class brought') });
+    expect(await create(`${first}---${brought}`)).toMatchObject({ code: 0 });
+  });
+
+  test('U2 list and show; an unknown tenant is exit code 4, none named is 2', async () => {
+    expect(JSON.parse((await world.run(['tenant', 'list', '-o', 'json'])).out)).toHaveLength(3);
     expect((await world.run(['tenant', 'list'])).out).toMatch(
       /TENANT +POLICY PROFILE[^]*acme +careful +small/,
     );
@@ -124,7 +165,7 @@ describe('U2 policies', () => {
       'release-1',
     ]);
     expect(published.code).toBe(0);
-    expect(JSON.parse(published.out)).toMatchObject([{ profile: 'careful', tenants: 2 }]);
+    expect(JSON.parse(published.out)).toMatchObject([{ profile: 'careful', tenants: 3 }]);
     expect((await world.run(['policy', 'show', '--tenant', 'acme'])).out).toContain('record.read');
     expect((await world.run(['policy', 'show', 'careful'])).out).toMatch(/release-1 +first/);
     expect(await world.run(['policy', 'show'])).toMatchObject({ code: 2 });
@@ -208,6 +249,10 @@ describe('U2 runs, with a token or on a development stack', () => {
     expect(
       await world.run(['run', 'cancel', runId, '--tenant', 'globex', '--reason', 'mine now']),
     ).toMatchObject({ code: 4 });
+    const cancel = ['run', 'cancel', runId, '--tenant', 'acme', '--reason', 'by mistake', '-o', 'json'];
+    const cancelled = await world.run(cancel);
+    expect(cancelled).toMatchObject({ code: 0, said: expect.stringContaining('was told to stop') });
+    expect(JSON.parse(cancelled.out)).toMatchObject({ runId, state: 'accepted' });
   }, 30_000);
 
   test('E1 a tenant named against the token is refused; without token and issuer the remedy is said', async () => {

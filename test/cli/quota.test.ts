@@ -1,3 +1,5 @@
+import { Client } from 'pg';
+import { SIGNALS } from '../../contracts/workflow-io';
 import { createCliWorld, type CliWorld } from './world';
 
 const DOCUMENTS = `
@@ -120,6 +122,38 @@ describe('U2 Q6 quota set', () => {
     expect(await world.run(['tenant', 'create', '-f', file])).toMatchObject({ code: 0 });
     expect(await capOf('acme', 'callsInFlight')).toBe(3);
     expect(await capOf('acme', 'toolCallsPerDay')).toBe(50);
+  });
+
+  test('Q6 what documents have changed before one of them failed is printed, and in force for runs that wait', async () => {
+    const { runId, workflowId } = await world.stack.run('acme', 'go');
+    const admin = new Client({ connectionString: world.stack.database.adminUrl });
+    await admin.connect();
+    try {
+      await admin.query(`update bulkhead.runs set state = 'throttled' where run_id = '${runId}'`);
+      await admin.query(`
+        create function public.refuse() returns trigger language plpgsql as $$ begin raise exception 'its row is broken'; end $$;
+        create trigger refuse before update on bulkhead.tenants for each row
+          when (new.tenant_id = 'globex' and new.workspaces is distinct from old.workspaces)
+          execute function public.refuse()`);
+      const changed = DOCUMENTS.replaceAll('[main]', '[main, second]').replace(
+        'callsInFlight: 4',
+        'callsInFlight: 5',
+      );
+      const file = world.file('changed.yaml', changed);
+      expect(await world.run(['tenant', 'create', '-f', file])).toEqual({
+        code: 1,
+        out: expect.stringMatching(/QuotaClass +small +saved\nTenant +acme +updated\n$/),
+        said: expect.stringMatching(/its row is broken/),
+      });
+    } finally {
+      await admin.query(
+        'drop trigger if exists refuse on bulkhead.tenants; drop function if exists public.refuse',
+      );
+      await admin.end();
+    }
+    const { events } = await world.stack.temporal.workflow.getHandle(workflowId).fetchHistory();
+    const told = (events ?? []).map((event) => event.workflowExecutionSignaledEventAttributes?.signalName);
+    expect(told).toContain(SIGNALS.wakeRun);
   });
 
   test('O2 who set it is in the tenant’s journal, with the limits in force after it', async () => {

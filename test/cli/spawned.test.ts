@@ -6,14 +6,15 @@ import { PLAIN_ACME } from '../support/tenants';
 import { until } from '../support/until';
 import { createCliWorld, type CliWorld } from './world';
 
-/** The command in a process of its own, from the sources. */
-function bulkhead(args: string[], env: Record<string, string>) {
+/** The command in a process of its own, from the sources; as another user where a `uid` is given. */
+function bulkhead(args: string[], env: Record<string, string>, uid?: number) {
   const root = join(__dirname, '../..');
   const child = spawn(
     process.execPath,
     [join(root, 'scripts/run.js'), join(root, 'workers/main.ts'), ...args],
     {
       env: { PATH: process.env['PATH'] ?? '', ...env },
+      ...(uid !== undefined && { uid, gid: uid }),
     },
   );
   let out = '';
@@ -58,6 +59,17 @@ test('U2 the command is composed whole: its help names every noun, and a wrong o
     expect(help.out).toMatch(new RegExp(`^ {2}${noun} `, 'm'));
   }
   expect(wrong).toMatchObject({ code: 2, out: '', said: expect.stringContaining('--help') });
+});
+
+/** A user without an account, as a container may run: only root can become it. */
+const STRANGER = 54_321;
+const asRoot = process.getuid?.() === 0 ? test : test.skip;
+
+asRoot('U2 a user id without an account can use the command', async () => {
+  const help = await bulkhead(['kill', '--help'], nowhere, STRANGER).ended;
+  expect(help).toMatchObject({ code: 0, out: expect.stringContaining(`"${STRANGER}"`), said: '' });
+  const named = await bulkhead(['kill', '--help'], { ...nowhere, USER: 'ops' }, STRANGER).ended;
+  expect(named.out).toContain('"ops"');
 });
 
 test('U2 with nothing configured, and with a mistyped setting, the remedy is said', async () => {

@@ -70,6 +70,16 @@ test('U4 every problem is reported together, each with its remedy, and no value 
   expect(problems.join('\n')).not.toContain(secret);
 });
 
+test('U4 a password with a bare % is told by its setting, and one that is escaped is taken', () => {
+  const names = ['DATABASE_URL', 'BULKHEAD_DATABASE_APP_URL', 'BULKHEAD_DATABASE_OPERATOR_URL'];
+  const withPassword = (password: string) =>
+    Object.fromEntries(names.map((name) => [name, `postgresql://me:${password}@127.0.0.1:5432/bulkhead`]));
+  expect(problemsOf(withPassword('canary%zz'))).toEqual(
+    names.map((name): unknown => expect.stringMatching(`^${name}: a % .* as %25$`)),
+  );
+  expect(problemsOf(withPassword('canary%25zz'))).toEqual([]);
+});
+
 test('U4 settings that contradict each other are refused', () => {
   const key = Buffer.alloc(32, 1).toString('base64');
   expect(problemsOf({ BULKHEAD_ENVIRONMENTS: 'staging' })).toEqual([expect.stringMatching(/add prod/)]);
