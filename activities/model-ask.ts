@@ -16,7 +16,7 @@ import { HttpForbidden, HttpNotSent, HttpRefused, HttpUnavailable } from '../con
 import { retryAfterMs } from '../contracts/retry-after';
 import type { ActIo } from './governed-call';
 import { usageOf, type Prompt, type ToldUsage } from './model-bounds';
-import { toolNameOfAction } from './tool-names';
+import { toolNameOfAction } from '../contracts/tool-names';
 
 type ArgsSchema = Parameters<typeof jsonSchema>[0];
 
