@@ -6,7 +6,7 @@ import { failure } from './failure';
 import { missing } from './rewound';
 import type { StoredSteps } from './stored-steps';
 import type { AskedCall } from './tool-call';
-import { actionOfToolName } from './tool-names';
+import { actionOfToolName } from '../contracts/tool-names';
 
 /** Finds what models have asked for: the arguments of a call are in the stored step, never in a history. */
 export interface AskedCalls {

@@ -19,7 +19,7 @@ import { retryAfterMs } from '../contracts/retry-after';
 import { ResultTooLarge } from './acting';
 import type { ActIo } from './governed-call';
 import { usageOf, type Prompt, type ToldUsage } from './model-bounds';
-import { toolNameOfAction } from './tool-names';
+import { toolNameOfAction } from '../contracts/tool-names';
 
 type ArgsSchema = Parameters<typeof jsonSchema>[0];
 

@@ -30,7 +30,7 @@ import { RestingModels } from './model-rest';
 import type { Policies } from './policies';
 import { missing } from './rewound';
 import type { StoredSteps } from './stored-steps';
-import { actionOfToolName } from './tool-names';
+import { actionOfToolName } from '../contracts/tool-names';
 
 /** Enough to tell the few calls of two steps apart; history holds one of each call. */
 const ASKED_DIGEST_CHARS = 16;

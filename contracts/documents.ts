@@ -107,8 +107,12 @@ export const QuotaClassDocument = QuotaClassFields.superRefine(({ guaranteed, li
 export type QuotaClassDocument = z.infer<typeof QuotaClassDocument>;
 
 const BaseUrl = z
-  .url({ protocol: /^https?$/ })
-  .refine((url) => !new URL(url).username, 'a connection holds no credentials');
+  .url({ protocol: /^https?$/, abort: true })
+  .refine((url) => !new URL(url).username && !new URL(url).password, 'a connection holds no credentials')
+  .refine(
+    (url) => !/[?#]/.test(url),
+    'a connection has no query and no fragment: what is asked of it is joined to its path, and they would be lost',
+  );
 
 const microUsdPerMTok = z.int().nonnegative().max(1_000_000_000);
 /** What a provider asks for a million tokens, in millionths of a dollar. */

@@ -5,6 +5,7 @@ import { digestOf } from '../contracts/digest';
 import { milliseconds } from '../contracts/duration';
 import { ActionName, Capability, SystemName } from '../contracts/ids';
 import { MODEL_ACTION } from '../contracts/names';
+import { actionOfToolName, toolNameOfAction } from '../contracts/tool-names';
 import { dropsFieldsAt } from './dropped-fields';
 
 const DAY_MS = 86_400_000;
@@ -23,6 +24,8 @@ export function defineAction<A extends z.ZodObject, R extends z.ZodType>(spec: A
   const name = ActionName.safeParse(spec.name);
   if (!name.success) throw new TypeError(`action "${spec.name}": ${name.error.issues[0]?.message}`);
   if (spec.name === MODEL_ACTION) wrong('this name is kept for model calls');
+  if (actionOfToolName(toolNameOfAction(spec.name)) !== spec.name)
+    wrong('models see "__" in the place of each dot: write no "__" in a name, and no "_" before a dot');
   if (spec.effect === 'read' && spec.compensate) wrong('a read has nothing to compensate');
   if (spec.reversible === 'compensable' && !spec.compensate)
     wrong('a compensable action declares `compensate`');
@@ -35,6 +38,10 @@ export function defineAction<A extends z.ZodObject, R extends z.ZodType>(spec: A
   const visibleWithinMs = spec.visibleWithin === undefined ? null : milliseconds(spec.visibleWithin);
   if (visibleWithinMs !== null && visibleWithinMs > DAY_MS) wrong('visibleWithin is at most 24h');
   if (spec.secret && !spec.system) wrong('a secret goes to a system: declare `system`');
+  if (spec.secret && spec.destination)
+    wrong(
+      'an argument says where it goes, and the secret would go there too: leave out `secret`, or `destination`',
+    );
   const maxResultBytes = spec.maxResultBytes ?? MAX_RESULT_BYTES;
   if (!Number.isInteger(maxResultBytes) || maxResultBytes < 2 || maxResultBytes > MAX_RESULT_BYTES)
     wrong(`maxResultBytes is a whole number from 2 to ${MAX_RESULT_BYTES}`);

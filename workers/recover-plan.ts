@@ -1,4 +1,4 @@
-import { toolNameOfAction } from '../activities/tool-names';
+import { toolNameOfAction } from '../contracts/tool-names';
 import { LEASE_MARGIN_MS } from '../activities/attempt';
 import type { Action } from '../contracts/action';
 import type { Agent } from '../contracts/agent';

@@ -1,6 +1,6 @@
 import { createLeaving, type Leaving } from '../activities/leaving';
 import { createPolicies } from '../activities/policies';
-import { actionOfToolName } from '../activities/tool-names';
+import { actionOfToolName } from '../contracts/tool-names';
 import type { StoredPayload } from '../contracts/calls';
 import type { SignedEnvelope } from '../contracts/envelope';
 import type { RunId } from '../contracts/ids';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { actionOfToolName, toolNameOfAction } from '../../activities/tool-names';
+import { actionOfToolName, toolNameOfAction } from '../../contracts/tool-names';
 import type { Action, Attribute, GovernedHttp, RecordRef } from '../../contracts/action';
 import { plainUrl } from '../../contracts/http-url';
 import type { Refusal } from '../../contracts/refusal';

@@ -208,6 +208,26 @@ test.each<[string, string, string]>([
     tenant.replace('https://', 'https://user:pw@'),
     '6:26 connections.helpdesk: a connection holds no credentials',
   ],
+  [
+    'a password alone in a connection',
+    tenant.replace('https://', 'https://:pw@'),
+    '6:26 connections.helpdesk: a connection holds no credentials',
+  ],
+  [
+    'a query in a connection',
+    tenant.replace('.example', '.example/v1?key=x'),
+    '6:26 connections.helpdesk: a connection has no query and no fragment',
+  ],
+  [
+    'a fragment in a connection',
+    tenant.replace('.example', '.example/v1#x'),
+    '6:26 connections.helpdesk: a connection has no query and no fragment',
+  ],
+  [
+    'a connection that is no URL',
+    tenant.replace('https://acme', 'acme'),
+    '6:26 connections.helpdesk: Invalid URL',
+  ],
 ])('U3 refused: %s', (_, text, expected) => {
   expect(wrong(text).join('\n')).toContain(expected);
 });

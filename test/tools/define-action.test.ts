@@ -116,3 +116,22 @@ test('T1 arguments that refuse or take what they do not know are as their author
   expect(args.parse(given)).toEqual(given);
   expect(args.safeParse({ ...given, all: [{ n: 1, dryRun: true }] }).success).toBe(false);
 });
+
+test.each(['db__drop.now', 'db_.drop', 'db.drop__now', 'db.drop_.now'])(
+  'T1 %s is refused as a name: a model would know it by the name of another action',
+  (name) => {
+    expect(() => defineAction(spec({ name }))).toThrow(/no "__" in a name, and no "_" before a dot/);
+  },
+);
+
+test('T1 a name with single underscores is kept', () => {
+  for (const name of ['db_x.drop_it.now', 'db.drop_']) expect(defineAction(spec({ name })).name).toBe(name);
+});
+
+test('S1 a secret is for the tenant’s own system: beside a destination out of arguments it is refused', () => {
+  const destination = () => 'https://elsewhere.example/';
+  expect(() => defineAction(spec({ secret: 'keeper:write', destination }))).toThrow(
+    /action thing.do: an argument says where it goes.* leave out `secret`, or `destination`/,
+  );
+  expect(defineAction(spec({ destination })).secret).toBeNull();
+});
