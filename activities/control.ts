@@ -9,6 +9,7 @@ import { inBatches } from './batches';
 import { createLeaving, type Leaving } from './leaving';
 import type { Policies } from './policies';
 import { callingControl } from './call-context';
+import { applyCommands } from './control-commands';
 import { failure } from './failure';
 import { slotTeller } from './tell-slots';
 
@@ -46,17 +47,7 @@ export function createControl(parts: {
 
     async applyControl({ commands }) {
       const store = storage.tenant(callingControl());
-      // Kills first. A release that came before a kill was sent by somebody who had not seen it, so it is void.
-      const lastKill = commands.findLastIndex(({ op }) => op === 'kill');
-      const inOrder = commands
-        .filter(({ op }, index) => op === 'kill' || index > lastKill)
-        .sort((a, b) => Number(a.op !== 'kill') - Number(b.op !== 'kill'));
-      let state = await stateOf(store);
-      for (const { op, reason, actor } of inOrder) {
-        state = op === 'kill' ? await store.kill({ reason, actor }) : await store.release({ reason, actor });
-        if (op === 'kill') await revoke(store);
-      }
-      return state;
+      return await applyCommands(store, commands, await stateOf(store));
     },
 
     async awaitContained({ fenceEpoch }) {
@@ -100,22 +91,6 @@ export function createControl(parts: {
       }
     },
   };
-}
-
-/**
- * Notes what is lent as revoked. The fence stands without it: no call goes out under an older epoch, and hosts end what they have lent by
- * the epoch alone. So where it fails, the kill goes on to contain and drain.
- */
-async function revoke(store: TenantStore): Promise<void> {
-  try {
-    await store.revokeLeases();
-  } catch (error) {
-    const { tenantId } = store.scope;
-    log.warn('the leases of a killed tenant are not noted as revoked; none can be used', {
-      tenantId,
-      error: String(error),
-    });
-  }
 }
 
 async function signalKill(

@@ -187,12 +187,20 @@ export interface FollowUpActivities {
   retryCall(input: { followUpNo: number; path: string; seq: number }): Promise<CallAnswer<null>>;
 }
 
-export type ControlScope = { readonly kind: 'tenant' };
+export interface ControlScope {
+  readonly kind: 'tenant';
+  /** Where it is said, it has to be the tenant whose control is asked. */
+  readonly id?: string;
+}
 export interface ControlCommand {
   readonly op: 'kill' | 'release';
   readonly scope: ControlScope;
   readonly reason: string;
   readonly actor: string;
+  /** Asked for, and not there yet: the kill is applied as without it, and its state says so. */
+  readonly hard?: true;
+  /** Why it must not be applied, in words. Histories of before it was noticed have applied such commands: so it is told, not dropped. */
+  readonly unclear?: string;
 }
 /** Where a tenant's control stands. Times are ISO, of the database's clock. */
 export interface ControlState {
@@ -203,13 +211,23 @@ export interface ControlState {
   readonly drainedAt: string | null;
   readonly reason: string | null;
   readonly actor: string | null;
+  /** What was asked for beside the act and is not given. */
+  readonly notes?: readonly string[];
+}
+
+/** The state after the commands, and those of them that were not applied: by their index, and why. */
+export interface AppliedControl extends ControlState {
+  readonly refused?: readonly { readonly index: number; readonly why: string }[];
 }
 
 /** Activities of `tenantControl`. The tenant is the one of the calling workflow's id, never an argument. */
 export interface ControlActivities {
   loadControl(): Promise<ControlState>;
-  /** Applies commands in order, kills first, one transaction each. Returns the state after them. */
-  applyControl(input: { commands: ControlCommand[] }): Promise<ControlState>;
+  /**
+   * Applies commands in order, kills first, one transaction each. One that must not or cannot be applied keeps no other from it.
+   * Returns the state after them.
+   */
+  applyControl(input: { commands: ControlCommand[] }): Promise<AppliedControl>;
   /** Returns once no call of an epoch before `fenceEpoch` can act any more. Heartbeats with the number left. */
   awaitContained(input: { fenceEpoch: number }): Promise<ControlState>;
   /** Signals `killRun` to every open run, terminates what is open after the grace, closes the rows. */

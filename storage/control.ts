@@ -3,6 +3,7 @@ import type { TenantStore } from '../contracts/ports';
 import type { ControlState } from '../contracts/workflow-io';
 import type { TenantSession } from './session';
 import { callsSql } from './sql';
+import { storableText } from './storable';
 
 /** Told after every act of control, to whoever listens; its payload is `tenant/environment`. Only a hint: polling control versions is the truth. */
 export const CONTROL_CHANNEL = 'bulkhead_control';
@@ -19,7 +20,8 @@ interface StateRow {
 
 /**
  * Operators' acts on one tenant, over the control pool. Each is one statement and answers the state after it.
- * Times of the state belong to the last fence, also after a release.
+ * Times of the state belong to the last fence, also after a release. Characters of an operator's words that cannot be stored
+ * are replaced: no word keeps a kill from its fence.
  */
 export function controlOf(
   session: TenantSession,
@@ -51,11 +53,15 @@ export function controlOf(
     return state;
   };
 
+  const actOf = async (sql: string, words: { reason: string; actor: string }): Promise<ControlState> => {
+    const reason = storableText(words.reason);
+    return await act(sql, [reason, storableText(words.actor), canonicalJson({ reason })]);
+  };
+
   return {
     control,
-    kill: ({ reason, actor }) => act(callsSql('kill_tenant', 5), [reason, actor, canonicalJson({ reason })]),
-    release: ({ reason, actor }) =>
-      act(callsSql('release_tenant', 5), [reason, actor, canonicalJson({ reason })]),
+    kill: (words) => actOf(callsSql('kill_tenant', 5), words),
+    release: (words) => actOf(callsSql('release_tenant', 5), words),
     markContained: (fenceEpoch) => act(callsSql('mark_contained', 3), [fenceEpoch]),
     markDrained: (fenceEpoch) => act(callsSql('mark_drained', 3), [fenceEpoch]),
     async revokeLeases() {

@@ -5,5 +5,10 @@ import type { RecordRef } from '../contracts/action';
  * recorded, so nothing is lost by leaving it out, and a hostile id cannot make a settlement fail for ever.
  */
 export function storable(record: RecordRef): boolean {
-  return ![record.system, record.id, record.account ?? ''].some((text) => /\0|\p{Surrogate}/u.test(text));
+  return [record.system, record.id, record.account ?? ''].every((text) => storableText(text) === text);
+}
+
+/** The text with what PostgreSQL cannot hold, NUL and lone surrogates, replaced by U+FFFD: for words whose act must not fail by them. */
+export function storableText(text: string): string {
+  return text.replace(/\0|\p{Surrogate}/gu, '\uFFFD');
 }

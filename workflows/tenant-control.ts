@@ -33,7 +33,7 @@ export interface ControlShown extends ControlState {
 
 interface Waiting {
   readonly command: ControlCommand;
-  readonly answer: ((state: ControlState) => void) | null;
+  readonly answer: { gives(state: ControlState): void; refuses(why: ApplicationFailure): void } | null;
 }
 
 /** Well below the server's limits of signals and updates per run, so that a flood never closes the switch. */
@@ -59,8 +59,8 @@ export async function tenantControl(): Promise<void> {
     else malformed += 1;
   };
   const update = (op: ControlCommand['op']) => (argument?: unknown) =>
-    new Promise<ControlState>((resolve) => {
-      take(op, argument, resolve);
+    new Promise<ControlState>((gives, refuses) => {
+      take(op, argument, { gives, refuses });
     });
   const validator =
     (op: ControlCommand['op']) =>
@@ -82,8 +82,10 @@ export async function tenantControl(): Promise<void> {
 
   let emptying: { fenceEpoch: number; scope: CancellationScope; done: boolean } | undefined;
   const show = (next: ControlState): ControlState => {
-    state = next;
-    setCurrentDetails(inWords(next));
+    // What an act was told stays beside the fence that it concerns.
+    const notes = next.notes ?? (next.fenceEpoch === state?.fenceEpoch ? state.notes : undefined);
+    state = { ...next, ...(notes && { notes }) };
+    setCurrentDetails(inWords(state));
     return next;
   };
   /**
@@ -119,11 +121,17 @@ export async function tenantControl(): Promise<void> {
     await condition(() => inbox.length > 0 || (full() && idle()));
     if (inbox.length > 0) {
       const taken = inbox.splice(0);
-      const applied = show(
-        await control(summary(taken)).applyControl({ commands: taken.map(({ command }) => command) }),
-      );
+      const { refused = [], ...next } = await control(summary(taken)).applyControl({
+        commands: taken.map(({ command }) => command),
+      });
+      const applied = show(next);
       empty(applied);
-      for (const { answer } of taken) answer?.(applied);
+      for (const [at, { answer }] of taken.entries()) {
+        const not = refused.find(({ index }) => index === at);
+        if (!not) answer?.gives(applied);
+        else if (answer) answer.refuses(ApplicationFailure.nonRetryable(not.why, 'ContractBroken'));
+        else malformed += 1;
+      }
     }
     if (full() && idle() && inbox.length === 0) {
       await condition(allHandlersFinished);
@@ -156,5 +164,6 @@ function inWords(state: ControlState): string {
     `- fenced (no call admitted from then on): ${at(state.fencedAt)}`,
     `- contained (no call can act any more): ${at(state.containedAt)}`,
     `- drained (every run closed): ${at(state.drainedAt)}`,
+    ...(state.notes ?? []),
   ].join('\n\n');
 }
